@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* One gzip member (RFC 1952) in or out, with the FEXTRA subfield "CB" that chains the members of a
+ * data file. Compressed with libdeflate where the whole text is in memory, with zlib otherwise;
+ * both give ordinary gzip.
+ *
+ * The subfield (24 bytes, little-endian; doc/format describes it):
+ *   0  1  format version, 1
+ *   1  1  flags: GZ_COMMIT, GZ_STREAMED
+ *   2  6  length of the whole member in the file, header and trailer included
+ *   8  8  backup id, the same in all members of one data file
+ *  16  4  sequence number of the member, from 1
+ *  20  4  CRC-32 of the 20 bytes before */
+#ifndef LIB_GZMEMBER_H
+#define LIB_GZMEMBER_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lib/buf.h"
+#include "lib/vfs.h"
+
+enum {
+    GZ_COMMIT = 1,   /* everything up to the end of this member belongs together and is whole */
+    GZ_STREAMED = 2, /* the text is larger than memory should hold: inflate it as a stream */
+};
+enum { GZ_HEADER_LEN = 10 + 2 + 4 + 24, GZ_TRAILER_LEN = 8 };
+
+struct gzextra {
+    int present; /* 0: a member without our subfield (Cyrus 3.x wrote it); the rest is then 0 */
+    int flags;
+    uint64_t length; /* of the whole member */
+    uint64_t id;
+    uint32_t seq;
+};
+
+/* Parse the gzip header at P (N bytes there, whatever follows included). Returns the header's
+ * length > 0, XERR_EOF if N bytes are not enough, XERR_FORMAT if this is no gzip member,
+ * XERR_VERSION for a "CB" subfield of a later version. Any valid gzip header is accepted. A
+ * subfield whose CRC is wrong counts as XERR_FORMAT. */
+ssize_t gzmember_header(const void *p, size_t n, struct gzextra *extra);
+/* Write the 40-byte header of ours to OUT. */
+void gzmember_putheader(unsigned char out[GZ_HEADER_LEN], const struct gzextra *extra);
+
+/* A compressor to be used again and again (its tables are some 100 KiB). */
+struct gzpacker;
+/* LEVEL 1..12 (libdeflate) or 1..9 (zlib; more counts as 9). */
+struct gzpacker *gzpacker_new(int level);
+void gzpacker_free(struct gzpacker **);
+/* Compress N bytes to one complete member appended to OUT; EXTRA's flags, id and seq are used, its
+ * length is filled in. */
+void gzpacker_pack(struct gzpacker *, struct buf *out, const void *p, size_t n,
+                   struct gzextra *extra);
+
+/* Decompress one whole member (N bytes at P, exactly) that holds at most MAX bytes, appended to OUT.
+ * XERR_TOOBIG beyond MAX (or: stream it), XERR_FORMAT if damaged (bad data, CRC or length). */
+int gzmember_unpack(const void *p, size_t n, size_t max, struct buf *out);
+
+/* Stream a member of unknown size into a file: header first as a placeholder, then compressed data
+ * as it comes, in 64 KiB writes; finish() patches the header. */
+struct gzwriter;
+int gzwriter_open(struct vfs *, int fd, off_t at, int level, struct gzwriter **);
+int gzwriter_write(struct gzwriter *, const void *p, size_t n);
+/* Returns 0 and fills EXTRA->length; EXTRA's other members are input. Frees *W in any case. */
+int gzwriter_finish(struct gzwriter **w, struct gzextra *extra);
+void gzwriter_abort(struct gzwriter **w);
+
+/* Stream a member out of a file. */
+struct gzreader;
+int gzreader_open(struct vfs *, int fd, off_t at, struct gzreader **);
+/* Up to N bytes of text to P; 0 at the (checked) end of the member; XERR_FORMAT if it is damaged,
+ * XERR_EOF if the file ends in it. */
+ssize_t gzreader_read(struct gzreader *, void *p, size_t n);
+/* After the end: file offset behind the member. Before: of the next unread compressed byte. */
+off_t gzreader_offset(const struct gzreader *);
+void gzreader_close(struct gzreader **);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* SQLite with what every user of it here wants: errors as XERR_SQL with a line in syslog, cached
+ * prepared statements, typed bind and column in one call. */
+#ifndef LIB_SQLDB_H
+#define LIB_SQLDB_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sqlite3.h>
+
+struct sqldb {
+    sqlite3 *db;
+    char *path;
+    struct sqldb_cached *cache;
+};
+
+enum { SQLDB_CREATE = 1, SQLDB_READONLY = 2 };
+
+/* Open PATH. Busy timeout MS. 0 or XERR_SQL / XERR_NOTFOUND. */
+int sqldb_open(const char *path, int flags, int busy_ms, struct sqldb **);
+void sqldb_close(struct sqldb **);
+/* Run all statements of SQL. */
+int sqldb_exec(struct sqldb *, const char *sql);
+/* A prepared statement for SQL, reset and without bindings; kept for the next time. SQL must be a
+ * string literal or live as long as DB. NULL on error (logged). */
+sqlite3_stmt *sqldb_stmt(struct sqldb *, const char *sql);
+/* Bind by format: i int64_t, t const char * (NULL allowed), b const void *, size_t (blob; NULL
+ * pointer gives SQL NULL), s const char *, size_t (text with a length), n nothing (SQL NULL).
+ * Text and blobs must stay valid until the statement is stepped to its end or reset. */
+int sqldb_bind(sqlite3_stmt *, const char *fmt, ...);
+/* As sqldb_stmt + sqldb_bind + step to the end. */
+int sqldb_run(struct sqldb *, const char *sql, const char *fmt, ...);
+/* Step: 1 row, 0 done (statement reset), XERR_SQL. */
+int sqldb_step(struct sqldb *, sqlite3_stmt *);
+/* First column of the first row as integer to *OUT; XERR_NOTFOUND without a row or for NULL. */
+int sqldb_int(struct sqldb *, int64_t *out, const char *sql, const char *fmt, ...);
+/* Log the database's last error, return XERR_SQL. */
+int sqldb_failed(struct sqldb *, const char *what);
+
+#endif
