@@ -86,12 +86,14 @@ static void test_roundtrip(void)
 /* The bytes of the header are a file format: here they are one by one. */
 static void test_header_bytes(void)
 {
-    static const unsigned char want[36] = {
-        0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 3, 28, 0, 'C', 'B', 24, 0, 1, 3,
-        0xbc, 0x9a, 0x78, 0x56, 0x34, 0x12, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,
-        0x04, 0x03, 0x02, 0x01};
-    struct gzextra extra = {.flags = GZ_COMMIT | GZ_STREAMED, .length = 0x123456789abc,
-                            .id = 0x1122334455667788, .seq = 0x01020304};
+    static const unsigned char want[36] = {0x1f, 0x8b, 8,    4,    0,    0,    0,    0,    0,
+                                           3,    28,   0,    'C',  'B',  24,   0,    1,    3,
+                                           0xbc, 0x9a, 0x78, 0x56, 0x34, 0x12, 0x88, 0x77, 0x66,
+                                           0x55, 0x44, 0x33, 0x22, 0x11, 0x04, 0x03, 0x02, 0x01};
+    struct gzextra extra = {.flags = GZ_COMMIT | GZ_STREAMED,
+                            .length = 0x123456789abc,
+                            .id = 0x1122334455667788,
+                            .seq = 0x01020304};
     unsigned char head[GZ_HEADER_LEN];
     gzmember_putheader(head, &extra);
     CU_ASSERT_EQUAL(memcmp(head, want, sizeof(want)), 0);
@@ -119,8 +121,13 @@ static void test_foreign_headers(void)
 {
     unsigned char other[] = {'A', 'p', 3, 0, 'x', 'y', 'z', 'Q', 'Q', 0, 0};
     unsigned char name[] = "a file name", comment[] = "a comment";
-    gz_header head = {.time = 12345, .os = 7, .extra = other, .extra_len = sizeof(other),
-                      .name = name, .comment = comment, .hcrc = 1};
+    gz_header head = {.time = 12345,
+                      .os = 7,
+                      .extra = other,
+                      .extra_len = sizeof(other),
+                      .name = name,
+                      .comment = comment,
+                      .hcrc = 1};
     struct buf text = BUF_INITIALIZER, gz = BUF_INITIALIZER, back = BUF_INITIALIZER;
     struct gzextra extra;
     make_text(&text, 5000, 1);
@@ -148,7 +155,8 @@ static void test_foreign_headers(void)
 static void test_not_gzip(void)
 {
     static const unsigned char zeros[64];
-    unsigned char extra_overrun[] = {0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 3, 6, 0, 'Z', 'Z', 3, 0, 1, 2};
+    unsigned char extra_overrun[] = {0x1f, 0x8b, 8, 4,   0,   0, 0, 0, 0,
+                                     3,    6,    0, 'Z', 'Z', 3, 0, 1, 2};
     struct gzextra extra;
     CU_ASSERT_EQUAL(gzmember_header(zeros, 0, &extra), XERR_EOF);
     CU_ASSERT_EQUAL(gzmember_header(zeros, 1, &extra), XERR_FORMAT);
@@ -159,8 +167,8 @@ static void test_not_gzip(void)
     CU_ASSERT_EQUAL(gzmember_header(extra_overrun, sizeof(extra_overrun), &extra), XERR_FORMAT);
 }
 
-/* Every truncation, and every bit changed, is found out; but for the padding in the last byte of the
- * deflate data, which says nothing. */
+/* Every truncation, and every bit changed, is found out; but for the padding in the last byte of
+ * the deflate data, which says nothing. */
 static void test_damage(void)
 {
     struct buf text = BUF_INITIALIZER, gz = BUF_INITIALIZER, back = BUF_INITIALIZER;

@@ -294,14 +294,10 @@ void suite_gzmember_stream(void);
 void suite_gzmember_stream(void)
 {
     static const struct unit_test tests[] = {
-        {"round trip", test_roundtrip},
-        {"series", test_series},
-        {"damage", test_damage},
-        {"wrong length", test_wrong_length},
-        {"abort", test_abort},
-        {"failing writes", test_failing_writes},
-        {"headers", test_headers},
-        {NULL, NULL},
+        {"round trip", test_roundtrip}, {"series", test_series},
+        {"damage", test_damage},        {"wrong length", test_wrong_length},
+        {"abort", test_abort},          {"failing writes", test_failing_writes},
+        {"headers", test_headers},      {NULL, NULL},
     };
     unit_suite("gzmember_stream", tests);
 }

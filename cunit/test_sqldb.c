@@ -45,7 +45,8 @@ static struct sqldb *fresh(void)
     CU_ASSERT_EQUAL_FATAL(sqldb_open(path, SQLDB_CREATE, 1000, &db), 0);
     CU_ASSERT_EQUAL_FATAL(
         sqldb_exec(db, "CREATE TABLE t (id INTEGER PRIMARY KEY, a, b); INSERT INTO t VALUES (1, 2, "
-                       "NULL)"), 0);
+                       "NULL)"),
+        0);
     return db;
 }
 
@@ -86,9 +87,11 @@ static void test_bind(void)
     CU_ASSERT_EQUAL(sqldb_run(db, insert, "isn", (int64_t)3, "text and more", (size_t)4), 0);
     CU_ASSERT_EQUAL(sqldb_run(db, insert, "itb", (int64_t)4, NULL, NULL, (size_t)0), 0);
     CU_ASSERT_EQUAL(sqldb_run(db, insert, "ibs", (int64_t)5, "", (size_t)0, NULL, (size_t)0), 0);
-    CU_ASSERT_EQUAL(sqldb_int(db, &n, "SELECT id FROM t WHERE a = 'text' AND b = x'000102'", ""), 0);
+    CU_ASSERT_EQUAL(sqldb_int(db, &n, "SELECT id FROM t WHERE a = 'text' AND b = x'000102'", ""),
+                    0);
     CU_ASSERT_EQUAL(n, id);
-    CU_ASSERT_EQUAL(sqldb_int(db, &n, "SELECT id FROM t WHERE a = ? AND b IS NULL", "t", "text"), 0);
+    CU_ASSERT_EQUAL(sqldb_int(db, &n, "SELECT id FROM t WHERE a = ? AND b IS NULL", "t", "text"),
+                    0);
     CU_ASSERT_EQUAL(n, 3);
     CU_ASSERT_EQUAL(sqldb_int(db, &n, "SELECT id FROM t WHERE a IS NULL AND b IS NULL", NULL), 0);
     CU_ASSERT_EQUAL(n, 4);
@@ -133,8 +136,10 @@ static void test_int(void)
 {
     struct sqldb *db = fresh();
     int64_t n = 77;
-    CU_ASSERT_EQUAL(sqldb_int(db, &n, "SELECT a FROM t WHERE id = ?", "i", (int64_t)9), XERR_NOTFOUND);
-    CU_ASSERT_EQUAL(sqldb_int(db, &n, "SELECT b FROM t WHERE id = ?", "i", (int64_t)1), XERR_NOTFOUND);
+    CU_ASSERT_EQUAL(sqldb_int(db, &n, "SELECT a FROM t WHERE id = ?", "i", (int64_t)9),
+                    XERR_NOTFOUND);
+    CU_ASSERT_EQUAL(sqldb_int(db, &n, "SELECT b FROM t WHERE id = ?", "i", (int64_t)1),
+                    XERR_NOTFOUND);
     CU_ASSERT_EQUAL(n, 77);
     CU_ASSERT_EQUAL(sqldb_int(db, &n, "SELECT a FROM t WHERE id = ?", "i", (int64_t)1), 0);
     CU_ASSERT_EQUAL(n, 2);
@@ -179,12 +184,8 @@ void suite_sqldb(void);
 void suite_sqldb(void)
 {
     static const struct unit_test tests[] = {
-        {"open", test_open},
-        {"bind", test_bind},
-        {"cache", test_cache},
-        {"int", test_int},
-        {"errors", test_errors},
-        {"hostile", test_hostile},
+        {"open", test_open}, {"bind", test_bind},     {"cache", test_cache},
+        {"int", test_int},   {"errors", test_errors}, {"hostile", test_hostile},
         {NULL, NULL},
     };
     unit_suite("sqldb", tests);

@@ -136,8 +136,8 @@ ssize_t gzmember_header(const void *data, size_t n, struct gzextra *extra)
 
 void gzmember_putheader(unsigned char out[GZ_HEADER_LEN], const struct gzextra *extra)
 {
-    static const unsigned char fixed[] = {0x1f, 0x8b, 8, FEXTRA, 0, 0, 0, 0, 0, 3, /* OS: Unix */
-                                          4 + SUBFIELD_LEN, 0, 'C', 'B', SUBFIELD_LEN, 0};
+    static const unsigned char fixed[] = {
+        0x1f, 0x8b, 8, FEXTRA, 0, 0, 0, 0, 0, 3, 4 + SUBFIELD_LEN, 0, 'C', 'B', SUBFIELD_LEN, 0};
     unsigned char *p = out + sizeof(fixed);
     memcpy(out, fixed, sizeof(fixed));
     p[0] = SUBFIELD_VERSION;

@@ -4,7 +4,8 @@
  *
  * The writer leaves the 40 bytes of the header zero until the rest is written, because the header
  * holds the length: until gzwriter_finish() has patched it, what stands at that place of the file
- * is no gzip member to anybody, so a member that was never finished cannot be taken for a whole one.
+ * is no gzip member to anybody, so a member that was never finished cannot be taken for a whole
+ * one.
  *
  * The reader goes by the deflate data, not by the length in the header, so members of other writers
  * work too; where there is a length it must agree. */
@@ -41,8 +42,11 @@ int gzwriter_open(struct vfs *vfs, int fd, off_t at, int level, struct gzwriter 
 {
     struct gzwriter *w = xzmalloc(sizeof(*w));
     *wp = NULL;
-    if (deflateInit2(&w->z, level < 1 ? 1 : level > 9 ? 9 : level, Z_DEFLATED, -15, 9,
-                     Z_DEFAULT_STRATEGY)) {
+    if (deflateInit2(&w->z,
+                     level < 1   ? 1
+                     : level > 9 ? 9
+                                 : level,
+                     Z_DEFLATED, -15, 9, Z_DEFAULT_STRATEGY)) {
         free(w);
         return -ENOMEM;
     }
