@@ -167,7 +167,8 @@ int lcb_datafile_end(struct lcb_datafile *df, int literal)
     return 0;
 }
 
-static int copy_file(struct lcb_datafile *df, struct gzwriter *w, int fd, uint64_t size)
+static int copy_file(struct lcb_datafile *df, struct gzwriter *w, int fd, uint64_t at,
+                     uint64_t size)
 {
     const size_t step = 256 << 10;
     struct buf piece = BUF_INITIALIZER;
@@ -176,7 +177,7 @@ static int copy_file(struct lcb_datafile *df, struct gzwriter *w, int fd, uint64
     buf_ensure(&piece, step);
     while (!r && done < size) {
         size_t want = size - done < step ? (size_t)(size - done) : step;
-        ssize_t n = vfs_pread(df->vfs, fd, piece.s, want, (off_t)done);
+        ssize_t n = vfs_pread(df->vfs, fd, piece.s, want, (off_t)(at + done));
         r = n < 0 ? (int)n : n == 0 ? XERR_EOF : gzwriter_write(w, piece.s, (size_t)n);
         done += r ? 0 : (uint64_t)n;
     }
@@ -185,7 +186,7 @@ static int copy_file(struct lcb_datafile *df, struct gzwriter *w, int fd, uint64
 }
 
 int lcb_datafile_stream(struct lcb_datafile *df, const char *verb, const struct buf *head, int fd,
-                        uint64_t size, const char *tail, int64_t *time, int64_t *pos,
+                        uint64_t at, uint64_t size, const char *tail, int64_t *time, int64_t *pos,
                         uint64_t *start)
 {
     int r = df->lines ? seal(df, 0) : 0;
@@ -202,7 +203,7 @@ int lcb_datafile_stream(struct lcb_datafile *df, const char *verb, const struct 
     if (!r)
         r = gzwriter_write(w, df->text.s, df->text.len);
     if (!r)
-        r = copy_file(df, w, fd, size);
+        r = copy_file(df, w, fd, at, size);
     if (!r)
         r = gzwriter_write(w, tail, strlen(tail));
     if (!r)
@@ -217,7 +218,7 @@ int lcb_datafile_stream(struct lcb_datafile *df, const char *verb, const struct 
 
 int lcb_datafile_dirty(const struct lcb_datafile *df)
 {
-    return df->lines || df->end != df->commit.end;
+    return df->commit.valid && (df->lines || df->end != df->commit.end);
 }
 
 int lcb_datafile_commit(struct lcb_datafile *df)
@@ -262,6 +263,8 @@ static void restore(struct lcb_datafile *df, const struct lcb_datafile_state *s,
 
 int lcb_datafile_rollback(struct lcb_datafile *df)
 {
+    if (!df->commit.valid)
+        return XERR_INTERNAL;
     int r = vfs_ftruncate(df->vfs, df->fd, df->commit.end);
     if (!r)
         r = vfs_fdatasync(df->vfs, df->fd);

@@ -72,10 +72,10 @@ int lcb_datafile_begin(struct lcb_datafile *, const char *verb, size_t expect, i
                        int64_t *pos);
 /* End it. LITERAL: it holds a string literal, so it is the last line of its chunk. */
 int lcb_datafile_end(struct lcb_datafile *, int literal);
-/* A whole line that is too large for memory, as a chunk of its own: HEAD, SIZE bytes of file FD,
- * TAIL. START gets the offset of FD's bytes in the chunk's text. */
+/* A whole line that is too large for memory, as a chunk of its own: HEAD, SIZE bytes of file FD
+ * from AT, TAIL. START gets the offset of FD's bytes in the chunk's text. */
 int lcb_datafile_stream(struct lcb_datafile *, const char *verb, const struct buf *head, int fd,
-                        uint64_t size, const char *tail, int64_t *time, int64_t *pos,
+                        uint64_t at, uint64_t size, const char *tail, int64_t *time, int64_t *pos,
                         uint64_t *start);
 /* 1 if anything was added since the last commit. */
 int lcb_datafile_dirty(const struct lcb_datafile *);
@@ -208,9 +208,10 @@ struct lcb {
         struct buf header;
         int header_literal;
         int open;          /* a line is begun */
-        int any;           /* a line was written */
-        int literal;
-        int changed;
+        int written;       /* at least one line is complete */
+        int literal;       /* the open line holds one */
+        int records;       /* in the open line */
+        size_t start;      /* of the records in the text of the open chunk */
         int64_t pos, time;
     } mb;
     int (*stop)(void *);
