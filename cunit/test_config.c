@@ -403,8 +403,8 @@ static void test_environment(void)
     setenv("CYRUS_SYSLOG_PREFIX", "env", 1);
     setenv("CYRUS_USER", "someone", 1);
     setenv("CYRUS_GROUP", "", 1);
-    struct config *c = good("syslog_prefix: file\nbackupd_cyrus_user: u\ncyrus_group: g\n",
-                            "backupd");
+    struct config *c =
+        good("syslog_prefix: file\nbackupd_cyrus_user: u\ncyrus_group: g\n", "backupd");
     unsetenv("CYRUS_SYSLOG_PREFIX");
     unsetenv("CYRUS_USER");
     unsetenv("CYRUS_GROUP");
@@ -556,19 +556,45 @@ static void test_values(void)
         const char *text;
         int64_t expected;
     } cases[] = {
-        {&i, "0x10", 16},   {&i, "010", 8},          {&i, "-5", -5},
-        {&i, "08", BAD},    {&i, "2147483647", INT_MAX}, {&i, "2147483648", BAD},
-        {&i, "1k", BAD},    {&i, "-2147483648", INT_MIN}, {&i, "99999999999999999999", BAD},
-        {&w, "0", 0},       {&w, "nope", 0},         {&w, "of", 0},
-        {&w, "f", 0},       {&w, "1", 1},            {&w, "yes", 1},
-        {&w, "on", 1},      {&w, "t", 1},            {&w, "o", BAD},
-        {&w, "No", BAD},    {&w, "2", BAD},          {&w, "enabled", BAD},
-        {&e, "half", 1},    {&e, "true", 2},         {&e, "t", 2},
-        {&e, "1", 2},       {&e, "yes", 2},          {&e, "no", 0},
-        {&e, "false", 0},   {&e, "Half", BAD},       {&e, "off half", BAD},
-        {&e, "y", BAD},     {&e, "", BAD},           {&l, "bb", 1},
-        {&l, "b", BAD},     {&l, "yes", BAD},        {&l, "a bb", BAD},
-        {&b, "c  a", 5},    {&b, "bb bb", 2},        {&b, "a d", BAD},
+        {&i, "0x10", 16},
+        {&i, "010", 8},
+        {&i, "-5", -5},
+        {&i, "08", BAD},
+        {&i, "2147483647", INT_MAX},
+        {&i, "2147483648", BAD},
+        {&i, "1k", BAD},
+        {&i, "-2147483648", INT_MIN},
+        {&i, "99999999999999999999", BAD},
+        {&w, "0", 0},
+        {&w, "nope", 0},
+        {&w, "of", 0},
+        {&w, "f", 0},
+        {&w, "1", 1},
+        {&w, "yes", 1},
+        {&w, "on", 1},
+        {&w, "t", 1},
+        {&w, "o", BAD},
+        {&w, "No", BAD},
+        {&w, "2", BAD},
+        {&w, "enabled", BAD},
+        {&e, "half", 1},
+        {&e, "true", 2},
+        {&e, "t", 2},
+        {&e, "1", 2},
+        {&e, "yes", 2},
+        {&e, "no", 0},
+        {&e, "false", 0},
+        {&e, "Half", BAD},
+        {&e, "off half", BAD},
+        {&e, "y", BAD},
+        {&e, "", BAD},
+        {&l, "bb", 1},
+        {&l, "b", BAD},
+        {&l, "yes", BAD},
+        {&l, "a bb", BAD},
+        {&b, "c  a", 5},
+        {&b, "bb bb", 2},
+        {&b, "a d", BAD},
     };
     for (size_t n = 0; n < sizeof(cases) / sizeof(*cases); n++) {
         struct buf why = BUF_INITIALIZER;
@@ -606,7 +632,7 @@ static void test_random(void)
     enter_dir();
     snprintf(path, sizeof(path), "%s/c", dir);
     for (int round = 0; round < 3000; round++) {
-        char text[256];
+        char text[256] = "";
         state = state * 1103515245u + 12345u;
         size_t n = (state >> 16) % (round % 3 ? 16 : sizeof(text));
         for (size_t i = 0; i < n; i++) {
