@@ -142,11 +142,8 @@ void suite_vfs(void);
 void suite_vfs(void)
 {
     static const struct unit_test tests[] = {
-        {"readwrite", test_readwrite},
-        {"names", test_names},
-        {"locks", test_locks},
-        {"posix", test_posix},
-        {NULL, NULL},
+        {"readwrite", test_readwrite}, {"names", test_names}, {"locks", test_locks},
+        {"posix", test_posix},         {NULL, NULL},
     };
     unit_suite("vfs", tests);
 }
