@@ -171,9 +171,10 @@ for my $sig (qw(HUP TERM INT QUIT)) {
 }
 {
     my ($pid, $pipe) = alone({});
-    kill $_ => $pid for qw(USR2 PIPE);
     my $sock = $m->connect($where);
-    is(greeting($sock)->{pid}, $pid, 'USR2 and PIPE do not kill');
+    greeting($sock);
+    kill $_ => $pid for qw(USR1 USR2 PIPE);
+    is(talk($sock, 'x'), 'x', 'USR1, USR2 and PIPE do not kill');
     kill TERM => $pid;
     reap($pid, 20);
 }
@@ -196,8 +197,10 @@ for my $sig (qw(HUP TERM INT QUIT)) {
     is(greeting($s2)->{pid}, $second, 'second worker takes the second client');
     quit($s2);
     my ($third) = alone({});
-    my $waiting = sub { (slurp("/proc/$third/stat") // '') =~ /\) S / };
-    wait_until('the third worker to wait', $waiting);
+    wait_until('the third worker to wait', sub {
+        return (slurp("/proc/$third/stat") // '') =~ /\) S /
+            && grep { (readlink // '') =~ /echo-0\.lock$/ } glob "/proc/$third/fd/*";
+    });
     kill TERM => $third;
     is(reap($third, 20), 0, 'TERM while waiting for the lock: exit 0');
     quit($s1);
