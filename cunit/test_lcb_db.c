@@ -264,12 +264,12 @@ enum { RACERS = 4, USERS = 12 };
 static int race(int me)
 {
     struct maker m = {vfs_system(), 0, 0};
-    struct lcb_db *db = opened(vfs_system());
+    struct lcb_db *db = NULL;
     char name[600];
-    int bad = 0;
+    int bad = lcb_db_open(vfs_system(), dbpath, &db) != 0;
     snprintf(name, sizeof(name), "%s/racer%d", base, me);
     FILE *f = fopen(name, "w");
-    for (int i = 0; f && i < USERS; i++) {
+    for (int i = 0; f && !bad && i < USERS; i++) {
         char userid[16], *path = NULL;
         int created = 0;
         /* Some in one order, some in the other. */
