@@ -41,6 +41,9 @@ void dlist_pool_free(struct dlist_pool **);
 /* Bytes from the pool (not initialised), for strings that must live as long as its trees; NULL
  * when the limit is reached. */
 void *dlist_pool_alloc(struct dlist_pool *, size_t n);
+/* A work buffer that lives with the pool (and is not counted), empty; valid until the next call or
+ * any reading into the pool. */
+struct buf *dlist_pool_scratch(struct dlist_pool *);
 
 /* ---- Building and looking up ---- */
 struct dlist *dlist_newkvlist(struct dlist_pool *, const char *name);
@@ -51,12 +54,18 @@ struct dlist *dlist_setatom(struct dlist_pool *, struct dlist *parent, const cha
 struct dlist *dlist_setmap(struct dlist_pool *, struct dlist *parent, const char *name,
                            const char *val, size_t len);
 struct dlist *dlist_setnum64(struct dlist_pool *, struct dlist *parent, const char *name, uint64_t);
+/* A node without value, to be filled in by the caller and hung up with dlist_append; copies NAME. */
+struct dlist *dlist_newnode(struct dlist_pool *, const char *name, enum dlist_type type);
+void dlist_append(struct dlist *parent, struct dlist *child);
+/* All of these return NULL when the pool's limit is reached. */
+
 /* First child called NAME, or NULL. */
 struct dlist *dlist_getchild(const struct dlist *, const char *name);
 /* 1 and the value if the first child NAME is there and of that kind; NIL gives NULL; else 0. The
  * string has no NUL inside (else 0). */
 int dlist_getatom(const struct dlist *, const char *name, const char **val);
-/* Decimal up to 2^64-1. */
+/* Decimal up to 2^64-1: 1, or 0 if S is anything else. */
+int dlist_parsenum(const char *s, size_t len, uint64_t *val);
 int dlist_getnum64(const struct dlist *, const char *name, uint64_t *val);
 int dlist_getnum32(const struct dlist *, const char *name, uint32_t *val); /* low 32 bits */
 int dlist_getguid(const struct dlist *, const char *name, struct message_guid *val);
@@ -70,43 +79,59 @@ int dlist_printval(const struct dlist *, struct buf *out, int flags);
 /* Children of a list or kvlist without the brackets. */
 int dlist_printbody(const struct dlist *, struct buf *out, int flags);
 int dlist_printastring(const char *s, size_t len, struct buf *out, int flags);
+/* The bytes of OUT from AT on become their own canonical form, in place (literals without "+"). */
+int dlist_fixastring(struct buf *out, size_t at);
 
 /* ---- Reading ---- */
-/* A reader over a stream: bounded in memory and depth, able to find the end of a broken command. */
+/* A reader over a stream: bounded in memory and depth, able to find the end of a broken command.
+ * Errors of all functions: XERR_SYNTAX, XERR_TOOBIG, XERR_PARAM (a number that is none), XERR_EOF
+ * when the stream ends, or the stream's own error. After any of the first three the stream stands
+ * somewhere in the command; dlist_reader_resync goes to its end. */
 struct dlist_reader {
     struct protstream *in;
-    struct dlist_pool *pool;
-    int depth;     /* of enter() */
-    int maxdepth;  /* default 32; XERR_TOOBIG beyond */
+    struct dlist_pool *pool; /* may be NULL if dlist_reader_value is not used */
+    int depth;      /* of enter() */
+    int maxdepth;   /* default 32; XERR_TOOBIG beyond */
     size_t maxatom; /* longest atom, key or quoted string, default 131072 (maxword/maxquoted) */
-    int literal;   /* set to 1 when a value held a string literal; the caller clears it */
-    uint64_t skip; /* body bytes of a file or literal announced but not read */
+    int literal;    /* set to 1 when a value held a string literal; the caller clears it. The copying
+                     * functions set it if the canonical text has one */
+    uint64_t skip;  /* body bytes of a file or literal announced but not read */
+    unsigned tail;  /* private: what the line so far may announce */
+    uint64_t tailnum;
 };
 void dlist_reader_init(struct dlist_reader *, struct protstream *in, struct dlist_pool *pool);
 
-/* Kind of the value that comes next, by its first bytes, which are consumed only as far as they
- * cannot be put back: call exactly one of the functions below for that kind afterwards. */
-/* One whole value, whatever it is, as a tree (DL_FILE only its header: then the caller reads the
- * body with prot_read and calls dlist_reader_filedone). XERR_SYNTAX, XERR_TOOBIG (limit or depth;
- * the rest of the command can still be skipped), XERR_EOF. */
+/* White space before whatever is asked for is skipped: blanks outside of lists, also line ends
+ * inside. */
+/* One whole value, whatever it is, as a tree. A file item yields only its header (and is refused
+ * inside a list that is read as one value): the caller reads the body with dlist_reader_body, or
+ * with prot_read and then calls dlist_reader_filedone. At the end of the line, where a value should
+ * be, XERR_SYNTAX, and the line end is not consumed. */
 int dlist_reader_value(struct dlist_reader *, struct dlist **out);
 /* Consume "(" or "%(" (KV says which is wanted): XERR_SYNTAX if something else comes. */
 int dlist_reader_enter(struct dlist_reader *, int kv);
 /* Inside: 1 if another element follows (white space before it is skipped), 0 if the bracket closed
- * (consumed), or an error. */
+ * (consumed), or an error. A file body the caller did not read is skipped first. */
 int dlist_reader_more(struct dlist_reader *);
 /* In a kvlist: the key of the element, to KEY, and the white space behind it. */
 int dlist_reader_key(struct dlist_reader *, struct buf *key);
 /* Read one value and append its canonical form to OUT; no tree. Bounded by MAX bytes. Sets
  * r->literal. */
 int dlist_reader_copy(struct dlist_reader *, struct buf *out, size_t max);
-/* A word: verb or name; letters up to white space or bracket; MAX bytes. */
+/* A word: verb or name; up to white space, bracket or quote; at most MAX bytes. At the end of the
+ * line it is empty, and the line end is not consumed. */
 int dlist_reader_word(struct dlist_reader *, struct buf *word, size_t max);
 /* An astring (atom, quoted or literal). */
 int dlist_reader_astring(struct dlist_reader *, struct buf *s, size_t max);
+/* A number up to 2^64-1, bare or as any other form of string; else XERR_PARAM. */
+int dlist_reader_num(struct dlist_reader *, uint64_t *val);
+/* The first byte of what comes next, which is not consumed, or an error. */
+int dlist_reader_peek(struct dlist_reader *);
+/* At most N bytes of the body of a file item: how many, 0 when all were read, or an error. */
+ssize_t dlist_reader_body(struct dlist_reader *, void *p, size_t n);
 /* The body of a file item was read by the caller. */
 void dlist_reader_filedone(struct dlist_reader *);
-/* One value, thrown away, of any size (files and literals are read and dropped). */
+/* One value, thrown away, of any size and depth (files and literals are read and dropped). */
 int dlist_reader_skip(struct dlist_reader *);
 /* End of line: CRLF or LF consumed: 0; anything else XERR_SYNTAX. */
 int dlist_reader_eol(struct dlist_reader *);

@@ -37,14 +37,20 @@ struct sync_header {
 };
 
 /* From a kvlist (without RECORD). XERR_PARAM if a mandatory key is missing or not of its type, or
- * a string that must not be NIL is. The short form of intermediates and tombstones is recognised. */
+ * a string that must not be NIL is. The short form of intermediates and tombstones (no LAST_UID, a
+ * type with "i" or "d") is recognised; of it only uniqueid, mboxname, mboxtype and highestmodseq are
+ * sure to be there. */
 int sync_header_parse(struct sync_header *, struct dlist *kvlist);
 /* The canonical text between "%(" and ")": every key but RECORD and SINCE_*. Returns 1 if it needs
  * a string literal. */
 int sync_header_print(const struct sync_header *, struct buf *out);
 /* Parse such a text again (tree in POOL). */
 int sync_header_parsetext(struct sync_header *, struct dlist_pool *, const char *text, size_t len);
-/* Replace the value of KEY in the tree (or append it) with an atom or number. */
+/* Replace the value of KEY in the tree (or append it) with an atom or number, NULL for NIL, and
+ * parse again. XERR_TOOBIG if the pool is full; XERR_PARAM if the header is no good with it. */
 int sync_header_set(struct sync_header *, struct dlist_pool *, const char *key, const char *val);
+/* Clients of 3.0 send mailbox annotations without MODSEQ, later ones refuse to read them so: put
+ * MODSEQ 0 behind USERID where there is none. */
+int sync_header_addmodseq(struct sync_header *, struct dlist_pool *);
 
 #endif

@@ -22,21 +22,26 @@ struct sync_record {
     struct buf annotations; /* canonical "(...)" or empty */
     struct buf extra;       /* unknown keys: " KEY value ..." canonical, or empty */
     int literal;            /* printing it needs a string literal */
+    struct buf work;        /* private */
 };
 
+/* Zero-filled memory is a valid empty record. */
 void sync_record_fini(struct sync_record *);
 /* Read one record "%(UID ...)" from a stream, reusing the bufs. No tree is built. XERR_PARAM if a
  * mandatory key is missing (UID MODSEQ LAST_UPDATED INTERNALDATE GUID; FLAGS and SIZE default to
- * () and 0) or UID is 0. Each text is bounded by MAX bytes (XERR_TOOBIG). */
+ * () and 0) or has a value of the wrong kind, or UID (its low 32 bits) is 0. Each text is bounded
+ * by MAX bytes (XERR_TOOBIG). Of equal keys the first counts. */
 int sync_record_read(struct sync_record *, struct dlist_reader *, size_t max);
-/* The canonical "%(UID ... )" appended. */
+/* The canonical "%(UID ... )" appended: UID MODSEQ LAST_UPDATED FLAGS INTERNALDATE SIZE GUID, then
+ * ANNOTATIONS if there are any, then what we do not know. \Expunged is the first flag. */
 void sync_record_print(const struct sync_record *, struct buf *out);
-/* SYNC_CRC of this record: 0 if expunged. FLAGS is the canonical list. */
+/* SYNC_CRC of this record: 0 if expunged. A mailbox's is the XOR of its records'. */
 uint32_t sync_record_crc(const struct sync_record *);
 /* The same from parts; FLAGS of N bytes is the canonical list text. */
 uint32_t sync_crc_basic(uint32_t uid, uint64_t modseq, int64_t last_updated, const char *flags,
                         size_t n, int64_t internaldate, const struct message_guid *guid);
-/* 1 if the same in everything but annotations and extra keys... and 2 if in everything. */
+/* 0: they differ; 1: equal in uid, modseq, last_updated, internaldate, size, guid, expunged and
+ * flags; 2: in annotations and unknown keys, too. */
 int sync_record_equal(const struct sync_record *a, const struct sync_record *b);
 
 #endif

@@ -58,7 +58,9 @@ void gzpacker_pack(struct gzpacker *, struct buf *out, const void *p, size_t n,
 int gzmember_unpack(const void *p, size_t n, size_t max, struct buf *out);
 
 /* Stream a member of unknown size into a file: header first as a placeholder, then compressed data
- * as it comes, in 64 KiB writes; finish() patches the header. */
+ * as it comes, in 64 KiB writes; finish() patches the header by a write at the member's start (FD
+ * must not be open with O_APPEND). The placeholder is zeros: no gzip member until it is whole.
+ * LEVEL 1..9, more counts as 9. The first failure sticks and is returned by all later calls. */
 struct gzwriter;
 int gzwriter_open(struct vfs *, int fd, off_t at, int level, struct gzwriter **);
 int gzwriter_write(struct gzwriter *, const void *p, size_t n);
@@ -68,12 +70,16 @@ void gzwriter_abort(struct gzwriter **w);
 
 /* Stream a member out of a file. */
 struct gzreader;
+/* The header is read and checked here: errors of gzmember_header, or XERR_TOOBIG if it is longer
+ * than 128 KiB. */
 int gzreader_open(struct vfs *, int fd, off_t at, struct gzreader **);
-/* Up to N bytes of text to P; 0 at the (checked) end of the member; XERR_FORMAT if it is damaged,
- * XERR_EOF if the file ends in it. */
+/* Up to N (> 0) bytes of text to P; 0 at the (checked) end of the member; XERR_FORMAT if it is
+ * damaged, XERR_EOF if the file ends in it. The text before a damage is returned first. */
 ssize_t gzreader_read(struct gzreader *, void *p, size_t n);
 /* After the end: file offset behind the member. Before: of the next unread compressed byte. */
 off_t gzreader_offset(const struct gzreader *);
+/* What the header says; valid until the reader is closed. */
+const struct gzextra *gzreader_extra(const struct gzreader *);
 void gzreader_close(struct gzreader **);
 
 #endif

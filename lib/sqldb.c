@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* sqldb - SQLite with cached statements and typed binding.
+ *
+ * The cache is keyed by the address of the SQL text, which is a literal and so the same at every
+ * call from one place; a hit costs a hash and one comparison of the text (for safety against a
+ * caller whose text did not live long enough). Database files are not trusted: functions that are
+ * not marked innocuous cannot be called from their schema, and page cells are checked. */
+#include "config.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/sqldb.h"
+#include "lib/xerr.h"
+#include "lib/xlog.h"
+#include "lib/xmalloc.h"
+
+enum { CACHE_BUCKETS = 64 };
+
+struct entry {
+    const char *sql;
+    sqlite3_stmt *stmt;
+    struct entry *next;
+};
+
+struct sqldb_cached {
+    struct entry *bucket[CACHE_BUCKETS];
+};
+
+static int failed(sqlite3 *db, const char *path, const char *what)
+{
+    xlog_errorx("%s: %s: %s (%d)", path, what, db ? sqlite3_errmsg(db) : "out of memory",
+                db ? sqlite3_extended_errcode(db) : SQLITE_NOMEM);
+    return XERR_SQL;
+}
+
+int sqldb_failed(struct sqldb *db, const char *what)
+{
+    return failed(db->db, db->path, what);
+}
+
+static void configure(sqlite3 *db, int busy_ms)
+{
+    sqlite3_extended_result_codes(db, 1);
+    sqlite3_busy_timeout(db, busy_ms);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
+    sqlite3_exec(db, "PRAGMA cell_size_check = ON", NULL, NULL, NULL);
+}
+
+int sqldb_open(const char *path, int flags, int busy_ms, struct sqldb **dbp)
+{
+    int mode = flags & SQLDB_READONLY ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+    sqlite3 *handle = NULL;
+    *dbp = NULL;
+    if ((flags & SQLDB_CREATE) && !(flags & SQLDB_READONLY))
+        mode |= SQLITE_OPEN_CREATE;
+    if (sqlite3_open_v2(path, &handle, mode | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+        int missing = !(mode & SQLITE_OPEN_CREATE) && access(path, F_OK) < 0 && errno == ENOENT;
+        int r = missing ? XERR_NOTFOUND : failed(handle, path, "open");
+        sqlite3_close(handle);
+        return r;
+    }
+    configure(handle, busy_ms);
+    struct sqldb *db = xzmalloc(sizeof(*db));
+    db->db = handle;
+    db->path = xstrdup(path);
+    db->cache = xzmalloc(sizeof(*db->cache));
+    *dbp = db;
+    return 0;
+}
+
+void sqldb_close(struct sqldb **dbp)
+{
+    struct sqldb *db = *dbp;
+    if (!db)
+        return;
+    for (int i = 0; i < CACHE_BUCKETS; i++) {
+        struct entry *e = db->cache->bucket[i];
+        while (e) {
+            struct entry *next = e->next;
+            sqlite3_finalize(e->stmt);
+            free(e);
+            e = next;
+        }
+    }
+    if (sqlite3_close(db->db) != SQLITE_OK) {
+        sqldb_failed(db, "close"); /* somebody still has a statement: SQLite closes after that */
+        sqlite3_close_v2(db->db);
+    }
+    free(db->cache);
+    free(db->path);
+    free(db);
+    *dbp = NULL;
+}
+
+int sqldb_exec(struct sqldb *db, const char *sql)
+{
+    return sqlite3_exec(db->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : sqldb_failed(db, sql);
+}
+
+sqlite3_stmt *sqldb_stmt(struct sqldb *db, const char *sql)
+{
+    uintptr_t h = (uintptr_t)sql;
+    struct entry **bucket = &db->cache->bucket[(h ^ h >> 6 ^ h >> 12) % CACHE_BUCKETS];
+    for (struct entry *e = *bucket; e; e = e->next) {
+        const char *text = sqlite3_sql(e->stmt); /* may lack white space at the end */
+        if (e->sql == sql && !strncmp(text, sql, strlen(text))) {
+            sqlite3_reset(e->stmt);
+            sqlite3_clear_bindings(e->stmt);
+            return e->stmt;
+        }
+    }
+    sqlite3_stmt *stmt = NULL;
+    const char *tail = "";
+    if (sqlite3_prepare_v3(db->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt, &tail)) {
+        sqldb_failed(db, sql);
+        return NULL;
+    }
+    if (!stmt || tail[strspn(tail, " \t\r\n;")]) {
+        xlog_errorx("%s: not one statement: %s", db->path, sql);
+        sqlite3_finalize(stmt);
+        return NULL;
+    }
+    struct entry *e = xmalloc(sizeof(*e));
+    *e = (struct entry){.sql = sql, .stmt = stmt, .next = *bucket};
+    *bucket = e;
+    return stmt;
+}
+
+/* Bind parameter I as KIND says, taking its value from *AP. */
+static int bind_one(sqlite3_stmt *stmt, int i, char kind, va_list *ap)
+{
+    const void *p;
+    switch (kind) {
+    case 'i':
+        return sqlite3_bind_int64(stmt, i, va_arg(*ap, int64_t));
+    case 't':
+        return sqlite3_bind_text(stmt, i, va_arg(*ap, const char *), -1, SQLITE_STATIC);
+    case 'b':
+        p = va_arg(*ap, const void *);
+        return sqlite3_bind_blob64(stmt, i, p, va_arg(*ap, size_t), SQLITE_STATIC);
+    case 's':
+        p = va_arg(*ap, const char *);
+        return sqlite3_bind_text64(stmt, i, p, va_arg(*ap, size_t), SQLITE_STATIC, SQLITE_UTF8);
+    case 'n':
+        return sqlite3_bind_null(stmt, i);
+    default:
+        return SQLITE_MISUSE;
+    }
+}
+
+static int vbind(sqlite3_stmt *stmt, const char *fmt, va_list ap)
+{
+    va_list args;
+    int r = SQLITE_OK;
+    va_copy(args, ap);
+    for (int i = 0; fmt && fmt[i] && r == SQLITE_OK; i++)
+        r = bind_one(stmt, i + 1, fmt[i], &args);
+    va_end(args);
+    if (r == SQLITE_OK)
+        return 0;
+    xlog_errorx("%s: cannot bind \"%s\" to \"%s\": %s",
+                sqlite3_db_filename(sqlite3_db_handle(stmt), "main"), fmt, sqlite3_sql(stmt),
+                sqlite3_errstr(r));
+    return XERR_SQL;
+}
+
+int sqldb_bind(sqlite3_stmt *stmt, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    int r = vbind(stmt, fmt, ap);
+    va_end(ap);
+    return r;
+}
+
+int sqldb_step(struct sqldb *db, sqlite3_stmt *stmt)
+{
+    int r = sqlite3_step(stmt);
+    if (r == SQLITE_ROW)
+        return 1;
+    if (r != SQLITE_DONE)
+        sqldb_failed(db, sqlite3_sql(stmt));
+    sqlite3_reset(stmt);
+    return r == SQLITE_DONE ? 0 : XERR_SQL;
+}
+
+int sqldb_run(struct sqldb *db, const char *sql, const char *fmt, ...)
+{
+    va_list ap;
+    sqlite3_stmt *stmt = sqldb_stmt(db, sql);
+    if (!stmt)
+        return XERR_SQL;
+    va_start(ap, fmt);
+    int r = vbind(stmt, fmt, ap);
+    va_end(ap);
+    if (r)
+        return r;
+    while ((r = sqldb_step(db, stmt)) > 0)
+        ;
+    return r;
+}
+
+int sqldb_int(struct sqldb *db, int64_t *out, const char *sql, const char *fmt, ...)
+{
+    va_list ap;
+    sqlite3_stmt *stmt = sqldb_stmt(db, sql);
+    if (!stmt)
+        return XERR_SQL;
+    va_start(ap, fmt);
+    int r = vbind(stmt, fmt, ap);
+    va_end(ap);
+    if (!r)
+        r = sqldb_step(db, stmt);
+    if (r <= 0)
+        return r ? r : XERR_NOTFOUND;
+    r = sqlite3_column_type(stmt, 0) == SQLITE_NULL ? XERR_NOTFOUND : 0;
+    if (!r)
+        *out = sqlite3_column_int64(stmt, 0);
+    sqlite3_reset(stmt);
+    return r;
+}
