@@ -365,8 +365,8 @@ for my $name (qw(plain unix)) {
     my $c = dial($m, $path);
     is(ask($c, 'GET'), 'BAD Missing required argument to Get', 'GET alone');
     is(ask($c, 'APPLY '), 'BAD Missing required argument to Apply', 'APPLY alone');
-    like(ask($c, 'APPLY X %(A'), qr/^(?:BAD|NO) IMAP_PROTOCOL_ERROR /, 'APPLY cut off');
-    like(ask($c, 'GET MAILBOXES ('), qr/^(?:BAD|NO) IMAP_PROTOCOL_ERROR /, 'GET cut off');
+    like(ask($c, 'APPLY X %x'), qr/^(?:BAD|NO) IMAP_PROTOCOL_ERROR /, 'APPLY broken');
+    like(ask($c, 'GET MAILBOXES )'), qr/^(?:BAD|NO) IMAP_PROTOCOL_ERROR /, 'GET broken');
     is(ask($c, 'NOOP'), 'OK Noop completed', 'still in step');
     hang_up($c);
 }
