@@ -16,6 +16,7 @@
  * An expunged record stays as it was first told: later changes of its modseq mean nothing. */
 #include "config.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "backup/lcb_int.h"

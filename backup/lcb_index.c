@@ -21,6 +21,7 @@
  * application_id, and which of our versions meta says. */
 #include "config.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
