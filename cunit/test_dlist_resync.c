@@ -213,6 +213,7 @@ static void test_literals(void)
 static void test_files(void)
 {
     CHECK("APPLY X " FILES, XERR_SYNTAX);
+    CHECK("APPLY X %{default " GUID1 " 4}\r\n\r\n\r\n\r\n", XERR_SYNTAX);
     CHECK("APPLY MAILBOX %(A " FILES, XERR_SYNTAX);
     CHECK("APPLY MAILBOX %(RECORD (%(UID 1 GUID " FILES, XERR_PARAM);
     CHECK("APPLY MAILBOX %(RECORD (%(UID 1 UID " FILE1 " %x)))\r\n", XERR_SYNTAX);
