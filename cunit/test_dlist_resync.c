@@ -115,7 +115,8 @@ static int read_command(struct dlist_reader *r)
 }
 
 /* Serve one command of N bytes at TEXT, resynchronise if it was bad, and append what the stream
- * holds then (that is, what the next commands would be) to REST. Returns the error of the command. */
+ * holds then (that is, what the next commands would be) to REST. Returns the error of the command.
+ */
 static int serve(const char *text, size_t n, size_t step, unsigned seed, struct buf *rest)
 {
     struct dribble d = {text, n, step, seed};

@@ -175,12 +175,9 @@ void suite_mboxname(void);
 void suite_mboxname(void)
 {
     static const struct unit_test tests[] = {
-        {"owners", test_owner},
-        {"owners of odd names", test_owner_odd},
-        {"user ids", test_userid},
-        {"external names", test_external},
-        {"GUIDs", test_guid},
-        {NULL, NULL},
+        {"owners", test_owner},    {"owners of odd names", test_owner_odd},
+        {"user ids", test_userid}, {"external names", test_external},
+        {"GUIDs", test_guid},      {NULL, NULL},
     };
     unit_suite("mboxname", tests);
 }

@@ -21,12 +21,12 @@ enum tail {
     T_LITPLUS, /* {12+ */
     T_LITEND,  /* {12+} */
     T_LITCR,
-    T_PERCENT,  /* % */
-    T_BLANK,    /* after "%{": white space */
-    T_FILENUM,  /* after "%{": " 12" */
-    T_FILEEND,  /* after "%{": " 12}" */
+    T_PERCENT, /* % */
+    T_BLANK,   /* after "%{": white space */
+    T_FILENUM, /* after "%{": " 12" */
+    T_FILEEND, /* after "%{": " 12}" */
     T_FILECR,
-    T_BODY,     /* the line end was consumed: r->skip bytes follow */
+    T_BODY, /* the line end was consumed: r->skip bytes follow */
     T_MASK = 15,
     T_INFILE = 16 /* flag: this line has a "%{" */
 };

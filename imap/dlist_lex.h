@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* dlist_lex: the lowest layer of dlist_read.c, which explains it: bytes of the stream, the automaton
- * that watches for announcements, strings. Only dlist_*.c include this. */
+/* dlist_lex: the lowest layer of dlist_read.c, which explains it: bytes of the stream, the
+ * automaton that watches for announcements, strings. Only dlist_*.c include this. */
 #ifndef IMAP_DLIST_LEX_H
 #define IMAP_DLIST_LEX_H
 

@@ -110,8 +110,8 @@ int dlist_printbody(const struct dlist *dl, struct buf *out, int flags)
     for (const struct dlist *d = dl->head; d; d = d->next) {
         if (d != dl->head)
             buf_putc(out, ' ');
-        literal |= dl->type == DL_KVLIST ? dlist_print(d, out, flags)
-                                         : dlist_printval(d, out, flags);
+        literal |=
+            dl->type == DL_KVLIST ? dlist_print(d, out, flags) : dlist_printval(d, out, flags);
     }
     return literal;
 }

@@ -3,10 +3,10 @@
 /* dlist_read - reading replication data from a stream.
  *
  * A command may be larger than memory: a MAILBOX line holds a million records, a MESSAGE line
- * gigabytes of mail. So there is no tokeniser that returns "the command". The caller walks down with
- * enter, more and key as far as things can be large, and takes the leaves as small trees (value),
- * canonical text (copy), strings or numbers. Each leaf is bounded by the caller's or the pool's
- * limit, and brackets by maxdepth, because value and copy recurse.
+ * gigabytes of mail. So there is no tokeniser that returns "the command". The caller walks down
+ * with enter, more and key as far as things can be large, and takes the leaves as small trees
+ * (value), canonical text (copy), strings or numbers. Each leaf is bounded by the caller's or the
+ * pool's limit, and brackets by maxdepth, because value and copy recurse.
  *
  * The other half of the work is to survive commands that are wrong. Then the reader is somewhere
  * inside a line, the command may go on for many lines (bodies of literals and files contain line
@@ -31,10 +31,10 @@
  * - A line end inside a list, which is white space, is an error if it announces something that the
  *   parser had not recognised as a literal or file (an atom such as "x{5}").
  *
- * The parser never consumes a byte it objects to, save the "%" in front of one. In particular a line
- * end where something else was needed is left there, so that resync stops at this line's end and
- * does not swallow the next command. Escaped line ends in quoted strings are refused for the same
- * reason. */
+ * The parser never consumes a byte it objects to, save the "%" in front of one. In particular a
+ * line end where something else was needed is left there, so that resync stops at this line's end
+ * and does not swallow the next command. Escaped line ends in quoted strings are refused for the
+ * same reason. */
 #include "config.h"
 
 #include <string.h>

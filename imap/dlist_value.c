@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* dlist_value - reading a value as a tree. Everything comes from the reader's pool, whose limit is
- * what bounds a literal; atoms and quoted strings, whose length is not known beforehand, pass through
- * the pool's work buffer. */
+ * what bounds a literal; atoms and quoted strings, whose length is not known beforehand, pass
+ * through the pool's work buffer. */
 #include "config.h"
 
 #include <string.h>
@@ -13,8 +13,8 @@
 static int read_value(struct dlist_reader *r, int nested, struct dlist **out);
 
 /* A node with the bytes of B. */
-static int string_node(struct dlist_reader *r, enum dlist_type type,
-                       const struct buf *b, struct dlist **out)
+static int string_node(struct dlist_reader *r, enum dlist_type type, const struct buf *b,
+                       struct dlist **out)
 {
     struct dlist *d = dlist_newnode(r->pool, NULL, type);
     char *s = d ? dlist_pool_alloc(r->pool, b->len + 1) : NULL;
@@ -109,8 +109,7 @@ static int read_members(struct dlist_reader *r, struct dlist *list)
     return e;
 }
 
-static int read_list(struct dlist_reader *r, enum dlist_type type,
-                     struct dlist **out)
+static int read_list(struct dlist_reader *r, enum dlist_type type, struct dlist **out)
 {
     struct dlist *list = dlist_newnode(r->pool, NULL, type);
     if (r->depth >= r->maxdepth || !list)

@@ -16,8 +16,7 @@ static const char *const texts[SYNC_LAST + 1] = {
     [SYNC_CHECKSUM] = "NO IMAP_SYNC_CHECKSUM Checksum Failure",
     [SYNC_CHANGED] = "NO IMAP_SYNC_CHANGED Changed since last sync",
     [SYNC_MOVED] = "NO IMAP_MAILBOX_MOVED Mailbox exists with another name or uniqueid",
-    [SYNC_NOTSUPPORTED] =
-        "NO IMAP_MAILBOX_NOTSUPPORTED Operation is not supported on mailbox",
+    [SYNC_NOTSUPPORTED] = "NO IMAP_MAILBOX_NOTSUPPORTED Operation is not supported on mailbox",
     [SYNC_BADSIEVE] = "NO IMAP_SYNC_BADSIEVE Sieve script compilation failure",
     [SYNC_PROTOCOL_ERROR] = "NO IMAP_PROTOCOL_ERROR Protocol error",
     [SYNC_BAD_PARAMETERS] = "NO IMAP_PROTOCOL_BAD_PARAMETERS Bad parameters",

@@ -8,11 +8,11 @@
 /* Positive, so that they can share an int with XERR_* and -errno. */
 enum sync_reply {
     SYNC_OK = 0,
-    SYNC_LOCKED = 1,     /* the only one after which a client tries again later */
+    SYNC_LOCKED = 1, /* the only one after which a client tries again later */
     SYNC_NONEXISTENT,
-    SYNC_INVALID_USER,   /* better not: it ends a rolling client's run */
-    SYNC_CHECKSUM,       /* send me everything again */
-    SYNC_CHANGED,        /* not the state that SINCE_* names */
+    SYNC_INVALID_USER, /* better not: it ends a rolling client's run */
+    SYNC_CHECKSUM,     /* send me everything again */
+    SYNC_CHANGED,      /* not the state that SINCE_* names */
     SYNC_MOVED,
     SYNC_NOTSUPPORTED,
     SYNC_BADSIEVE,
@@ -21,9 +21,9 @@ enum sync_reply {
     SYNC_NOT_AUTHENTICATED,
     SYNC_DENIED,
     SYNC_INTERNAL,
-    SYNC_BAD_APPLY,      /* could not be parsed */
+    SYNC_BAD_APPLY, /* could not be parsed */
     SYNC_BAD_GET,
-    SYNC_BAD_COMMAND,    /* no such verb */
+    SYNC_BAD_COMMAND, /* no such verb */
     SYNC_BAD_EMPTY,
     SYNC_LAST = SYNC_BAD_EMPTY
 };
