@@ -329,6 +329,17 @@ static void test_bounds(void)
     source_open(&s, b.s, b.len);
     CU_ASSERT_EQUAL(dlist_reader_skip(&s.r), XERR_EOF); /* any depth */
     source_close(&s);
+    /* more nodes than the pool holds */
+    buf_setcstr(&b, "(");
+    for (int i = 0; i < 100000; i++)
+        buf_appendcstr(&b, i & 1 ? " a" : " ()");
+    buf_appendcstr(&b, ")\r\nNOOP\r\n");
+    source_open(&s, b.s, b.len);
+    CU_ASSERT_EQUAL(dlist_reader_value(&s.r, &d), XERR_TOOBIG);
+    CU_ASSERT_EQUAL(dlist_reader_resync(&s.r), 0);
+    CU_ASSERT_EQUAL(dlist_reader_word(&s.r, &out, 10), 0);
+    UNIT_STR(buf_cstring(&out), "NOOP");
+    source_close(&s);
     /* as deep as allowed */
     buf_setcstr(&b, "");
     for (int i = 0; i < 32; i++)

@@ -111,7 +111,6 @@ void lex_tail(struct dlist_reader *r, int c)
     r->tail = (r->tail & T_INFILE) | next;
 }
 
-/* Do announced bytes come next, not text? */
 int lex_inbody(const struct dlist_reader *r)
 {
     return (r->tail & T_MASK) == T_BODY;
@@ -131,7 +130,6 @@ int lex_eof(struct dlist_reader *r)
     return e ? e : XERR_EOF;
 }
 
-/* Drop what is announced. */
 int lex_drain(struct dlist_reader *r)
 {
     char junk[8192];
@@ -145,9 +143,7 @@ int lex_drain(struct dlist_reader *r)
     return 0;
 }
 
-/* White space, which outside of lists does not include line ends. An error if bytes are announced:
- * by something that is no literal or file, or by a file whose body the caller forgot. */
-int lex_space(struct dlist_reader *r, int inside)
+int lex_skipspace(struct dlist_reader *r, int inside)
 {
     while (!lex_inbody(r)) {
         int c = lex_peek(r);
@@ -160,7 +156,6 @@ int lex_space(struct dlist_reader *r, int inside)
     return XERR_SYNTAX;
 }
 
-/* Consume C, or complain. */
 int lex_expect(struct dlist_reader *r, int c)
 {
     int got = lex_peek(r);
@@ -177,8 +172,7 @@ int lex_eol(struct dlist_reader *r)
     return lex_expect(r, '\n');
 }
 
-/* Append the run of bytes that are of none of the classes STOP; as long as the automaton sleeps,
- * they can be had at once. *N counts them up to MAX. */
+/* As long as the automaton sleeps, bytes that do not wake it need not be looked at one by one. */
 int lex_run(struct dlist_reader *r, struct buf *b, unsigned stop, size_t *n, size_t max)
 {
     const unsigned char *p = r->in->ptr, *q = p;
@@ -248,7 +242,6 @@ int lex_quoted(struct dlist_reader *r, struct buf *b, size_t max)
     return e;
 }
 
-/* "{n}" or "{n+}" and the line end; then r->skip is n. */
 int lex_literalheader(struct dlist_reader *r)
 {
     int e = lex_expect(r, '{');
@@ -290,7 +283,6 @@ static int get_literal(struct dlist_reader *r, struct buf *b, size_t max)
     return b ? get_body(r, b) : lex_drain(r);
 }
 
-/* Any of the three. */
 int lex_astring(struct dlist_reader *r, struct buf *b, size_t max, size_t maxliteral)
 {
     switch (lex_peek(r)) {
@@ -306,7 +298,6 @@ int lex_astring(struct dlist_reader *r, struct buf *b, size_t max, size_t maxlit
     }
 }
 
-/* "{partition guid size}" and the line end, the "%" having been taken. Then r->skip is the size. */
 int lex_fileheader(struct dlist_reader *r, struct buf *partition, struct message_guid *guid)
 {
     char digits[2 * MESSAGE_GUID_LEN];

@@ -42,7 +42,13 @@ static inline void lex_take(struct dlist_reader *r)
 int lex_eof(struct dlist_reader *r);
 /* White space, which outside of lists does not include line ends. An error if bytes are announced:
  * by something that is no literal or file, or by a file whose body the caller forgot. */
-int lex_space(struct dlist_reader *r, int inside);
+int lex_skipspace(struct dlist_reader *r, int inside);
+static inline int lex_space(struct dlist_reader *r, int inside)
+{
+    if (!r->tail && r->in->ptr < r->in->end && !(lex_class[*r->in->ptr] & C_SPACE))
+        return 0;
+    return lex_skipspace(r, inside);
+}
 /* Consume C, or XERR_SYNTAX. */
 int lex_expect(struct dlist_reader *r, int c);
 /* Consume LF or CRLF, or XERR_SYNTAX. */
