@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* libcyrus_backup: what all programs of the backup system share. A *store* is the whole of a backup
+ * host (backups.db, partitions, limits); a *backup* is one user's data file with its index, or that
+ * of all shared mailboxes (user id "%SHARED").
+ *
+ * All functions return 0 (or a count), XERR_* or -errno. A backup opened for writing is locked until
+ * it is closed; one opened for reading takes no lock and sees the last commit. */
+#ifndef BACKUP_LCB_H
+#define BACKUP_LCB_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "imap/dlist.h"
+#include "imap/mboxname.h"
+#include "imap/message_guid.h"
+#include "imap/sync_header.h"
+#include "imap/sync_record.h"
+#include "lib/buf.h"
+#include "lib/libconfig.h"
+#include "lib/vfs.h"
+
+struct lcb_store;
+struct lcb;
+
+/* ---- store (lcb_store.c) ---- */
+
+/* From imapd.conf. CONFIG must live as long as the store. VFS NULL: the real one. ERR gets a text
+ * for the administrator on failure. */
+int lcb_store_open(const struct config *, struct vfs *, struct lcb_store **, struct buf *err);
+void lcb_store_close(struct lcb_store **);
+const struct mboxname_rules *lcb_store_names(const struct lcb_store *);
+struct vfs *lcb_store_vfs(const struct lcb_store *);
+/* Called now and then while something waits or works long; non-zero gives it up (XERR_SIGNAL). */
+void lcb_store_setstop(struct lcb_store *, int (*stop)(void *), void *rock);
+/* FN for every user id that begins with PREFIX, and its data file; a non-zero result ends it and is
+ * returned. */
+int lcb_store_foreach(struct lcb_store *, const char *prefix,
+                      int (*fn)(void *rock, const char *userid, const char *path), void *rock);
+/* A file below backup_staging_path (made if missing) that has no name any more: its descriptor to
+ * *FD, to be used and closed through the store's vfs. */
+int lcb_store_tmpfile(struct lcb_store *, int *fd);
+
+enum {
+    LCB_WRITE = 1,  /* take the lock; recover, roll forward or rebuild as needed */
+    LCB_CREATE = 2, /* with LCB_WRITE: make a backup for a user that has none */
+};
+/* Open a user's backup. XERR_NOTFOUND without a backup; XERR_LOCKED after WAIT_MS (0: at once).
+ * Reading: an index that is missing, damaged or behind is mended first if the lock is free. */
+int lcb_open(struct lcb_store *, const char *userid, int flags, int wait_ms, struct lcb **);
+/* The same by path of a data file that need not be registered. */
+int lcb_open_file(struct lcb_store *, const char *path, int flags, int wait_ms, struct lcb **);
+/* What was not committed is undone. */
+void lcb_close(struct lcb **);
+const char *lcb_userid(const struct lcb *); /* "" if opened by path */
+const char *lcb_path(const struct lcb *);
+
+/* ---- writing (lcb_log.c) ----
+ * Each of these adds a line to the data file and applies it to the index; nothing is durable or
+ * visible to others before lcb_commit. After an error the backup must be rolled back or closed. */
+
+/* Everything so far is on stable storage when this returns 0. Nothing to do: 0. On failure all is
+ * undone to the last commit; if even that fails, the handle answers XERR_BROKEN from then on. */
+int lcb_commit(struct lcb *);
+/* 1 if there is something to commit. */
+int lcb_dirty(const struct lcb *);
+/* Forget everything since the last commit. */
+int lcb_rollback(struct lcb *);
+/* A point to come back to; one at a time. */
+int lcb_savepoint(struct lcb *);
+int lcb_savepoint_release(struct lcb *);
+int lcb_savepoint_rollback(struct lcb *);
+
+/* One message. The content must be verified: its SHA-1 is GUID. At P (SIZE bytes), or, if P is NULL,
+ * in file FD of the store's vfs, SIZE bytes from its offset AT. PARTITION as the client named it. */
+int lcb_log_message(struct lcb *, const char *partition, const struct message_guid *, uint64_t size,
+                    const void *p, int fd, uint64_t at);
+/* A mailbox: begin, any number of records, end. Records equal to what is stored are left out, and so
+ * is the whole line if nothing in it is new. The header is written without SINCE_* and RECORD. CRC
+ * (NULL allowed): SYNC_CRC of our records afterwards. */
+int lcb_log_mailbox_begin(struct lcb *, const struct sync_header *);
+int lcb_log_mailbox_record(struct lcb *, const struct sync_record *);
+int lcb_log_mailbox_end(struct lcb *, uint32_t *crc);
+/* Any other verb with its value. Nothing is written if it changes nothing. */
+int lcb_log_dlist(struct lcb *, const char *verb, const struct dlist *value);
+/* RENAME, and the header under its new name. */
+int lcb_log_rename(struct lcb *, const struct dlist *value);
+
+/* ---- marks (not in the data file) ---- */
+
+enum lcb_mark {
+    LCB_MARK_NONE,
+    LCB_MARK_DOUBT,  /* list with HIGHESTMODSEQ 0: the client sends all records */
+    LCB_MARK_RESEND, /* do not list: the client sends all records and all content */
+};
+/* Durable with the next commit; at once if nothing else is pending. */
+int lcb_setmark(struct lcb *, const char *uniqueid, enum lcb_mark);
+
+/* ---- queries (lcb_query.c, lcb_query_mail.c) ----
+ * AT is a position in the data file; LCB_NOW is the current state. */
+
+#define LCB_NOW INT64_MAX
+
+struct lcb_folder {
+    int64_t id;
+    const char *uniqueid;
+    const char *mboxname;
+    const char *header; /* canonical text, headerlen bytes */
+    size_t headerlen;
+    uint32_t last_uid;
+    uint64_t highestmodseq;
+    uint32_t uidvalidity;
+    uint32_t sync_crc;    /* the client's */
+    int has_sync_crc;     /* 0: a wildcard */
+    uint32_t crc;         /* of our records; current state only */
+    enum lcb_mark mark;
+    int64_t since;        /* position */
+    int64_t deleted;      /* time at which it was deleted, 0 if it is there */
+};
+/* Current mailbox by UNIQUEID or name: 0 and the strings in STRINGS, or XERR_NOTFOUND. */
+int lcb_find_uniqueid(struct lcb *, const char *uniqueid, struct lcb_folder *, struct buf *strings);
+int lcb_find_name(struct lcb *, const char *mboxname, struct lcb_folder *, struct buf *strings);
+/* FN for every mailbox of the state AT, by name; with DELETED also those that are gone. The strings
+ * live during the call. A non-zero result ends it. */
+int lcb_foreach_folder(struct lcb *, int64_t at, int deleted,
+                       int (*fn)(void *rock, const struct lcb_folder *), void *rock);
+struct lcb_record {
+    struct sync_record rec;
+    int64_t time;    /* when this version was logged */
+    int has_content;
+};
+/* FN for every record of a mailbox, by UID. */
+int lcb_foreach_record(struct lcb *, int64_t folder, int64_t at,
+                       int (*fn)(void *rock, const struct lcb_record *), void *rock);
+/* The current record of a UID: XERR_NOTFOUND. REC's bufs are reused. */
+int lcb_find_record(struct lcb *, int64_t folder, uint32_t uid, struct sync_record *rec);
+/* The first live (not expunged) UID above AFTER and below BEFORE (0: any): 1, or 0 if none. */
+int lcb_next_live(struct lcb *, int64_t folder, uint32_t after, uint32_t before, uint32_t *uid);
+/* 1 if the content is here, 0 if not, or an error. SIZE may be NULL. */
+int lcb_has_content(struct lcb *, const struct message_guid *, uint64_t *size);
+/* FN for every content that is here, in the order of arrival. */
+int lcb_foreach_content(struct lcb *, int (*fn)(void *rock, const struct message_guid *,
+                                                uint64_t size), void *rock);
+/* FN for every mailbox (uniqueid, latest name) that has or had the message. */
+int lcb_content_folders(struct lcb *, const struct message_guid *,
+                        int (*fn)(void *rock, const char *uniqueid, const char *mboxname),
+                        void *rock);
+/* The bytes of a message to FN in pieces. XERR_NOTFOUND; XERR_FORMAT if damaged (its SHA-1 is
+ * checked at the end). */
+int lcb_read_content(struct lcb *, const struct message_guid *,
+                     int (*fn)(void *rock, const void *p, size_t n), void *rock);
+
+int lcb_foreach_sub(struct lcb *, int64_t at, int (*fn)(void *rock, const char *mboxname),
+                    void *rock);
+struct lcb_seen {
+    const char *uniqueid;
+    int64_t lastread;
+    uint32_t lastuid;
+    int64_t lastchange;
+    const char *seenuids;
+};
+int lcb_foreach_seen(struct lcb *, int64_t at, int (*fn)(void *rock, const struct lcb_seen *),
+                     void *rock);
+struct lcb_script {
+    const char *filename; /* NAME.script */
+    int64_t last_update;
+    unsigned char sha1[20];
+    int active;
+    const void *content;
+    size_t len;
+};
+int lcb_foreach_script(struct lcb *, int64_t at, int (*fn)(void *rock, const struct lcb_script *),
+                       void *rock);
+/* TEXT: canonical kvlist as the client sent it, "%(ROOT ...)", LEN bytes. */
+int lcb_foreach_quota(struct lcb *, int64_t at,
+                      int (*fn)(void *rock, const char *root, const char *text, size_t len),
+                      void *rock);
+/* Server annotations (those of mailboxes are in their headers). */
+int lcb_foreach_annotation(struct lcb *, int64_t at,
+                           int (*fn)(void *rock, const char *entry, const char *userid,
+                                     const char *value, size_t len),
+                           void *rock);
+struct lcb_chunk {
+    int64_t seq;
+    uint64_t offset;
+    uint64_t length;      /* compressed */
+    uint64_t text_length; /* uncompressed */
+    int64_t first_time, last_time;
+};
+int lcb_foreach_chunk(struct lcb *, int (*fn)(void *rock, const struct lcb_chunk *), void *rock);
+/* The text of a chunk to FN in pieces: XERR_NOTFOUND, XERR_FORMAT. */
+int lcb_read_chunk(struct lcb *, int64_t seq, int (*fn)(void *rock, const void *p, size_t n),
+                   void *rock);
+
+#endif

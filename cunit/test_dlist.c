@@ -163,7 +163,7 @@ static void test_canonical(void)
     check("%()", "%()");
     check("( \t\r\n\v\f)", "()");
     check("%(A\n\tb\v C ( d\f\\E\"\" NIL ) \r\n)", "%(A b C (d \\E \"\" NIL))");
-    check("(a(b)c%(D e)\"f\")", "(a (b) c %(D e) f)");
+    check("(a(b)c %(D e)\"f\")", "(a (b) c %(D e) f)");
     check("%(\"a key\" {3+}\r\nx y {1}\r\nK {1+}\r\n%)", "%(\"a key\" \"x y\" K {1}\r\n%)");
     check("(caf\xc3\xa9)", "({5}\r\ncaf\xc3\xa9)");
     check("(a{5}b a%b})", "(\"a{5}b\" {4}\r\na%b})");
@@ -378,7 +378,8 @@ static void test_walk(void)
 {
     static const char text[] = "APPLY MESSAGE (%{default " GUID1 " 5}\r\n({5}\n "
                                "%{\"p q\" 00A1A6BFE5DEE6A06F1C70F78EB26150F42E2B08 0}\n NIL"
-                               " %{{3+}\r\na b " GUID1 "  2}\r\n)) %{d " GUID1 " 7}\r\n1234567)\r\nX\r\n";
+                               " %{{3+}\r\na b " GUID1 "  2}\r\n)) %{d " GUID1
+                               " 7}\r\n1234567)\r\nX\r\n";
     struct source s;
     struct buf b = BUF_INITIALIZER;
     struct dlist *d;

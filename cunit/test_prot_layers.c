@@ -422,6 +422,76 @@ static void test_no_layers(void)
     buf_free(&none);
 }
 
+/* A layer such as SASL's, begun below compression: it gets the raw bytes that compression has not
+ * used; bytes which were decoded already are refused. */
+struct fake {
+    struct prot_layer l;
+    size_t preloaded;
+    int *freed;
+};
+
+static ssize_t fake_read(struct prot_layer *l, void *p, size_t n)
+{
+    return l->below->read(l->below, p, n);
+}
+
+static void fake_preload(struct prot_layer *l, const void *p, size_t n)
+{
+    (void)p;
+    ((struct fake *)l)->preloaded = n;
+}
+
+static void fake_free(struct prot_layer *l)
+{
+    ++*((struct fake *)l)->freed;
+    free(l);
+}
+
+static struct fake *fake_layer(enum prot_rank rank, int *freed)
+{
+    struct fake *f = xzmalloc(sizeof(*f));
+    f->l.rank = rank;
+    f->l.read = fake_read;
+    f->l.preload = fake_preload;
+    f->l.free = fake_free;
+    f->freed = freed;
+    return f;
+}
+
+static void test_late_layer(void)
+{
+    struct pair p;
+    int freed = 0;
+    open_pair(&p);
+    compress_pair(&p);
+    prot_puts(p.bout, "AUTHENTICATE\r\nsmuggled\r\n");
+    prot_flush(p.bout);
+    expect(p.ain, "AUTHENTICATE\r\n");
+    CU_ASSERT_EQUAL(prot_addlayer(p.ain, &fake_layer(PROT_RANK_SASL, &freed)->l), XERR_FORMAT);
+    CU_ASSERT_EQUAL(freed, 1);
+    expect(p.ain, "smuggled\r\n");
+    CU_ASSERT_EQUAL(prot_addlayer(p.ain, &fake_layer(PROT_RANK_SASL, &freed)->l), 0);
+    CU_ASSERT_EQUAL(prot_addlayer(p.ain, &fake_layer(PROT_RANK_SASL, &freed)->l), XERR_PARAM);
+    CU_ASSERT_EQUAL(freed, 2);
+    CU_ASSERT_EQUAL(prot_under(p.ain, PROT_RANK_DEFLATE)->rank, PROT_RANK_SASL);
+    CU_ASSERT_EQUAL(prot_under(p.ain, PROT_RANK_TLS)->rank, PROT_RANK_SOURCE);
+    prot_puts(p.bout, "through both");
+    prot_flush(p.bout);
+    expect(p.ain, "through both");
+    close_pair(&p);
+    CU_ASSERT_EQUAL(freed, 3);
+    /* Without compression the buffer's rest is what the new layer reads. */
+    open_pair(&p);
+    prot_puts(p.bout, "line\nrest");
+    prot_flush(p.bout);
+    expect(p.ain, "line\n");
+    struct fake *f = fake_layer(PROT_RANK_SASL, &freed);
+    CU_ASSERT_EQUAL(prot_addlayer(p.ain, &f->l), 0);
+    CU_ASSERT_EQUAL(f->preloaded, 4);
+    CU_ASSERT_EQUAL(prot_bytes(p.ain), 5);
+    close_pair(&p);
+}
+
 void suite_prot_layers(void);
 void suite_prot_layers(void)
 {
@@ -440,6 +510,7 @@ void suite_prot_layers(void)
         {"deflate_garbage", test_deflate_garbage},
         {"deflate_finish", test_deflate_finish},
         {"no_layers", test_no_layers},
+        {"late_layer", test_late_layer},
         {NULL, NULL},
     };
     unit_suite("prot_layers", tests);

@@ -75,8 +75,8 @@ unsigned long long hash_siphash(const unsigned char key[16], const void *data, s
 {
     const unsigned char *p = data;
     uint64_t k0 = load64(key), k1 = load64(key + 8);
-    uint64_t v[4] = {k0 ^ 0x736f6d6570736575u, k1 ^ 0x646f72616e646f6du,
-                     k0 ^ 0x6c7967656e657261u, k1 ^ 0x7465646279746573u};
+    uint64_t v[4] = {k0 ^ 0x736f6d6570736575u, k1 ^ 0x646f72616e646f6du, k0 ^ 0x6c7967656e657261u,
+                     k1 ^ 0x7465646279746573u};
     uint64_t last = (uint64_t)n << 56;
     size_t left = n;
     for (; left >= 8; left -= 8, p += 8) {

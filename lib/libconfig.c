@@ -337,8 +337,8 @@ int config_getswitch(const struct config *c, enum imapopt opt)
 
 int config_getenum(const struct config *c, enum imapopt opt)
 {
-    return (int)get_number(c, opt, config_options[opt].type == CONFIG_STRINGLIST ? CONFIG_STRINGLIST
-                                                                                 : CONFIG_ENUM);
+    assert(config_options[opt].words);
+    return (int)get(c, opt)->n;
 }
 
 int64_t config_getduration(const struct config *c, enum imapopt opt)

@@ -22,7 +22,9 @@ enum imapopt {
 
 /* Read FILE (NULL: /etc/imapd.conf; CYRUS_PREFIX is honoured) as IDENT (service entry or program
  * name, which selects <ident>_<option> overrides). On failure returns XERR_CONFIG and a text for
- * the administrator, naming file, line and option, in *ERR. Applies umask. */
+ * the administrator, naming file, line and option, in *ERR. Applies umask. In the
+ * environment, CYRUS_SYSLOG_PREFIX, CYRUS_USER and CYRUS_GROUP take the place of the options of
+ * these names. */
 int config_open(const char *file, const char *ident, struct config **, struct buf *err);
 void config_free(struct config **);
 
@@ -30,7 +32,8 @@ void config_free(struct config **);
 const char *config_getstring(const struct config *, enum imapopt);
 int config_getint(const struct config *, enum imapopt);
 int config_getswitch(const struct config *, enum imapopt);
-/* Index of the word in the option's list of words. */
+/* Index of the word in the option's list of words (ENUM and STRINGLIST). config_getstring() of such
+ * an option is the text as written, which may be "yes" for "on". */
 int config_getenum(const struct config *, enum imapopt);
 /* Seconds. */
 int64_t config_getduration(const struct config *, enum imapopt);
@@ -40,7 +43,7 @@ int64_t config_getbytesize(const struct config *, enum imapopt);
 int config_isset(const struct config *, enum imapopt);
 /* A key outside the table (sasl_*, backuppartition-*): <ident>_<key> first, then <key>, then DEF. */
 const char *config_getoverflowstring(const struct config *, const char *key, const char *def);
-/* Every overflow key and value, in the order of the file. */
+/* Every overflow key (lower case) and value, in the order of the file. */
 void config_foreachoverflow(const struct config *, void (*fn)(const char *key, const char *value,
                                                               void *rock), void *rock);
 const char *config_ident(const struct config *);

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* lcb_apply_mailbox - MAILBOX, UNMAILBOX, RENAME and annotations of mailboxes: what they do to the
+ * index.
+ *
+ * A mailbox is its UNIQUEID (folders); its name and header are states that follow one another
+ * (folder_states); its records follow one another by UID (records). A MAILBOX line replaces the
+ * header and the records it names, nothing else.
+ *
+ * Names. At most one state holds a name. A mailbox that appears under a name that another holds
+ * ends that other one: on the master a name is one mailbox, so the other must be gone.
+ *
+ * Sync CRC. folders.crc is the XOR over the CRCs of all live records, kept up to date by taking out
+ * the old record's and putting in the new one's. It is never computed by a scan.
+ *
+ * An expunged record stays as it was first told: later changes of its modseq mean nothing. */
+#include "config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "backup/lcb_int.h"
+#include "lib/xerr.h"
+
+/* The state that holds NAME, of another mailbox than FOLDER (0: of any), ends. */
+static int retire_name(struct lcb_index *ix, int64_t pos, const char *name, int64_t folder)
+{
+    return sqldb_run(ix->db,
+                     "UPDATE folder_states SET until=? WHERE mboxname=? AND until IS NULL"
+                     " AND folder<>?", "iti", pos, name, folder);
+}
+
+/* Make H (its text in ix->header) the state of FOLDER from POS on. */
+static int new_state(struct lcb_index *ix, int64_t pos, int64_t folder, const struct sync_header *h)
+{
+    int wildcard = !h->has_sync_crc || (!h->sync_crc && !h->has_sync_crc_annot);
+    int r = retire_name(ix, pos, h->mboxname, folder);
+    if (!r)
+        r = sqldb_run(ix->db, "UPDATE folder_states SET until=? WHERE folder=? AND until IS NULL",
+                      "ii", pos, folder);
+    if (r)
+        return r;
+    sqlite3_stmt *st = sqldb_stmt(ix->db, "INSERT OR REPLACE INTO folder_states"
+                                          " VALUES (?,?,NULL,?,?,?,?,?,?)");
+    if (!st)
+        return XERR_SQL;
+    r = sqldb_bind(st, wildcard ? "iitiiinb" : "iitiiiib", folder, pos, h->mboxname,
+                   (int64_t)h->last_uid, (int64_t)h->highestmodseq, (int64_t)h->uidvalidity,
+                   wildcard ? (int64_t)0 : (int64_t)h->sync_crc, ix->header.s, ix->header.len);
+    if (!r)
+        r = sqldb_step(ix->db, st);
+    return r < 0 ? r : 0;
+}
+
+static int find_folder(struct lcb_index *ix, const char *uniqueid, int64_t *id, uint32_t *crc)
+{
+    sqlite3_stmt *st = sqldb_stmt(ix->db, "SELECT id, crc FROM folders WHERE uniqueid=?");
+    if (!st || sqldb_bind(st, "t", uniqueid))
+        return XERR_SQL;
+    int r = sqldb_step(ix->db, st);
+    if (r == 1) {
+        *id = sqlite3_column_int64(st, 0);
+        *crc = (uint32_t)sqlite3_column_int64(st, 1);
+        sqlite3_reset(st);
+        return 0;
+    }
+    return r ? r : XERR_NOTFOUND;
+}
+
+/* 1 if ix->header is FOLDER's current header. */
+static int same_header(struct lcb_index *ix, int64_t folder)
+{
+    int64_t same = 0;
+    int r = sqldb_int(ix->db, &same,
+                      "SELECT header=? FROM folder_states WHERE folder=? AND until IS NULL", "bi",
+                      ix->header.s, ix->header.len, folder);
+    return r ? (r == XERR_NOTFOUND ? 0 : r) : same != 0;
+}
+
+int lcb_apply_header_differs(struct lcb_index *ix, const struct sync_header *h)
+{
+    int64_t folder;
+    uint32_t crc;
+    buf_reset(&ix->header);
+    sync_header_print(h, &ix->header);
+    int r = find_folder(ix, h->uniqueid, &folder, &crc);
+    if (r == XERR_NOTFOUND)
+        return 1;
+    if (!r)
+        r = same_header(ix, folder);
+    return r < 0 ? r : !r;
+}
+
+int lcb_apply_mailbox_begin(struct lcb_index *ix, int64_t pos, const struct sync_header *h)
+{
+    int64_t maxuid = 0;
+    buf_reset(&ix->header);
+    sync_header_print(h, &ix->header);
+    int r = find_folder(ix, h->uniqueid, &ix->folder, &ix->crc);
+    if (r == XERR_NOTFOUND) {
+        r = sqldb_run(ix->db, "INSERT INTO folders (uniqueid) VALUES (?)", "t", h->uniqueid);
+        ix->folder = sqlite3_last_insert_rowid(ix->db->db);
+        ix->crc = 0;
+    }
+    if (r)
+        return r;
+    ix->crc_stored = ix->crc;
+    r = same_header(ix, ix->folder);
+    if (!r)
+        r = new_state(ix, pos, ix->folder, h);
+    if (r < 0)
+        return r;
+    r = sqldb_int(ix->db, &maxuid,
+                  "SELECT max(uid) FROM records WHERE folder=? AND until IS NULL", "i", ix->folder);
+    ix->maxuid = (uint32_t)maxuid;
+    return r == XERR_NOTFOUND ? 0 : r;
+}
+
+static void column_buf(sqlite3_stmt *st, int col, struct buf *b)
+{
+    const void *p = sqlite3_column_blob(st, col);
+    buf_setmap(b, p, (size_t)sqlite3_column_bytes(st, col));
+}
+
+/* The current record of UID in the mailbox at hand, to ix->old: 1 with its row id, 0 or an error. */
+static int find_old(struct lcb_index *ix, uint32_t uid, int64_t *row)
+{
+    struct sync_record *o = &ix->old;
+    if (uid > ix->maxuid)
+        return 0;
+    sqlite3_stmt *st = sqldb_stmt(ix->db,
+        "SELECT r.id, r.modseq, r.last_updated, r.internaldate, r.size, c.guid, r.expunged,"
+        " r.flags, r.annotations, r.extra FROM records r JOIN contents c ON c.id=r.content"
+        " WHERE r.folder=? AND r.uid=? AND r.until IS NULL");
+    if (!st || sqldb_bind(st, "ii", ix->folder, (int64_t)uid))
+        return XERR_SQL;
+    int r = sqldb_step(ix->db, st);
+    if (r != 1)
+        return r;
+    *row = sqlite3_column_int64(st, 0);
+    o->uid = uid;
+    o->modseq = (uint64_t)sqlite3_column_int64(st, 1);
+    o->last_updated = sqlite3_column_int64(st, 2);
+    o->internaldate = sqlite3_column_int64(st, 3);
+    o->size = (uint64_t)sqlite3_column_int64(st, 4);
+    if (sqlite3_column_bytes(st, 5) == MESSAGE_GUID_LEN)
+        memcpy(o->guid.value, sqlite3_column_blob(st, 5), MESSAGE_GUID_LEN);
+    o->expunged = sqlite3_column_int(st, 6);
+    column_buf(st, 7, &o->flags);
+    column_buf(st, 8, &o->annotations);
+    column_buf(st, 9, &o->extra);
+    sqlite3_reset(st);
+    return 1;
+}
+
+/* 1 if REC says something new, given the current record (HAVE: there is one, in ix->old). */
+static int differs(struct lcb_index *ix, int have, const struct sync_record *rec)
+{
+    if (!have)
+        return 1;
+    if (ix->old.expunged && rec->expunged)
+        return 0;
+    return sync_record_equal(&ix->old, rec) != 2;
+}
+
+int lcb_apply_mailbox_differs(struct lcb_index *ix, const struct sync_record *rec)
+{
+    int64_t row;
+    int r = find_old(ix, rec->uid, &row);
+    return r < 0 ? r : differs(ix, r, rec);
+}
+
+static int content_id(struct lcb_index *ix, const struct sync_record *rec, int64_t *id)
+{
+    int r = sqldb_int(ix->db, id, "SELECT id FROM contents WHERE guid=?", "b", rec->guid.value,
+                      (size_t)MESSAGE_GUID_LEN);
+    if (r != XERR_NOTFOUND)
+        return r;
+    r = sqldb_run(ix->db, "INSERT INTO contents (guid) VALUES (?)", "b", rec->guid.value,
+                  (size_t)MESSAGE_GUID_LEN);
+    *id = sqlite3_last_insert_rowid(ix->db->db);
+    return r;
+}
+
+int lcb_apply_mailbox_record(struct lcb_index *ix, int64_t pos, const struct sync_record *rec)
+{
+    int64_t row = 0, content;
+    int have = find_old(ix, rec->uid, &row);
+    if (have < 0)
+        return have;
+    if (!differs(ix, have, rec))
+        return 0;
+    int r = content_id(ix, rec, &content);
+    if (!r && have) {
+        ix->crc ^= sync_record_crc(&ix->old);
+        r = sqldb_run(ix->db, "UPDATE records SET until=? WHERE id=?", "ii", pos, row);
+    }
+    if (r)
+        return r;
+    r = sqldb_run(ix->db, "INSERT INTO records (folder,uid,since,modseq,last_updated,internaldate,"
+                          "size,content,expunged,flags,annotations,extra)"
+                          " VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                  "iiiiiiiiibbb", ix->folder, (int64_t)rec->uid, pos, (int64_t)rec->modseq,
+                  rec->last_updated, rec->internaldate, (int64_t)rec->size, content,
+                  (int64_t)(rec->expunged != 0), rec->flags.s, rec->flags.len,
+                  rec->annotations.len ? rec->annotations.s : NULL, rec->annotations.len,
+                  rec->extra.len ? rec->extra.s : NULL, rec->extra.len);
+    if (r)
+        return r;
+    ix->crc ^= sync_record_crc(rec);
+    if (rec->uid > ix->maxuid)
+        ix->maxuid = rec->uid;
+    return 1;
+}
+
+int lcb_apply_mailbox_end(struct lcb_index *ix, uint32_t *crc)
+{
+    if (crc)
+        *crc = ix->crc;
+    if (ix->crc == ix->crc_stored)
+        return 0;
+    ix->crc_stored = ix->crc;
+    return sqldb_run(ix->db, "UPDATE folders SET crc=? WHERE id=?", "ii", (int64_t)ix->crc,
+                     ix->folder);
+}
+
+int lcb_apply_unmailbox(struct lcb_index *ix, int64_t pos, const char *mboxname)
+{
+    return retire_name(ix, pos, mboxname, 0);
+}
+
+/* The current state of the mailbox called NAME: its folder, its header parsed from ix->header. */
+static int load_state(struct lcb_index *ix, const char *name, int64_t *folder,
+                      struct sync_header *h)
+{
+    sqlite3_stmt *st = sqldb_stmt(ix->db, "SELECT folder, header FROM folder_states"
+                                          " WHERE mboxname=? AND until IS NULL");
+    if (!st || sqldb_bind(st, "t", name))
+        return XERR_SQL;
+    int r = sqldb_step(ix->db, st);
+    if (r != 1)
+        return r ? r : XERR_NOTFOUND;
+    *folder = sqlite3_column_int64(st, 0);
+    column_buf(st, 1, &ix->header);
+    sqlite3_reset(st);
+    dlist_pool_reset(ix->pool);
+    return sync_header_parsetext(h, ix->pool, ix->header.s, ix->header.len);
+}
+
+int lcb_apply_rename(struct lcb_index *ix, int64_t pos, const struct dlist *v)
+{
+    const char *from, *to, *partition = NULL;
+    uint32_t uidvalidity;
+    int64_t folder;
+    struct sync_header h;
+    char number[16];
+    if (!dlist_getatom(v, "OLDMBOXNAME", &from) || !from || !dlist_getatom(v, "NEWMBOXNAME", &to) ||
+        !to)
+        return XERR_PARAM;
+    int r = load_state(ix, from, &folder, &h);
+    if (r)
+        return r == XERR_NOTFOUND ? 0 : r;
+    r = sync_header_set(&h, ix->pool, "MBOXNAME", to);
+    if (!r && dlist_getatom(v, "PARTITION", &partition) && partition)
+        r = sync_header_set(&h, ix->pool, "PARTITION", partition);
+    if (!r && dlist_getnum32(v, "UIDVALIDITY", &uidvalidity)) {
+        snprintf(number, sizeof(number), "%u", uidvalidity);
+        r = sync_header_set(&h, ix->pool, "UIDVALIDITY", number);
+        h.uidvalidity = uidvalidity;
+    }
+    if (r)
+        return r;
+    h.mboxname = to;
+    buf_reset(&ix->header);
+    sync_header_print(&h, &ix->header);
+    return new_state(ix, pos, folder, &h);
+}
+
+/* ANNOTATIONS of H with the item (entry, userid) removed, and appended again with VALUE unless NULL.
+ * MODSEQ 0 stands in it because readers of Cyrus 3.2 and later want one. */
+static int edit_annotations(struct lcb_index *ix, struct sync_header *h, const char *entry,
+                            const char *userid, const struct dlist *value)
+{
+    const char *e, *u;
+    struct dlist *old = NULL, *kept = dlist_newlist(ix->pool, "ANNOTATIONS");
+    if (!kept)
+        return XERR_TOOBIG;
+    (void)dlist_getlist(h->tree, "ANNOTATIONS", &old);
+    for (struct dlist *item = old ? old->head : NULL, *next; item; item = next) {
+        next = item->next;
+        if (dlist_getatom(item, "ENTRY", &e) && e && !strcmp(e, entry) &&
+            dlist_getatom(item, "USERID", &u) && !strcmp(u ? u : "", userid))
+            continue;
+        item->next = NULL;
+        *(kept->tail ? &kept->tail->next : &kept->head) = item;
+        kept->tail = item;
+    }
+    if (value) {
+        struct dlist *item = dlist_newkvlist(ix->pool, NULL);
+        if (!item || !dlist_setatom(ix->pool, item, "ENTRY", entry) ||
+            !dlist_setatom(ix->pool, item, "USERID", userid) ||
+            !dlist_setnum64(ix->pool, item, "MODSEQ", 0) ||
+            !dlist_setmap(ix->pool, item, "VALUE", value->sval, value->len))
+            return XERR_TOOBIG;
+        *(kept->tail ? &kept->tail->next : &kept->head) = item;
+        kept->tail = item;
+    }
+    for (struct dlist **at = &h->tree->head, *prev = NULL; *at; prev = *at, at = &(*at)->next)
+        if (*at == old) {
+            *at = old->next;
+            if (!old->next)
+                h->tree->tail = prev;
+            break;
+        }
+    if (kept->head) {
+        *(h->tree->tail ? &h->tree->tail->next : &h->tree->head) = kept;
+        h->tree->tail = kept;
+    }
+    return 0;
+}
+
+/* A server annotation (or one of a mailbox we do not have): a row of its own. */
+static int apply_annot_row(struct lcb_index *ix, int64_t pos, const char *mboxname,
+                           const char *entry, const char *userid, const struct dlist *value)
+{
+    int64_t same = 0;
+    const char *bytes = value && value->len ? value->sval : "";
+    int r = sqldb_int(ix->db, &same, "SELECT value=? FROM annots WHERE mboxname=? AND entry=?"
+                                     " AND userid=? AND until IS NULL",
+                      "bttt", bytes, value ? value->len : (size_t)0, mboxname, entry, userid);
+    if (r == XERR_SQL || (!r && value && same))
+        return r;
+    r = sqldb_run(ix->db, "UPDATE annots SET until=? WHERE mboxname=? AND entry=? AND userid=?"
+                          " AND until IS NULL", "ittt", pos, mboxname, entry, userid);
+    if (!r && value)
+        r = sqldb_run(ix->db, "INSERT OR REPLACE INTO annots VALUES (?,?,?,?,NULL,?)", "tttib",
+                      mboxname, entry, userid, pos, bytes, value->len);
+    return r;
+}
+
+int lcb_apply_annotation(struct lcb_index *ix, int64_t pos, const struct dlist *v, int remove)
+{
+    const char *mboxname, *entry, *userid = NULL;
+    const struct dlist *value = remove ? NULL : dlist_getchild(v, "VALUE");
+    struct sync_header h;
+    int64_t folder;
+    if (!dlist_getatom(v, "MBOXNAME", &mboxname) || !dlist_getatom(v, "ENTRY", &entry) || !entry ||
+        (!remove && !value))
+        return XERR_PARAM;
+    (void)dlist_getatom(v, "USERID", &userid);
+    if (!userid)
+        userid = "";
+    if (value && value->type != DL_ATOM)
+        value = NULL; /* NIL removes */
+    if (!mboxname || !*mboxname)
+        return apply_annot_row(ix, pos, "", entry, userid, value);
+    int r = load_state(ix, mboxname, &folder, &h);
+    if (r)
+        return r == XERR_NOTFOUND ? 0 : r;
+    r = edit_annotations(ix, &h, entry, userid, value);
+    if (r)
+        return r;
+    buf_reset(&ix->header);
+    sync_header_print(&h, &ix->header);
+    r = same_header(ix, folder);
+    return r ? (r < 0 ? r : 0) : new_state(ix, pos, folder, &h);
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* What the files of libcyrus_backup share among themselves: the parts of an open backup. */
+#ifndef BACKUP_LCB_INT_H
+#define BACKUP_LCB_INT_H
+
+#include "backup/lcb.h"
+#include "lib/gzmember.h"
+#include "lib/sqldb.h"
+
+/* First line of every chunk, as Cyrus 3.0 - 3.10 wrote it: 29 bytes. */
+#define LCB_CHUNK_START "# cyrus backup: chunk start\r\n"
+#define LCB_CHUNK_START_LEN 29
+/* A line above this is streamed, not held in memory. */
+#define LCB_LINE_MAX (2u << 20)
+/* A MAILBOX command is logged in lines of about this size. */
+#define LCB_MAILBOX_LINE (256u << 10)
+
+/* A position: chunk sequence number and line number (from 1) in one integer. */
+#define LCB_POS(seq, line) (((int64_t)(seq) << 24) | (line))
+#define LCB_POS_SEQ(pos) ((pos) >> 24)
+
+/* ---- lcb_datafile.c: appending to a data file ---- */
+
+struct lcb_datafile_state {
+    off_t end;
+    uint32_t seq;
+    int64_t last_time;
+    off_t last_member;
+    struct gzextra last_extra;
+    size_t text_len;
+    uint32_t lines;
+    int64_t first_time;
+    int full;
+    int valid;
+};
+
+struct lcb_datafile {
+    struct vfs *vfs;
+    int fd;
+    uint64_t id;       /* backup id; 0 until the first member of ours */
+    size_t chunk_size;
+    struct gzpacker *packer;
+    int level;
+
+    off_t end;         /* where the next member goes */
+    uint32_t seq;      /* sequence number of the open chunk */
+    int64_t last_time; /* time of the last line */
+    off_t last_member; /* offset of the last member written, -1 if none since the commit */
+    struct gzextra last_extra;
+
+    struct buf text;   /* open chunk; empty: not begun */
+    size_t line_start; /* of the line begun last */
+    uint32_t lines;    /* complete lines in it */
+    int64_t first_time;
+    int full;          /* the next line belongs into another chunk */
+    struct buf packed; /* scratch */
+
+    struct lcb_datafile_state commit, save; /* states to come back to */
+    struct buf save_text; /* text before the savepoint, once the chunk had to be sealed after it */
+
+    /* Called when a chunk was written (not yet synced). */
+    int (*sealed)(void *rock, const struct lcb_chunk *);
+    void *rock;
+};
+
+/* FD is open for reading and writing and locked. The position is where the last commit ended. */
+void lcb_datafile_init(struct lcb_datafile *, struct vfs *, int fd, size_t chunk_size, int level);
+void lcb_datafile_fini(struct lcb_datafile *);
+/* Begin a line of about EXPECT bytes: "<time> APPLY <verb> " is in df->text when it returns, and the
+ * caller appends the value. */
+int lcb_datafile_begin(struct lcb_datafile *, const char *verb, size_t expect, int64_t *time,
+                       int64_t *pos);
+/* End it. LITERAL: it holds a string literal, so it is the last line of its chunk. */
+int lcb_datafile_end(struct lcb_datafile *, int literal);
+/* Take the line begun last out again. */
+void lcb_datafile_cancel(struct lcb_datafile *);
+/* A whole line that is too large for memory, as a chunk of its own: HEAD, SIZE bytes of file FD
+ * from AT, TAIL. START gets the offset of FD's bytes in the chunk's text. */
+int lcb_datafile_stream(struct lcb_datafile *, const char *verb, const struct buf *head, int fd,
+                        uint64_t at, uint64_t size, const char *tail, int64_t *time, int64_t *pos,
+                        uint64_t *start);
+/* 1 if anything was added since the last commit. */
+int lcb_datafile_dirty(const struct lcb_datafile *);
+/* Write the open chunk, flagged, and sync. */
+int lcb_datafile_commit(struct lcb_datafile *);
+/* Back to the last commit; the file is cut and synced if anything had been written. */
+int lcb_datafile_rollback(struct lcb_datafile *);
+void lcb_datafile_savepoint(struct lcb_datafile *);
+int lcb_datafile_savepoint_rollback(struct lcb_datafile *);
+void lcb_datafile_savepoint_release(struct lcb_datafile *);
+
+/* ---- lcb_datafile_read.c: reading members and lines ---- */
+
+/* What scanning finds at an offset. */
+struct lcb_member {
+    off_t offset;
+    off_t length;       /* 0 if not known without inflating */
+    struct gzextra extra;
+};
+/* Look at the member at AT of a file of SIZE bytes: XERR_EOF at the end of the file, XERR_FORMAT if
+ * there is no member there or it does not fit into the file. */
+int lcb_member_at(struct vfs *, int fd, off_t at, off_t size, struct lcb_member *);
+/* A member's text as a stream; checks it completely when read to the end. */
+struct lcb_memberstream;
+int lcb_memberstream_open(struct vfs *, int fd, const struct lcb_member *, struct lcb_memberstream **);
+/* As read(2); 0 at the intact end; XERR_FORMAT, XERR_EOF. */
+ssize_t lcb_memberstream_read(void *stream, void *p, size_t n);
+/* Offset behind the member; only after the end was reached. */
+off_t lcb_memberstream_end(const struct lcb_memberstream *);
+void lcb_memberstream_close(struct lcb_memberstream **);
+
+/* ---- lcb_index.c ---- */
+
+struct lcb_index {
+    struct sqldb *db;
+    int transaction; /* one is open */
+    int readonly;
+    struct dlist_pool *pool; /* for headers and values */
+    int64_t last_tick;       /* time of the newest row of ticks */
+
+    /* The mailbox a MAILBOX line is being applied to. */
+    int64_t folder;
+    uint32_t crc, crc_stored;
+    uint32_t maxuid;
+    struct sync_record old;
+    struct buf header;
+};
+
+/* What the index says it has applied. */
+struct lcb_mark_point {
+    uint64_t id;
+    off_t end;         /* offset behind the last applied commit */
+    off_t last_offset; /* of the last member applied, -1 if none */
+    int64_t seq;       /* of it */
+    int64_t last_time;
+};
+
+/* Open <path>; XERR_FORMAT if it is not an index of ours (or damaged), XERR_VERSION, XERR_NOTFOUND. */
+int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint, size_t max_dlist,
+                   struct lcb_index **);
+void lcb_index_close(struct lcb_index **);
+int lcb_index_begin(struct lcb_index *);    /* idempotent */
+int lcb_index_commit(struct lcb_index *);
+int lcb_index_rollback(struct lcb_index *); /* idempotent */
+int lcb_index_getpoint(struct lcb_index *, struct lcb_mark_point *);
+int lcb_index_setpoint(struct lcb_index *, const struct lcb_mark_point *);
+/* Remove every row, in the open transaction. */
+int lcb_index_clear(struct lcb_index *);
+int lcb_index_addchunk(struct lcb_index *, const struct lcb_chunk *);
+/* Time of a position: the newest tick at or before it. */
+int64_t lcb_index_time(struct lcb_index *, int64_t pos);
+
+/* ---- lcb_apply*.c: the one way in ----
+ * POS and TIME are those of the line. */
+int lcb_apply_tick(struct lcb_index *, int64_t pos, int64_t time);
+int lcb_apply_message(struct lcb_index *, const struct message_guid *, int64_t seq, uint64_t start,
+                      uint64_t size);
+int lcb_apply_mailbox_begin(struct lcb_index *, int64_t pos, const struct sync_header *);
+/* 1 if the record changed something, 0 if it was there already. */
+int lcb_apply_mailbox_record(struct lcb_index *, int64_t pos, const struct sync_record *);
+int lcb_apply_mailbox_end(struct lcb_index *, uint32_t *crc);
+/* Would this record change anything? 1 or 0. */
+int lcb_apply_mailbox_differs(struct lcb_index *, const struct sync_record *);
+/* 1 if the header differs from the current one. */
+int lcb_apply_header_differs(struct lcb_index *, const struct sync_header *);
+/* Any other verb. Unknown ones are ignored. */
+int lcb_apply_dlist(struct lcb_index *, int64_t pos, const char *verb, const struct dlist *value);
+/* Current state row of a name. */
+int lcb_apply_unmailbox(struct lcb_index *, int64_t pos, const char *mboxname);
+int lcb_apply_rename(struct lcb_index *, int64_t pos, const struct dlist *value);
+int lcb_apply_annotation(struct lcb_index *, int64_t pos, const struct dlist *value, int remove);
+
+/* ---- lcb_line.c: the data file's own grammar ---- */
+
+/* Read all lines of a member and apply them. TIME is the last time seen. LOST counts lines that
+ * could not be understood; CHUNK gets lengths and times. XERR_FORMAT if the member is damaged: what
+ * was read before has been applied. */
+int lcb_lines_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_member *, int64_t seq,
+                    struct lcb_chunk *chunk, int64_t *last_time, int *lost, off_t *end);
+
+/* ---- lcb_recover.c ---- */
+
+/* Bring index and data file together under the lock: roll forward, cut, or rebuild. */
+int lcb_recover(struct lcb *);
+/* Without the lock: 1 if the index speaks for the file up to its own mark, 0 if not. */
+int lcb_index_fits(struct lcb *);
+
+/* ---- an open backup ---- */
+
+struct lcb_settings {
+    size_t chunk_size;
+    int level;
+    size_t max_dlist;
+    int64_t index_checkpoint;
+};
+
+struct lcb {
+    struct lcb_store *store;
+    struct vfs *vfs;
+    const struct lcb_settings *settings;
+    char *userid;
+    char *path;
+    char *index_path;
+    int fd;
+    int writable;
+    int broken;
+    struct lcb_datafile df;
+    struct lcb_index *index;
+    struct {               /* MAILBOX being written */
+        struct buf header;
+        int header_literal;
+        int open;          /* a line is begun */
+        int written;       /* at least one line is complete */
+        int literal;       /* the open line holds one */
+        int records;       /* in the open line */
+        size_t start;      /* of the records in the text of the open chunk */
+        int64_t pos, time;
+    } mb;
+    int (*stop)(void *);
+    void *stop_rock;
+};
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* lcb_query_mail - what a backup says of messages: records of mailboxes, and content by GUID. */
+#include "config.h"
+
+#include <string.h>
+
+#include "backup/lcb_int.h"
+#include "lib/xerr.h"
+
+#define RECORD_COLUMNS "r.uid, r.modseq, r.last_updated, r.internaldate, r.size, c.guid," \
+                       " r.expunged, r.flags, r.annotations, r.extra, r.since, c.chunk"
+#define RECORD_JOIN " FROM records r JOIN contents c ON c.id=r.content"
+
+static void column_buf(sqlite3_stmt *st, int col, struct buf *b)
+{
+    const void *p = sqlite3_column_blob(st, col);
+    buf_setmap(b, p, (size_t)sqlite3_column_bytes(st, col));
+}
+
+static void record_row(sqlite3_stmt *st, struct sync_record *rec)
+{
+    rec->uid = (uint32_t)sqlite3_column_int64(st, 0);
+    rec->modseq = (uint64_t)sqlite3_column_int64(st, 1);
+    rec->last_updated = sqlite3_column_int64(st, 2);
+    rec->internaldate = sqlite3_column_int64(st, 3);
+    rec->size = (uint64_t)sqlite3_column_int64(st, 4);
+    if (sqlite3_column_bytes(st, 5) == MESSAGE_GUID_LEN)
+        memcpy(rec->guid.value, sqlite3_column_blob(st, 5), MESSAGE_GUID_LEN);
+    rec->expunged = sqlite3_column_int(st, 6);
+    column_buf(st, 7, &rec->flags);
+    column_buf(st, 8, &rec->annotations);
+    column_buf(st, 9, &rec->extra);
+    /* Whether printing needs a literal is visible in the text: only a literal has CRLF in it. */
+    rec->literal = memchr(rec->annotations.s ? rec->annotations.s : "", '\n',
+                          rec->annotations.len) ||
+                   memchr(rec->extra.s ? rec->extra.s : "", '\n', rec->extra.len);
+}
+
+int lcb_foreach_record(struct lcb *b, int64_t folder, int64_t at,
+                       int (*fn)(void *rock, const struct lcb_record *), void *rock)
+{
+    const char *sql = at == LCB_NOW
+        ? "SELECT " RECORD_COLUMNS RECORD_JOIN
+          " WHERE r.folder=?1 AND r.until IS NULL AND ?2 ORDER BY r.uid"
+        : "SELECT " RECORD_COLUMNS RECORD_JOIN
+          " WHERE r.folder=?1 AND r.since<=?2 AND (r.until IS NULL OR r.until>?2) ORDER BY r.uid";
+    struct lcb_record rec = {.has_content = 0};
+    sqlite3_stmt *st = NULL;
+    int r = sqlite3_prepare_v2(b->index->db->db, sql, -1, &st, NULL) == SQLITE_OK
+                ? 0 : sqldb_failed(b->index->db, "records");
+    int64_t last = -1;
+    if (!r)
+        r = sqldb_bind(st, "ii", folder, at);
+    int step = SQLITE_DONE;
+    while (!r && (step = sqlite3_step(st)) == SQLITE_ROW) {
+        int64_t since = sqlite3_column_int64(st, 10);
+        record_row(st, &rec.rec);
+        rec.has_content = sqlite3_column_type(st, 11) != SQLITE_NULL;
+        if (since != last)
+            rec.time = lcb_index_time(b->index, last = since);
+        r = fn(rock, &rec);
+    }
+    if (!r && step != SQLITE_DONE)
+        r = sqldb_failed(b->index->db, "records");
+    sqlite3_finalize(st);
+    sync_record_fini(&rec.rec);
+    return r;
+}
+
+int lcb_find_record(struct lcb *b, int64_t folder, uint32_t uid, struct sync_record *rec)
+{
+    sqlite3_stmt *st = sqldb_stmt(b->index->db, "SELECT " RECORD_COLUMNS RECORD_JOIN
+                                  " WHERE r.folder=? AND r.uid=? AND r.until IS NULL");
+    if (!st || sqldb_bind(st, "ii", folder, (int64_t)uid))
+        return XERR_SQL;
+    int r = sqldb_step(b->index->db, st);
+    if (r != 1)
+        return r ? r : XERR_NOTFOUND;
+    record_row(st, rec);
+    sqlite3_reset(st);
+    return 0;
+}
+
+int lcb_next_live(struct lcb *b, int64_t folder, uint32_t after, uint32_t before, uint32_t *uid)
+{
+    int64_t found;
+    int r = sqldb_int(b->index->db, &found,
+                      "SELECT uid FROM records WHERE folder=?1 AND until IS NULL AND uid>?2"
+                      " AND uid<?3 AND expunged=0 ORDER BY uid LIMIT 1",
+                      "iii", folder, (int64_t)after, before ? (int64_t)before : INT64_MAX);
+    if (r)
+        return r == XERR_NOTFOUND ? 0 : r;
+    *uid = (uint32_t)found;
+    return 1;
+}
+
+int lcb_has_content(struct lcb *b, const struct message_guid *guid, uint64_t *size)
+{
+    int64_t n;
+    int r = sqldb_int(b->index->db, &n,
+                      "SELECT size FROM contents WHERE guid=? AND chunk IS NOT NULL", "b",
+                      guid->value, (size_t)MESSAGE_GUID_LEN);
+    if (r)
+        return r == XERR_NOTFOUND ? 0 : r;
+    if (size)
+        *size = (uint64_t)n;
+    return 1;
+}
+
+int lcb_foreach_content(struct lcb *b, int (*fn)(void *rock, const struct message_guid *,
+                                                uint64_t size), void *rock)
+{
+    sqlite3_stmt *st = NULL;
+    int r = sqlite3_prepare_v2(b->index->db->db, "SELECT guid, size FROM contents"
+                               " WHERE chunk IS NOT NULL ORDER BY id", -1, &st, NULL) == SQLITE_OK
+                ? 0 : sqldb_failed(b->index->db, "contents");
+    int step = SQLITE_DONE;
+    while (!r && (step = sqlite3_step(st)) == SQLITE_ROW) {
+        struct message_guid guid = {{0}};
+        if (sqlite3_column_bytes(st, 0) == MESSAGE_GUID_LEN)
+            memcpy(guid.value, sqlite3_column_blob(st, 0), MESSAGE_GUID_LEN);
+        r = fn(rock, &guid, (uint64_t)sqlite3_column_int64(st, 1));
+    }
+    if (!r && step != SQLITE_DONE)
+        r = sqldb_failed(b->index->db, "contents");
+    sqlite3_finalize(st);
+    return r;
+}
+
+int lcb_content_folders(struct lcb *b, const struct message_guid *guid,
+                        int (*fn)(void *rock, const char *uniqueid, const char *mboxname),
+                        void *rock)
+{
+    sqlite3_stmt *st = NULL;
+    int r = sqlite3_prepare_v2(b->index->db->db,
+                               "SELECT f.uniqueid, (SELECT mboxname FROM folder_states s WHERE"
+                               " s.folder=f.id ORDER BY since DESC LIMIT 1) FROM folders f WHERE"
+                               " f.id IN (SELECT r.folder FROM contents c JOIN records r ON"
+                               " r.content=c.id WHERE c.guid=?) ORDER BY f.id",
+                               -1, &st, NULL) == SQLITE_OK
+                ? sqldb_bind(st, "b", guid->value, (size_t)MESSAGE_GUID_LEN)
+                : sqldb_failed(b->index->db, "content");
+    int step = SQLITE_DONE;
+    while (!r && (step = sqlite3_step(st)) == SQLITE_ROW) {
+        const char *name = (const char *)sqlite3_column_text(st, 1);
+        r = fn(rock, (const char *)sqlite3_column_text(st, 0), name ? name : "");
+    }
+    if (!r && step != SQLITE_DONE)
+        r = sqldb_failed(b->index->db, "content");
+    sqlite3_finalize(st);
+    return r;
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* lcb_recover - bring a data file and its index together, under the lock.
+ *
+ * The index carries a mark: how far into the data file it speaks, and which member was the last.
+ * Holding that against the file takes two reads, whatever the size of the backup. Then one of:
+ *
+ *   - the mark fits and the file ends there: nothing to do;
+ *   - the mark fits and the file goes on: apply what follows (roll forward);
+ *   - it does not fit (another file, a shorter one, an older one), or the index could not be read:
+ *     empty the index and apply the file from its start (rebuild). The rows are replaced in place, in
+ *     one transaction, so that readers see the old or the new ones.
+ *
+ * Groups. Members are written in groups that end with a flagged one; a group was promised to a
+ * client only as a whole. So a group is applied under an SQL savepoint, and one that does not come
+ * to its flagged member is undone. A member without our extra field (Cyrus 3.x wrote it) is a group
+ * of its own.
+ *
+ * Torn or rotten. A damaged member is either part of the last group, which the crash of a machine
+ * may have left in pieces (then everything from that group's start never happened), or it was whole
+ * once and has been damaged since (then what follows it is good and must be kept). The two are told
+ * apart by order: a group is begun only after the one before it was synced. If behind the damage the
+ * end of yet another group stands intact, the damage is rot. Rot is passed over and reported; the
+ * mailboxes are then marked for a complete resend, which is how the gap heals.
+ *
+ * What is cut off is kept aside as <data>.tail.<time>, never thrown away. */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <time.h>
+
+#include "backup/lcb_int.h"
+#include "lib/xerr.h"
+#include "lib/xlog.h"
+
+struct scan {
+    struct lcb *b;
+    off_t size;
+    off_t at;
+    int64_t seq;       /* of the last member applied */
+    int64_t last_time;
+    uint64_t id;
+    off_t last_offset;
+    int lost;
+    int rotten;
+    struct lcb_mark_point group; /* state at the start of the group at hand */
+    int in_group;
+    time_t progress;
+};
+
+/* Does the mark speak of this file? */
+static int point_fits(struct lcb *b, const struct lcb_mark_point *p)
+{
+    struct lcb_member m;
+    struct stat st;
+    if (vfs_fstat(b->vfs, b->fd, &st) < 0 || p->end > st.st_size)
+        return 0;
+    if (p->last_offset < 0)
+        return p->end == 0;
+    if (lcb_member_at(b->vfs, b->fd, p->last_offset, st.st_size, &m))
+        return 0;
+    if (!m.extra.present)
+        return p->end > p->last_offset;
+    return m.extra.id == p->id && m.extra.seq == (uint32_t)p->seq &&
+           m.offset + m.length <= p->end;
+}
+
+int lcb_index_fits(struct lcb *b)
+{
+    struct lcb_mark_point p;
+    return !lcb_index_getpoint(b->index, &p) && point_fits(b, &p);
+}
+
+static void here(const struct scan *s, struct lcb_mark_point *p)
+{
+    p->id = s->id;
+    p->end = s->at;
+    p->last_offset = s->last_offset;
+    p->seq = s->seq;
+    p->last_time = s->last_time;
+}
+
+static int begin_group(struct scan *s)
+{
+    if (s->in_group)
+        return 0;
+    here(s, &s->group);
+    s->in_group = 1;
+    return sqldb_exec(s->b->index->db, "SAVEPOINT grp");
+}
+
+static int end_group(struct scan *s, int keep)
+{
+    if (!s->in_group)
+        return 0;
+    s->in_group = 0;
+    int r = keep ? 0 : sqldb_exec(s->b->index->db, "ROLLBACK TO grp");
+    if (!r)
+        r = sqldb_exec(s->b->index->db, "RELEASE grp");
+    if (!keep) {
+        s->at = s->group.end;
+        s->seq = s->group.seq;
+        s->last_time = s->group.last_time;
+        s->last_offset = s->group.last_offset;
+        s->id = s->group.id;
+        s->b->index->last_tick = -1;
+        (void)sqldb_int(s->b->index->db, &s->b->index->last_tick,
+                        "SELECT time FROM ticks ORDER BY pos DESC LIMIT 1", "");
+    }
+    return r;
+}
+
+/* The next offset behind AT where a member of ours (of this backup) or of Cyrus 3.x can begin. */
+static off_t find_member(struct scan *s, off_t at)
+{
+    unsigned char piece[64 << 10];
+    struct lcb_member m;
+    for (;;) {
+        ssize_t n = vfs_pread(s->b->vfs, s->b->fd, piece, sizeof(piece), at);
+        if (n < 4)
+            return -1;
+        for (ssize_t i = 0; i + 3 < n; i++) {
+            if (piece[i] != 0x1f || piece[i + 1] != 0x8b || piece[i + 2] != 8)
+                continue;
+            if (lcb_member_at(s->b->vfs, s->b->fd, at + i, s->size, &m))
+                continue;
+            if (m.extra.present ? (!s->id || m.extra.id == s->id) : !s->id)
+                return at + i;
+        }
+        at += n - 3;
+    }
+}
+
+/* Is member M (of ours) intact? */
+static int intact(struct scan *s, const struct lcb_member *m)
+{
+    struct lcb_memberstream *in = NULL;
+    char piece[16 << 10];
+    ssize_t n = 1;
+    if (lcb_memberstream_open(s->b->vfs, s->b->fd, m, &in))
+        return 0;
+    while (n > 0)
+        n = lcb_memberstream_read(in, piece, sizeof(piece));
+    lcb_memberstream_close(&in);
+    return n == 0;
+}
+
+/* Behind the damaged member BAD: does the end of a later group stand intact? KNOWN: BAD's header
+ * was readable. Only the last groups of a file can be in question, so this ends soon. */
+static int is_rot(struct scan *s, const struct lcb_member *bad, int known, off_t *next)
+{
+    struct lcb_member m;
+    int ends = 0, need = known && (bad->extra.flags & GZ_COMMIT) ? 1 : 2;
+    off_t at = known && bad->length ? bad->offset + bad->length : find_member(s, bad->offset + 1);
+    *next = at;
+    while (at >= 0 && at < s->size && ends < need) {
+        int r = lcb_member_at(s->b->vfs, s->b->fd, at, s->size, &m);
+        if (r) {
+            at = find_member(s, at + 1);
+            continue;
+        }
+        if ((!m.extra.present || (m.extra.flags & GZ_COMMIT)) && intact(s, &m))
+            ends++;
+        at = m.length ? at + m.length : find_member(s, at + 1);
+    }
+    return ends >= need;
+}
+
+static void show_progress(struct scan *s)
+{
+    time_t now = time(NULL);
+    if (!s->progress)
+        s->progress = now;
+    if (now - s->progress < 10)
+        return;
+    s->progress = now;
+    xlog_info("%s: %lld of %lld MiB read", s->b->path, (long long)(s->at >> 20),
+              (long long)(s->size >> 20));
+}
+
+/* Apply the member at s->at: 0, XERR_FORMAT if it is damaged (M, KNOWN say what is known of it). */
+static int apply_member(struct scan *s, struct lcb_member *m, int *known)
+{
+    struct lcb_chunk chunk;
+    off_t end = 0;
+    int64_t last = s->last_time;
+    int lost = 0;
+    int r = lcb_member_at(s->b->vfs, s->b->fd, s->at, s->size, m);
+    *known = !r;
+    if (!r && m->extra.present && s->id && m->extra.id != s->id)
+        r = XERR_FORMAT;
+    if (!r)
+        r = begin_group(s);
+    if (r)
+        return r;
+    r = sqldb_exec(s->b->index->db, "SAVEPOINT mem");
+    if (!r)
+        r = lcb_lines_apply(s->b->index, s->b->vfs, s->b->fd, m,
+                            m->extra.present ? (int64_t)m->extra.seq : s->seq + 1, &chunk, &last,
+                            &lost, &end);
+    if (!r && chunk.text_length)
+        r = lcb_index_addchunk(s->b->index, &chunk);
+    if (r) {
+        sqldb_exec(s->b->index->db, "ROLLBACK TO mem; RELEASE mem");
+        return r == XERR_EOF ? XERR_FORMAT : r;
+    }
+    r = sqldb_exec(s->b->index->db, "RELEASE mem");
+    if (m->extra.present)
+        s->id = m->extra.id;
+    if (chunk.text_length) {
+        s->seq = chunk.seq;
+        s->last_offset = m->offset;
+    }
+    s->at = end;
+    s->last_time = last;
+    s->lost += lost;
+    if (!r && (!m->extra.present || (m->extra.flags & GZ_COMMIT)))
+        r = end_group(s, 1);
+    return r;
+}
+
+/* From s->at to the end of the file. Afterwards s->at is the end of the last good group. */
+static int apply_all(struct scan *s)
+{
+    while (s->at < s->size) {
+        struct lcb_member m;
+        int known;
+        off_t next;
+        if (s->b->stop && s->b->stop(s->b->stop_rock))
+            return XERR_SIGNAL;
+        show_progress(s);
+        int r = apply_member(s, &m, &known);
+        if (!r)
+            continue;
+        if (r != XERR_FORMAT)
+            return r;
+        if (!is_rot(s, &m, known, &next))
+            break;
+        xlog_errorx("%s: chunk at offset %lld is damaged: passed over, its mailboxes will be asked"
+                    " for again", s->b->path, (long long)m.offset);
+        s->rotten++;
+        s->at = next;
+        if (known && (m.extra.flags & GZ_COMMIT) && (r = end_group(s, 1)))
+            return r;
+    }
+    return end_group(s, 0);
+}
+
+/* What stands behind AT never happened: copy it aside, then cut. */
+static int set_tail_aside(struct lcb *b, off_t at, off_t size)
+{
+    struct buf name = BUF_INITIALIZER;
+    char piece[64 << 10];
+    off_t from = at, to = 0;
+    buf_printf(&name, "%s.tail.%lld", b->path, (long long)time(NULL));
+    int fd = vfs_open(b->vfs, buf_cstring(&name), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    int r = fd < 0 ? fd : 0;
+    while (!r && from < size) {
+        ssize_t n = vfs_pread(b->vfs, b->fd, piece, sizeof(piece), from);
+        if (n <= 0) {
+            r = n < 0 ? (int)n : -EIO;
+            break;
+        }
+        ssize_t put = vfs_pwrite(b->vfs, fd, piece, (size_t)n, to);
+        r = put < 0 ? (int)put : 0;
+        from += n;
+        to += n;
+    }
+    if (!r)
+        r = vfs_fsync(b->vfs, fd);
+    vfs_close(b->vfs, &fd);
+    if (!r)
+        r = vfs_fsyncparent(b->vfs, buf_cstring(&name));
+    if (!r)
+        r = vfs_ftruncate(b->vfs, b->fd, at);
+    if (!r)
+        r = vfs_fdatasync(b->vfs, b->fd);
+    if (!r)
+        xlog_warnx("%s: %lld bytes behind the last commit were cut off and kept as %s", b->path,
+                   (long long)(size - at), buf_cstring(&name));
+    buf_free(&name);
+    return r;
+}
+
+static int finish(struct scan *s)
+{
+    struct lcb_mark_point p;
+    int r = 0;
+    if (s->rotten)
+        r = sqldb_exec(s->b->index->db, "UPDATE folders SET mark=2");
+    here(s, &p);
+    if (!r)
+        r = lcb_index_setpoint(s->b->index, &p);
+    if (!r)
+        r = lcb_index_commit(s->b->index);
+    if (!r && s->at < s->size)
+        r = set_tail_aside(s->b, s->at, s->size);
+    return r;
+}
+
+int lcb_recover(struct lcb *b)
+{
+    struct lcb_mark_point p;
+    struct stat st;
+    int rebuild = 0;
+    int r = vfs_fstat(b->vfs, b->fd, &st);
+    if (!r)
+        r = lcb_index_begin(b->index);
+    if (!r)
+        r = lcb_index_getpoint(b->index, &p);
+    if (!r && !point_fits(b, &p)) {
+        rebuild = 1;
+        xlog_info("%s: the index does not belong to the data file: rebuilding it from %lld MiB",
+                  b->path, (long long)(st.st_size >> 20));
+        memset(&p, 0, sizeof(p));
+        p.last_offset = -1;
+        r = lcb_index_clear(b->index);
+    }
+    struct scan s = {.b = b, .size = st.st_size, .at = p.end, .seq = p.seq, .id = p.id,
+                     .last_time = p.last_time, .last_offset = p.last_offset};
+    if (!r && (rebuild || s.at < s.size)) {
+        r = apply_all(&s);
+        if (!r)
+            r = finish(&s);
+    }
+    if (r) {
+        lcb_index_rollback(b->index);
+        return r;
+    }
+    lcb_index_rollback(b->index);
+    if (rebuild)
+        xlog_info("%s: index rebuilt, %d lines were not understood, %d chunks are damaged", b->path,
+                  s.lost, s.rotten);
+    b->df.end = s.at;
+    b->df.id = s.id;
+    b->df.seq = (uint32_t)s.seq + 1;
+    b->df.last_time = s.last_time;
+    return 0;
+}

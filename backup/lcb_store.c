@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* lcb_store - find, create, lock, open and close backups.
+ *
+ * Which file is whose stands in backups.db and nowhere else. Opening for writing: look the path up,
+ * open the file without creating it, take its lock, and see whether the name still means the file
+ * that was locked; if not (the backup was moved meanwhile), begin again. A new file is made only
+ * inside the transaction that writes its record.
+ *
+ * Opening for reading takes no lock: the index is opened first, then the file; what the index
+ * speaks of is committed and never changes. An index that cannot be used is mended if the lock is
+ * free; if it is not, its holder is at it, and the answer is XERR_LOCKED. */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backup/lcb_db.h"
+#include "backup/lcb_int.h"
+#include "backup/lcb_partition.h"
+#include "lib/filelock.h"
+#include "lib/xerr.h"
+#include "lib/xlog.h"
+#include "lib/xmalloc.h"
+
+#define REOPEN_MAX 10
+
+struct lcb_store {
+    const struct config *config;
+    struct vfs *vfs;
+    struct lcb_db *db;
+    struct lcb_settings settings;
+    struct mboxname_rules names;
+    struct lcb_partition *partitions;
+    size_t npartitions;
+    char *staging;
+    int (*stop)(void *);
+    void *stop_rock;
+};
+
+static void add_partition(const char *key, const char *value, void *rock)
+{
+    static const char prefix[] = "backuppartition-";
+    struct lcb_store *s = rock;
+    if (strncmp(key, prefix, sizeof(prefix) - 1) || !key[sizeof(prefix) - 1])
+        return;
+    s->partitions = xrealloc(s->partitions, (s->npartitions + 1) * sizeof(*s->partitions));
+    s->partitions[s->npartitions].name = key + sizeof(prefix) - 1;
+    s->partitions[s->npartitions++].dir = value;
+}
+
+static size_t size_option(const struct config *c, enum imapopt opt, int64_t min, int64_t max)
+{
+    int64_t n = config_getbytesize(c, opt);
+    return (size_t)(n < min ? min : n > max ? max : n);
+}
+
+int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **sp, struct buf *err)
+{
+    struct lcb_store *s = xzmalloc(sizeof(*s));
+    const char *staging = config_getstring(c, IMAPOPT_BACKUP_STAGING_PATH);
+    s->config = c;
+    s->vfs = vfs ? vfs : vfs_system();
+    s->settings.chunk_size = size_option(c, IMAPOPT_BACKUP_CHUNK_SIZE, 4096, LCB_LINE_MAX);
+    s->settings.max_dlist = size_option(c, IMAPOPT_BACKUP_MAX_DLIST, 128 << 10, 1 << 30);
+    s->settings.level = config_getint(c, IMAPOPT_BACKUP_COMPRESSION_LEVEL);
+    if (s->settings.level < 1 || s->settings.level > 12)
+        s->settings.level = 6;
+    s->settings.index_checkpoint = config_getbytesize(c, IMAPOPT_BACKUP_INDEX_CHECKPOINT);
+    s->names.defaultdomain = config_getstring(c, IMAPOPT_DEFAULTDOMAIN);
+    s->names.deletedprefix = config_getstring(c, IMAPOPT_DELETEDPREFIX);
+    s->names.unixhierarchysep = config_getswitch(c, IMAPOPT_UNIXHIERARCHYSEP);
+    s->staging = staging ? xstrdup(staging)
+                         : xasprintf("%s/backup", config_getstring(c, IMAPOPT_TEMP_PATH));
+    config_foreachoverflow(c, add_partition, s);
+    const char *path = config_getstring(c, IMAPOPT_BACKUP_DB_PATH);
+    const char *kind = config_getstring(c, IMAPOPT_BACKUP_DB);
+    int r = XERR_CONFIG;
+    if (strcmp(kind, "twoskip"))
+        buf_printf(err, "backup_db: %s is not supported, convert it with cvt_cyrusdb to twoskip",
+                   kind);
+    else if (path[0] != '/')
+        buf_printf(err, "backup_db_path: %s is not an absolute path", path);
+    else if ((r = lcb_db_open(s->vfs, path, &s->db)) != 0)
+        buf_printf(err, "cannot open %s: %s", path, error_message(r));
+    if (r) {
+        lcb_store_close(&s);
+        return r;
+    }
+    *sp = s;
+    return 0;
+}
+
+void lcb_store_close(struct lcb_store **sp)
+{
+    struct lcb_store *s = *sp;
+    if (!s)
+        return;
+    lcb_db_close(&s->db);
+    free(s->partitions);
+    free(s->staging);
+    free(s);
+    *sp = NULL;
+}
+
+const struct mboxname_rules *lcb_store_names(const struct lcb_store *s)
+{
+    return &s->names;
+}
+
+struct vfs *lcb_store_vfs(const struct lcb_store *s)
+{
+    return s->vfs;
+}
+
+void lcb_store_setstop(struct lcb_store *s, int (*stop)(void *), void *rock)
+{
+    s->stop = stop;
+    s->stop_rock = rock;
+}
+
+int lcb_store_foreach(struct lcb_store *s, const char *prefix,
+                      int (*fn)(void *rock, const char *userid, const char *path), void *rock)
+{
+    return lcb_db_foreach(s->db, prefix, fn, rock);
+}
+
+int lcb_store_tmpfile(struct lcb_store *s, int *fd)
+{
+    char *path = xasprintf("%s/upload.XXXXXX", s->staging);
+    int r = vfs_mkstemp(s->vfs, path);
+    if (r == -ENOENT && !(r = vfs_mkparents(s->vfs, path))) {
+        memcpy(path + strlen(path) - 6, "XXXXXX", 6);
+        r = vfs_mkstemp(s->vfs, path);
+    }
+    if (r >= 0) {
+        *fd = r;
+        r = vfs_unlink(s->vfs, path);
+    }
+    free(path);
+    return r < 0 ? r : 0;
+}
+
+/* ---- one backup ---- */
+
+static int chunk_sealed(void *rock, const struct lcb_chunk *chunk)
+{
+    struct lcb *b = rock;
+    return lcb_index_addchunk(b->index, chunk);
+}
+
+/* An index that is not ours or cannot be read goes aside; what SQLite keeps beside it too. */
+static int set_index_aside(struct lcb *b, const char *why)
+{
+    static const char *const parts[] = {"", "-wal", "-shm", "-journal", NULL};
+    int r = 0;
+    xlog_warnx("%s: %s: setting it aside as %s.old and rebuilding it", b->index_path, why,
+               b->index_path);
+    for (int i = 0; !r && parts[i]; i++) {
+        char *from = xasprintf("%s%s", b->index_path, parts[i]);
+        char *to = xasprintf("%s.old%s", b->index_path, parts[i]);
+        r = vfs_rename(b->vfs, from, to);
+        r = r == -ENOENT ? 0 : r;
+        free(from);
+        free(to);
+    }
+    return r;
+}
+
+static int open_index(struct lcb *b, int write)
+{
+    int64_t checkpoint = b->settings->index_checkpoint;
+    size_t max = b->settings->max_dlist;
+    int r = lcb_index_open(b->index_path, write, !write, checkpoint, max, &b->index);
+    if (write && (r == XERR_FORMAT || r == XERR_VERSION)) {
+        r = set_index_aside(b, r == XERR_FORMAT ? "not an index of ours or damaged"
+                                                : "of another version");
+        if (!r)
+            r = lcb_index_open(b->index_path, 1, 0, checkpoint, max, &b->index);
+    }
+    return r;
+}
+
+static struct lcb *new_backup(struct lcb_store *s, const char *userid, const char *path, int write)
+{
+    struct lcb *b = xzmalloc(sizeof(*b));
+    b->store = s;
+    b->vfs = s->vfs;
+    b->settings = &s->settings;
+    b->userid = xstrdup(userid);
+    b->path = xstrdup(path);
+    b->index_path = xasprintf("%s.index", path);
+    b->writable = write;
+    b->stop = s->stop;
+    b->stop_rock = s->stop_rock;
+    b->fd = -1;
+    return b;
+}
+
+static int finish_write(struct lcb *b)
+{
+    int r = open_index(b, 1);
+    if (!r)
+        r = lcb_recover(b);
+    if (r == XERR_SQL || r == XERR_FORMAT) {
+        /* Opened, but its pages cannot be read: once more with a fresh one. */
+        lcb_index_close(&b->index);
+        r = set_index_aside(b, "cannot be read");
+        if (!r)
+            r = lcb_index_open(b->index_path, 1, 0, b->settings->index_checkpoint,
+                               b->settings->max_dlist, &b->index);
+        if (!r)
+            r = lcb_recover(b);
+    }
+    if (r)
+        return r;
+    lcb_datafile_init(&b->df, b->vfs, b->fd, b->settings->chunk_size, b->settings->level);
+    b->df.sealed = chunk_sealed;
+    b->df.rock = b;
+    return 0;
+}
+
+/* XERR_STALE: the path means another file now. */
+static int open_write(struct lcb *b, int wait_ms)
+{
+    int r = vfs_open(b->vfs, b->path, O_RDWR, 0);
+    if (r < 0)
+        return r == -ENOENT ? XERR_STALE : r;
+    b->fd = r;
+    r = filelock_lock(b->fd, FILELOCK_EXCLUSIVE, wait_ms, b->stop, b->stop_rock);
+    if (!r) {
+        r = filelock_same(b->fd, b->path);
+        r = r == 1 ? 0 : r == 0 || r == -ENOENT ? XERR_STALE : r;
+    }
+    return r ? r : finish_write(b);
+}
+
+static int open_read(struct lcb *b)
+{
+    struct lcb_mark_point p;
+    struct stat st;
+    int r = vfs_open(b->vfs, b->path, O_RDONLY, 0);
+    if (r < 0)
+        return r == -ENOENT ? XERR_STALE : r;
+    b->fd = r;
+    r = open_index(b, 0);
+    if (r)
+        return r == XERR_FORMAT || r == XERR_VERSION ? XERR_NOTFOUND : r;
+    if (!lcb_index_fits(b))
+        return XERR_NOTFOUND;
+    lcb_index_getpoint(b->index, &p);
+    r = vfs_fstat(b->vfs, b->fd, &st);
+    return r ? r : st.st_size > p.end; /* 1: usable, but perhaps behind */
+}
+
+static int open_path(struct lcb_store *s, const char *userid, const char *path, int flags,
+                     int wait_ms, struct lcb **bp)
+{
+    struct lcb *b = new_backup(s, userid, path, flags & LCB_WRITE);
+    int r = flags & LCB_WRITE ? open_write(b, wait_ms) : open_read(b);
+    if (!(flags & LCB_WRITE) && (r == 1 || r == XERR_NOTFOUND)) {
+        /* Mend it as a writer would, then look again; who has the lock does that himself. */
+        struct lcb *w = new_backup(s, userid, path, 1);
+        int behind = r == 1;
+        r = open_write(w, 0);
+        lcb_close(&w);
+        if (!r) {
+            lcb_close(&b);
+            b = new_backup(s, userid, path, 0);
+            r = open_read(b);
+            r = r == 1 ? 0 : r;
+        } else if (behind) {
+            r = 0;
+        }
+    }
+    if (r) {
+        lcb_close(&b);
+        return r;
+    }
+    *bp = b;
+    return 0;
+}
+
+struct new_file {
+    struct lcb_store *store;
+};
+
+static int make_file(void *rock, const char *userid, char **path)
+{
+    struct lcb_store *s = ((struct new_file *)rock)->store;
+    const struct config *c = s->config;
+    const struct lcb_partition *chosen;
+    struct lcb_placement p = {
+        .partitions = s->partitions,
+        .count = s->npartitions,
+        .mode = (enum lcb_select)config_getenum(c, IMAPOPT_PARTITION_SELECT_MODE),
+        .exclude = config_getstring(c, IMAPOPT_PARTITION_SELECT_EXCLUDE),
+        .soft_usage_limit = config_getint(c, IMAPOPT_PARTITION_SELECT_SOFT_USAGE_LIMIT),
+    };
+    int fd = -1;
+    int r = lcb_partition_choose(s->vfs, &p, &chosen);
+    if (!r)
+        r = lcb_path_new(s->vfs, chosen->dir, userid, config_getswitch(c, IMAPOPT_FULLDIRHASH),
+                         path, &fd);
+    if (!r)
+        vfs_close(s->vfs, &fd);
+    return r;
+}
+
+int lcb_open(struct lcb_store *s, const char *userid, int flags, int wait_ms, struct lcb **bp)
+{
+    int r = XERR_STALE;
+    for (int i = 0; r == XERR_STALE && i < REOPEN_MAX; i++) {
+        struct new_file rock = {s};
+        char *path = NULL;
+        r = lcb_db_find(s->db, userid, &path);
+        if (r == XERR_NOTFOUND && (flags & LCB_CREATE))
+            r = lcb_db_create(s->db, userid, make_file, &rock, &path, NULL);
+        if (!r) {
+            r = open_path(s, userid, path, flags, wait_ms, bp);
+            if (r == XERR_STALE && i == REOPEN_MAX - 1)
+                xlog_errorx("%s: data file %s is gone: restore it, or remove the user's record from"
+                            " backups.db", userid, path);
+        }
+        free(path);
+    }
+    return r;
+}
+
+int lcb_open_file(struct lcb_store *s, const char *path, int flags, int wait_ms, struct lcb **bp)
+{
+    int r = open_path(s, "", path, flags, wait_ms, bp);
+    return r == XERR_STALE ? -ENOENT : r;
+}
+
+void lcb_close(struct lcb **bp)
+{
+    struct lcb *b = *bp;
+    if (!b)
+        return;
+    if (b->index && b->writable)
+        lcb_rollback(b);
+    lcb_index_close(&b->index);
+    lcb_datafile_fini(&b->df);
+    vfs_close(b->vfs, &b->fd);
+    buf_free(&b->mb.header);
+    free(b->userid);
+    free(b->path);
+    free(b->index_path);
+    free(b);
+    *bp = NULL;
+}
+
+const char *lcb_userid(const struct lcb *b)
+{
+    return b->userid;
+}
+
+const char *lcb_path(const struct lcb *b)
+{
+    return b->path;
+}
