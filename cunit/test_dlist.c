@@ -163,7 +163,7 @@ static void test_canonical(void)
     check("%()", "%()");
     check("( \t\r\n\v\f)", "()");
     check("%(A\n\tb\v C ( d\f\\E\"\" NIL ) \r\n)", "%(A b C (d \\E \"\" NIL))");
-    check("(a(b)c%(D e)\"f\")", "(a (b) c %(D e) f)");
+    check("(a(b)c %(D e)\"f\")", "(a (b) c %(D e) f)");
     check("%(\"a key\" {3+}\r\nx y {1}\r\nK {1+}\r\n%)", "%(\"a key\" \"x y\" K {1}\r\n%)");
     check("(caf\xc3\xa9)", "({5}\r\ncaf\xc3\xa9)");
     check("(a{5}b a%b})", "(\"a{5}b\" {4}\r\na%b})");

@@ -114,13 +114,12 @@ static int read_annotations(struct sync_record *rec, struct dlist_reader *r, siz
 /* A key we do not know (in rec->work) is kept with its value. */
 static int read_other(struct sync_record *rec, struct dlist_reader *r, size_t max)
 {
-    size_t need = rec->extra.len + rec->work.len + 64;
-    if (need > max)
-        return XERR_TOOBIG;
     buf_putc(&rec->extra, ' ');
     if (dlist_printastring(rec->work.s, rec->work.len, &rec->extra, 0))
         r->literal = 1;
     buf_putc(&rec->extra, ' ');
+    if (rec->extra.len > max)
+        return XERR_TOOBIG;
     return dlist_reader_copy(r, &rec->extra, max - rec->extra.len);
 }
 
