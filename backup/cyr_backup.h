@@ -40,6 +40,8 @@ void cyr_backup_say(const struct cyr_backup *, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 /* Say that ITEM cannot be read, and why; the exit status will be 75. */
 void cyr_backup_bad_item(struct cyr_backup *, const char *item, int r);
+/* With -v: say that ITEM is not there and therefore not in the result. */
+void cyr_backup_left_out(const struct cyr_backup *, const char *item);
 /* The result of the last thing printed: 0 or -errno. */
 int cyr_backup_printed(void);
 /* A mailbox by internal name or UNIQUEID. One that is there goes before those that are gone, a
@@ -49,6 +51,9 @@ int cyr_backup_find_mailbox(struct cyr_backup *, const char *item, struct lcb_fo
                             struct buf *strings);
 /* The GUID of a message whose content is here: 0, XERR_NOTFOUND or another error. */
 int cyr_backup_find_message(struct cyr_backup *, const char *item, struct message_guid *);
+/* The bytes of a message up to and with the first empty line, to FN in pieces. */
+int cyr_backup_read_header(struct cyr_backup *, const struct message_guid *,
+                           int (*fn)(void *rock, const void *p, size_t n), void *rock);
 /* Number of a chunk; -1 for what is none. */
 int64_t cyr_backup_chunk_number(const char *item);
 /* Time of the last append, from the header of a mailbox. */

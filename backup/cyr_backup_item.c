@@ -27,6 +27,12 @@ void cyr_backup_bad_item(struct cyr_backup *cb, const char *item, int r)
     cb->failed = 1;
 }
 
+void cyr_backup_left_out(const struct cyr_backup *cb, const char *item)
+{
+    if (cb->verbose)
+        cyr_backup_say(cb, "%s: not in this backup", item);
+}
+
 int cyr_backup_printed(void)
 {
     if (!ferror(stdout))
@@ -95,6 +101,42 @@ int cyr_backup_find_message(struct cyr_backup *cb, const char *item, struct mess
         return XERR_NOTFOUND;
     int r = lcb_has_content(cb->backup, guid, NULL);
     return r < 0 ? r : r ? 0 : XERR_NOTFOUND;
+}
+
+/* A header ends at the first empty line. Lines end in CRLF, but an odd message has LF alone. */
+struct header {
+    int (*fn)(void *rock, const void *p, size_t n);
+    void *rock;
+    int filled; /* the line is not empty */
+    int r;
+};
+
+/* Ends the reading (1) behind the empty line. */
+static int header_bytes(void *rock, const void *p, size_t n)
+{
+    struct header *h = rock;
+    const char *s = p;
+    size_t i = 0;
+    int done = 0;
+    while (i < n && !done) {
+        char c = s[i++];
+        if (c == '\n') {
+            done = !h->filled;
+            h->filled = 0;
+        } else if (c != '\r') {
+            h->filled = 1;
+        }
+    }
+    h->r = h->fn(h->rock, p, i);
+    return h->r || done;
+}
+
+int cyr_backup_read_header(struct cyr_backup *cb, const struct message_guid *guid,
+                           int (*fn)(void *rock, const void *p, size_t n), void *rock)
+{
+    struct header h = {fn, rock, 0, 0};
+    int r = lcb_read_content(cb->backup, guid, header_bytes, &h);
+    return h.r ? h.r : r < 0 ? r : 0;
 }
 
 int64_t cyr_backup_chunk_number(const char *item)

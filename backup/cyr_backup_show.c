@@ -10,12 +10,6 @@
 #include "lib/output.h"
 #include "lib/xerr.h"
 
-static void left_out(const struct cyr_backup *cb, const char *item)
-{
-    if (cb->verbose)
-        cyr_backup_say(cb, "%s: not in this backup", item);
-}
-
 /* ---- mailboxes ---- */
 
 static int show_record(void *rock, const struct lcb_record *rec)
@@ -53,7 +47,7 @@ int cyr_backup_show_mailboxes(struct cyr_backup *cb, int count, char **items)
         if (!r) {
             r = show_mailbox(cb, &f);
         } else if (r == XERR_NOTFOUND) {
-            left_out(cb, items[i]);
+            cyr_backup_left_out(cb, items[i]);
             r = 0;
         }
     }
@@ -70,48 +64,28 @@ static int show_folder(void *rock, const char *uniqueid, const char *mboxname)
     return cyr_backup_printed();
 }
 
-/* A header ends at the first empty line; lines end in CRLF, but an odd message may have LF alone. */
-struct header_end {
-    int line; /* bytes seen in this line, CR not counted: 0 or 1 */
-    int done;
-};
-
 static int print_header(void *rock, const void *p, size_t n)
 {
-    struct header_end *h = rock;
-    const char *s = p;
-    size_t i = 0;
-    while (i < n && !h->done) {
-        char c = s[i++];
-        if (c == '\n') {
-            h->done = !h->line;
-            h->line = 0;
-        } else if (c != '\r') {
-            h->line = 1;
-        }
-    }
-    if (fwrite(s, 1, i, stdout) != i)
-        return cyr_backup_printed();
-    return h->done;
+    (void)rock;
+    return fwrite(p, 1, n, stdout) == n ? 0 : cyr_backup_printed();
 }
 
 static int show_message(struct cyr_backup *cb, const char *item, const struct message_guid *guid)
 {
     char hex[41];
-    struct header_end h = {0, 0};
     message_guid_encode(guid, hex);
     printf("guid:\t%s\nmailboxes:\n", hex);
     int r = lcb_content_folders(cb->backup, guid, show_folder, NULL);
     if (r)
         return r;
     puts("headers:");
-    r = lcb_read_content(cb->backup, guid, print_header, &h);
-    if (r < 0 && !cyr_backup_printed()) {
+    r = cyr_backup_read_header(cb, guid, print_header, NULL);
+    if (r && !cyr_backup_printed()) {
         cyr_backup_bad_item(cb, item, r);
         r = 0;
     }
     putchar('\n');
-    return r < 0 ? r : 0;
+    return r;
 }
 
 int cyr_backup_show_messages(struct cyr_backup *cb, int count, char **items)
@@ -123,7 +97,7 @@ int cyr_backup_show_messages(struct cyr_backup *cb, int count, char **items)
         if (!r) {
             r = show_message(cb, items[i], &guid);
         } else if (r == XERR_NOTFOUND) {
-            left_out(cb, items[i]);
+            cyr_backup_left_out(cb, items[i]);
             r = 0;
         }
     }
