@@ -82,8 +82,10 @@ int lcb_log_message(struct lcb *, const char *partition, const struct message_gu
 int lcb_log_mailbox_begin(struct lcb *, const struct sync_header *);
 int lcb_log_mailbox_record(struct lcb *, const struct sync_record *);
 int lcb_log_mailbox_end(struct lcb *, uint32_t *crc);
-/* Any other verb with its value. */
+/* Any other verb with its value. Nothing is written if it changes nothing. */
 int lcb_log_dlist(struct lcb *, const char *verb, const struct dlist *value);
+/* RENAME, and the header under its new name. */
+int lcb_log_rename(struct lcb *, const struct dlist *value);
 
 /* ---- marks (not in the data file) ---- */
 

@@ -152,6 +152,7 @@ int lcb_datafile_begin(struct lcb_datafile *df, const char *verb, size_t expect,
         df->first_time = *time;
     }
     *pos = LCB_POS(df->seq, df->lines + 1);
+    df->line_start = df->text.len;
     buf_appendu64(&df->text, (uint64_t)*time);
     buf_appendmap(&df->text, " APPLY ", 7);
     buf_appendcstr(&df->text, verb);
@@ -165,6 +166,11 @@ int lcb_datafile_end(struct lcb_datafile *df, int literal)
     df->lines++;
     df->full = literal || df->text.len >= df->chunk_size;
     return 0;
+}
+
+void lcb_datafile_cancel(struct lcb_datafile *df)
+{
+    buf_truncate(&df->text, df->line_start);
 }
 
 static int copy_file(struct lcb_datafile *df, struct gzwriter *w, int fd, uint64_t at,

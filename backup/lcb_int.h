@@ -50,6 +50,7 @@ struct lcb_datafile {
     struct gzextra last_extra;
 
     struct buf text;   /* open chunk; empty: not begun */
+    size_t line_start; /* of the line begun last */
     uint32_t lines;    /* complete lines in it */
     int64_t first_time;
     int full;          /* the next line belongs into another chunk */
@@ -72,6 +73,8 @@ int lcb_datafile_begin(struct lcb_datafile *, const char *verb, size_t expect, i
                        int64_t *pos);
 /* End it. LITERAL: it holds a string literal, so it is the last line of its chunk. */
 int lcb_datafile_end(struct lcb_datafile *, int literal);
+/* Take the line begun last out again. */
+void lcb_datafile_cancel(struct lcb_datafile *);
 /* A whole line that is too large for memory, as a chunk of its own: HEAD, SIZE bytes of file FD
  * from AT, TAIL. START gets the offset of FD's bytes in the chunk's text. */
 int lcb_datafile_stream(struct lcb_datafile *, const char *verb, const struct buf *head, int fd,

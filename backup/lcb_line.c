@@ -29,18 +29,13 @@ struct lines {
     int64_t seq, pos;
 };
 
-static int skip_body(struct lines *l, uint64_t size)
+static int skip_body(struct lines *l)
 {
     char piece[16 << 10];
-    while (size) {
-        ssize_t n = prot_read(l->in, piece, size < sizeof(piece) ? (size_t)size : sizeof(piece));
-        if (n <= 0)
-            return n < 0 ? (int)n : XERR_EOF;
-        size -= (uint64_t)n;
-        l->reader.skip = size;
-    }
-    dlist_reader_filedone(&l->reader);
-    return 0;
+    ssize_t n;
+    while ((n = dlist_reader_body(&l->reader, piece, sizeof(piece))) > 0)
+        ;
+    return (int)n;
 }
 
 /* MESSAGE (%{...} ...): several in lines of Cyrus 3.x, one in ours. */
@@ -54,7 +49,7 @@ static int apply_messages(struct lines *l)
         if (r || item->type != DL_FILE)
             continue;
         uint64_t start = prot_bytes(l->in);
-        r = skip_body(l, item->size);
+        r = skip_body(l);
         if (!r)
             r = lcb_apply_message(l->ix, &item->guid, l->seq, start, item->size);
     }
@@ -146,8 +141,7 @@ static int apply_lines(struct lines *l, struct lcb_chunk *chunk, int64_t *last, 
         skip_comment(l->in);
         if (prot_peek(l->in) < 0)
             break;
-        l->reader.skip = 0;
-        l->reader.depth = 0;
+        dlist_reader_init(&l->reader, l->in, l->pool);
         int r = apply_line(l, chunk, number, last);
         if (r == XERR_SYNTAX || r == XERR_PARAM || r == XERR_TOOBIG) {
             if (prot_error(l->in))
@@ -181,7 +175,6 @@ int lcb_lines_apply(struct lcb_index *ix, struct vfs *vfs, int fd, const struct 
     chunk->first_time = chunk->last_time = *last_time;
     l.in = prot_readfn(lcb_memberstream_read, s);
     l.pool = dlist_pool_new(64 << 20);
-    dlist_reader_init(&l.reader, l.in, l.pool);
     r = apply_lines(&l, chunk, last_time, lost);
     if (!r) {
         *end = lcb_memberstream_end(s);

@@ -127,38 +127,6 @@ int lcb_savepoint_rollback(struct lcb *b)
     return r;
 }
 
-int lcb_log_message(struct lcb *b, const char *partition, const struct message_guid *guid,
-                    uint64_t size, const void *p, int fd, uint64_t at)
-{
-    struct buf head = BUF_INITIALIZER;
-    char hex[41];
-    int64_t time, pos;
-    uint64_t start;
-    int r = ready(b);
-    if (r)
-        return r;
-    message_guid_encode(guid, hex);
-    buf_appendcstr(&head, "(%{");
-    dlist_printastring(partition, strlen(partition), &head, 0);
-    buf_printf(&head, " %s %llu}\r\n", hex, (unsigned long long)size);
-    if (p) {
-        r = lcb_datafile_begin(&b->df, "MESSAGE", head.len + size + 64, &time, &pos);
-        if (!r) {
-            buf_append(&b->df.text, &head);
-            start = b->df.text.len;
-            buf_appendmap(&b->df.text, p, size);
-            buf_putc(&b->df.text, ')');
-            r = lcb_datafile_end(&b->df, 0);
-        }
-    } else {
-        r = lcb_datafile_stream(&b->df, "MESSAGE", &head, fd, at, size, ")", &time, &pos, &start);
-    }
-    buf_free(&head);
-    if (!r)
-        r = lcb_apply_tick(b->index, pos, time);
-    return r ? r : lcb_apply_message(b->index, guid, LCB_POS_SEQ(pos), start, size);
-}
-
 static int mailbox_line_begin(struct lcb *b)
 {
     int r = lcb_datafile_begin(&b->df, "MAILBOX", b->mb.header.len + 4096, &b->mb.time, &b->mb.pos);
@@ -180,6 +148,40 @@ static int mailbox_line_end(struct lcb *b)
     b->mb.written = 1;
     buf_appendmap(&b->df.text, "))", 2);
     return lcb_datafile_end(&b->df, b->mb.literal);
+}
+
+int lcb_log_message(struct lcb *b, const char *partition, const struct message_guid *guid,
+                    uint64_t size, const void *p, int fd, uint64_t at)
+{
+    struct buf head = BUF_INITIALIZER;
+    char hex[41];
+    int64_t time, pos;
+    uint64_t start;
+    int r = ready(b);
+    if (r)
+        return r;
+    if (b->mb.open && (r = mailbox_line_end(b)))
+        return r;
+    message_guid_encode(guid, hex);
+    buf_appendcstr(&head, "(%{");
+    dlist_printastring(partition, strlen(partition), &head, 0);
+    buf_printf(&head, " %s %llu}\r\n", hex, (unsigned long long)size);
+    if (p) {
+        r = lcb_datafile_begin(&b->df, "MESSAGE", head.len + size + 64, &time, &pos);
+        if (!r) {
+            buf_append(&b->df.text, &head);
+            start = b->df.text.len;
+            buf_appendmap(&b->df.text, p, size);
+            buf_putc(&b->df.text, ')');
+            r = lcb_datafile_end(&b->df, 0);
+        }
+    } else {
+        r = lcb_datafile_stream(&b->df, "MESSAGE", &head, fd, at, size, ")", &time, &pos, &start);
+    }
+    buf_free(&head);
+    if (!r)
+        r = lcb_apply_tick(b->index, pos, time);
+    return r ? r : lcb_apply_message(b->index, guid, LCB_POS_SEQ(pos), start, size);
 }
 
 int lcb_log_mailbox_begin(struct lcb *b, const struct sync_header *h)
@@ -229,6 +231,7 @@ int lcb_log_mailbox_end(struct lcb *b, uint32_t *crc)
     return r ? r : lcb_apply_mailbox_end(b->index, crc);
 }
 
+/* A line that changes nothing is taken out again: clients repeat themselves. */
 int lcb_log_dlist(struct lcb *b, const char *verb, const struct dlist *value)
 {
     int64_t time, pos;
@@ -237,11 +240,43 @@ int lcb_log_dlist(struct lcb *b, const char *verb, const struct dlist *value)
         r = lcb_datafile_begin(&b->df, verb, 4096, &time, &pos);
     if (r)
         return r;
+    int changes = sqlite3_total_changes(b->index->db->db);
+    r = lcb_apply_dlist(b->index, pos, verb, value);
+    if (r || sqlite3_total_changes(b->index->db->db) == changes) {
+        lcb_datafile_cancel(&b->df);
+        return r;
+    }
     int literal = dlist_printval(value, &b->df.text, 0);
     r = lcb_datafile_end(&b->df, literal);
+    return r ? r : lcb_apply_tick(b->index, pos, time);
+}
+
+/* Cyrus 3.x' verify wants to find each mailbox, as its index has it, in the line that spoke of it
+ * last, and does not count RENAME as such: so the new header follows. */
+int lcb_log_rename(struct lcb *b, const struct dlist *value)
+{
+    const char *name;
+    struct lcb_folder f;
+    struct buf strings = BUF_INITIALIZER;
+    struct sync_header h;
+    if (!dlist_getatom(value, "NEWMBOXNAME", &name) || !name)
+        return XERR_PARAM;
+    int r = lcb_log_dlist(b, "RENAME", value);
     if (!r)
-        r = lcb_apply_tick(b->index, pos, time);
-    return r ? r : lcb_apply_dlist(b->index, pos, verb, value);
+        r = lcb_find_name(b, name, &f, &strings);
+    if (!r) {
+        dlist_pool_reset(b->index->pool);
+        r = sync_header_parsetext(&h, b->index->pool, f.header, f.headerlen);
+    }
+    if (!r) {
+        buf_setmap(&b->mb.header, f.header, f.headerlen);
+        b->mb.header_literal = memchr(f.header, '\n', f.headerlen) != NULL;
+        r = mailbox_line_begin(b);
+    }
+    if (!r)
+        r = mailbox_line_end(b);
+    buf_free(&strings);
+    return r == XERR_NOTFOUND ? 0 : r;
 }
 
 int lcb_setmark(struct lcb *b, const char *uniqueid, enum lcb_mark mark)

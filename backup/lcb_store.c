@@ -132,7 +132,7 @@ int lcb_store_tmpfile(struct lcb_store *s, int *fd)
     char *path = xasprintf("%s/upload.XXXXXX", s->staging);
     int r = vfs_mkstemp(s->vfs, path);
     if (r == -ENOENT && !(r = vfs_mkparents(s->vfs, path))) {
-        strcpy(path + strlen(path) - 6, "XXXXXX");
+        memcpy(path + strlen(path) - 6, "XXXXXX", 6);
         r = vfs_mkstemp(s->vfs, path);
     }
     if (r >= 0) {

@@ -378,7 +378,8 @@ static void test_walk(void)
 {
     static const char text[] = "APPLY MESSAGE (%{default " GUID1 " 5}\r\n({5}\n "
                                "%{\"p q\" 00A1A6BFE5DEE6A06F1C70F78EB26150F42E2B08 0}\n NIL"
-                               " %{{3+}\r\na b " GUID1 "  2}\r\n)) %{d " GUID1 " 7}\r\n1234567)\r\nX\r\n";
+                               " %{{3+}\r\na b " GUID1 "  2}\r\n)) %{d " GUID1
+                               " 7}\r\n1234567)\r\nX\r\n";
     struct source s;
     struct buf b = BUF_INITIALIZER;
     struct dlist *d;

@@ -85,8 +85,10 @@ static void test_bind(void)
     int64_t n = 0, id = 0x7fffffffffffffff;
     CU_ASSERT_EQUAL(sqldb_run(db, insert, "itb", id, "text", "\0\1\2", (size_t)3), 0);
     CU_ASSERT_EQUAL(sqldb_run(db, insert, "isn", (int64_t)3, "text and more", (size_t)4), 0);
-    CU_ASSERT_EQUAL(sqldb_run(db, insert, "itb", (int64_t)4, NULL, NULL, (size_t)0), 0);
-    CU_ASSERT_EQUAL(sqldb_run(db, insert, "ibs", (int64_t)5, "", (size_t)0, NULL, (size_t)0), 0);
+    CU_ASSERT_EQUAL(sqldb_run(db, insert, "itb", (int64_t)4, (char *)NULL, (char *)NULL, (size_t)0),
+                    0);
+    CU_ASSERT_EQUAL(
+        sqldb_run(db, insert, "ibs", (int64_t)5, "", (size_t)0, (char *)NULL, (size_t)0), 0);
     CU_ASSERT_EQUAL(sqldb_int(db, &n, "SELECT id FROM t WHERE a = 'text' AND b = x'000102'", ""),
                     0);
     CU_ASSERT_EQUAL(n, id);

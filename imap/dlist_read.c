@@ -708,6 +708,8 @@ ssize_t dlist_reader_body(struct dlist_reader *r, void *p, size_t n)
         dlist_reader_filedone(r);
         return 0;
     }
+    if (!n)
+        return 0;
     ssize_t got = prot_read(r->in, p, r->skip < n ? (size_t)r->skip : n);
     if (got <= 0)
         return got < 0 ? got : eof_error(r);

@@ -23,7 +23,8 @@ void mboxname_to_userid(const struct mboxname_rules *, const char *name, struct 
 /* Is it in the deleted namespace? */
 int mboxname_isdeleted(const struct mboxname_rules *, const char *name);
 /* The user id as a key of backups.db: default domain stripped (at the last "@"). XERR_PARAM for
- * what can be no user id: empty, over 1,000 bytes, control characters or NUL, "/", ".", "..", a leading "."... */
+ * what can be no user id: empty, over 1,000 bytes, control characters or NUL, "/", ".", "..",
+ * a leading "."... */
 int mboxname_userid_canonical(const struct mboxname_rules *, const char *userid, size_t len,
                               struct buf *out);
 /* External name in the administrator's namespace ("user/joe/Work@dom" or "user.joe.Work@dom") to

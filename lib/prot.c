@@ -140,6 +140,9 @@ void prot_free(struct protstream **sp)
     struct protstream *s = *sp;
     if (!s)
         return;
+    s->st->wait.deadline = prot_now(); /* a last word of a layer is tried, not waited for */
+    s->st->wait.peer = NULL;
+    s->st->wait.fn = NULL;
     while (s->st->top) {
         struct prot_layer *l = s->st->top;
         s->st->top = l->below;
@@ -466,18 +469,21 @@ static int move_received(struct protstream *s, struct prot_layer *above, struct 
 {
     const void *p = s->ptr;
     size_t n = (size_t)(s->end - s->ptr);
+    if (n && (above || !layer->preload))
+        return XERR_FORMAT;
     if (above) {
-        if (n || (above->pending && above->pending(above)))
+        if (above->pending && above->pending(above))
             return XERR_FORMAT;
         n = above->giveback ? above->giveback(above, &p) : 0;
-    } else {
+        if (n && !layer->preload)
+            return XERR_FORMAT;
+    }
+    if (n)
+        layer->preload(layer, p, n);
+    if (!above) {
         s->st->bytes -= n; /* they come again, decoded */
         s->ptr = s->end;
     }
-    if (n && !layer->preload)
-        return XERR_FORMAT;
-    if (n)
-        layer->preload(layer, p, n);
     return 0;
 }
 

@@ -19,7 +19,8 @@ struct protstream {
     struct prot_state *st;
 };
 
-/* WRITE non-zero: a writing stream. The descriptor is not closed by prot_free. */
+/* WRITE non-zero: a writing stream. The descriptor is not closed by prot_free, which does not flush
+ * either. */
 struct protstream *prot_new(int fd, int write);
 /* A reading stream over N bytes at P, which stay the caller's. */
 struct protstream *prot_readmem(const void *p, size_t n);
@@ -51,7 +52,7 @@ int prot_readall(struct protstream *, void *p, size_t n);
 uint64_t prot_bytes(const struct protstream *);
 /* Drop what has been received but not read (before STARTTLS), then 1 if there was any. */
 int prot_discard(struct protstream *);
-/* 1 if a read would not wait. */
+/* 1 if a read would not wait (with TLS or DEFLATE: probably not, as a record may be incomplete). */
 int prot_ready(struct protstream *);
 
 static inline int prot_putc(int c, struct protstream *s);
@@ -85,7 +86,10 @@ void prot_setwait(struct protstream *, struct protstream *peer, int tick_ms,
 /* Copies of the plain bytes go to FD (telemetry); -1 ends it. */
 void prot_setlog(struct protstream *, int fd);
 
-/* Layers. From the next byte on, in this direction. 0 or an error. */
+/* Layers. From the next byte on, in both directions. Writing is flushed before; what was received
+ * and not read goes into a SASL or DEFLATE layer, and is an error (XERR_FORMAT) for TLS. 0 or an
+ * error; XERR_PARAM if there is such a layer, or for TLS any, already. The layers hold references of
+ * SSL (whose handshake is done); CONN stays the caller's and must live as long as the streams. */
 struct ssl_st;
 struct sasl_conn;
 int prot_settls(struct protstream *in, struct protstream *out, struct ssl_st *ssl);

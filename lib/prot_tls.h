@@ -10,7 +10,8 @@
 
 struct tls_server;
 
-/* 1 if a certificate is configured (tls_server_cert, and neither it nor the key "disabled"). */
+/* 1 if a certificate is configured (tls_server_cert, and neither it nor the key "disabled"; without
+ * tls_server_key the key is in the certificate's file). */
 int tls_enabled(const struct config *);
 /* Load certificate, key, CAs, CRL, versions, ciphers, curves. 0 or XERR_CONFIG/XERR_CRYPTO with the
  * reason in ERR. SESSION_CONTEXT: a name that separates this service's sessions from others. */
@@ -24,11 +25,22 @@ struct tls_info {
     char cipher[64];
     char peer_cn[256];     /* common name of a verified client certificate, or "" */
     unsigned char binding[64]; /* channel binding: tls-exporter (1.3) or tls-unique */
-    unsigned binding_len;
+    unsigned binding_len;      /* 0: none (tls-unique needs the extended master secret) */
     const char *binding_name;
 };
-/* Handshake on the streams' descriptors within SECONDS, then put the layer into both. */
+/* Flush OUT, drop what IN has buffered (plain text behind STARTTLS could be anybody's), handshake
+ * through the streams within SECONDS, then put the layer into both. On failure the error (XERR_CRYPTO
+ * if TLS itself failed) with the reason in ERR; the connection is useless then. */
 int tls_server_accept(struct tls_server *, struct protstream *in, struct protstream *out,
-                      int infd, int outfd, int seconds, struct tls_info *, struct buf *err);
+                      int seconds, struct tls_info *, struct buf *err);
+
+/* For both roles: let SSL read and write through the streams. Before SSL_accept or SSL_connect;
+ * prot_settls follows the handshake. 0, XERR_PARAM (there is a layer already), XERR_CRYPTO. */
+struct ssl_st;
+int prot_tls_attach(struct protstream *in, struct protstream *out, struct ssl_st *ssl);
+/* What a failed operation of SSL means: the stream's error, XERR_EOF, or XERR_CRYPTO if it was TLS. */
+int prot_tls_error(const struct ssl_st *ssl);
+/* Append what OpenSSL's queue of errors says and empty it. */
+void prot_tls_reason(struct buf *err);
 
 #endif

@@ -32,7 +32,8 @@ struct tlsio {
     struct prot_layer *in;
     struct prot_layer *out;
     int eof;
-    int error;
+    int in_error;
+    int out_error; /* apart, because OpenSSL reports a bad end of input to a peer that is gone */
 };
 
 struct tlslayer {
@@ -44,11 +45,11 @@ struct tlslayer {
 static int io_read(BIO *bio, char *p, int n)
 {
     struct tlsio *io = BIO_get_data(bio);
-    if (!io->in || io->error || n <= 0)
+    if (!io->in || io->in_error || n <= 0)
         return -1;
     ssize_t got = io->in->read(io->in, p, (size_t)n);
     if (got < 0)
-        io->error = (int)got;
+        io->in_error = (int)got;
     else if (!got)
         io->eof = 1;
     return got < 0 ? -1 : (int)got;
@@ -57,11 +58,11 @@ static int io_read(BIO *bio, char *p, int n)
 static int io_write(BIO *bio, const char *p, int n)
 {
     struct tlsio *io = BIO_get_data(bio);
-    if (!io->out || io->error || n < 0)
+    if (!io->out || io->out_error || n < 0)
         return -1;
     int r = io->out->write(io->out, p, (size_t)n);
     if (r)
-        io->error = r;
+        io->out_error = r;
     return r ? -1 : n;
 }
 
@@ -123,9 +124,10 @@ int prot_tls_attach(struct protstream *in, struct protstream *out, struct ssl_st
 int prot_tls_error(const struct ssl_st *ssl)
 {
     const struct tlsio *io = io_of(ssl);
-    if (io && io->error)
-        return io->error;
-    return io && io->eof ? XERR_EOF : XERR_CRYPTO;
+    if (!io)
+        return XERR_CRYPTO;
+    int r = io->in_error ? io->in_error : io->eof ? XERR_EOF : io->out_error;
+    return r ? r : XERR_CRYPTO;
 }
 
 static ssize_t tls_read(struct prot_layer *l, void *p, size_t n)
@@ -155,7 +157,7 @@ static int tls_write(struct prot_layer *l, const void *p, size_t n)
         size_t put = 0;
         ERR_clear_error();
         if (SSL_write_ex(t->ssl, from, n < INT_MAX ? n : INT_MAX, &put) != 1)
-            return prot_tls_error(t->ssl);
+            return t->io->out_error ? t->io->out_error : XERR_CRYPTO;
         from += put;
         n -= put;
     }
@@ -174,7 +176,7 @@ static void tls_free_out(struct prot_layer *l)
 {
     struct tlslayer *t = (struct tlslayer *)l;
     ERR_clear_error();
-    if (!t->io->error)
+    if (!t->io->in_error && !t->io->out_error)
         (void)SSL_shutdown(t->ssl);
     ERR_clear_error();
     t->io->out = NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* The server's side of AUTHENTICATE: SASL library set-up from imapd.conf, the exchange on a pair of
- * streams, and who is an administrator (spec of csync: base64 lines, "+ " challenges). */
+ * streams, and who is an administrator (base64 lines, "+ " challenges). */
 #ifndef LIB_SASLSERVER_H
 #define LIB_SASLSERVER_H
 
@@ -15,10 +15,10 @@ enum saslserver_result {
     SASLSERVER_OK,
     SASLSERVER_FAILED,   /* refused; answer NO with the text */
     SASLSERVER_CANCELED, /* client sent "*" */
-    SASLSERVER_LOST      /* connection gone or line unreadable */
+    SASLSERVER_LOST      /* connection gone or line unreadable; the text is for a NO */
 };
 
-/* SERVICE is "csync". LOCAL and REMOTE are "addr;port" or NULL. One per connection; the library
+/* The configuration must live as long. SERVICE is "csync". LOCAL and REMOTE are "addr;port" or NULL. One per connection; the library
  * itself is initialised at the first. 0 or XERR_CRYPTO with the reason in ERR. */
 int saslserver_new(const struct config *, const char *service, const char *local,
                    const char *remote, struct saslserver **, struct buf *err);
@@ -29,8 +29,9 @@ int saslserver_setexternal(struct saslserver *, int bits, int tls, const char *p
                            const void *binding, unsigned binding_len, const char *binding_name);
 /* Mechanisms usable now, separated by blanks; "" if none. */
 const char *saslserver_mechs(struct saslserver *);
-/* The exchange. INITIAL: base64 text, "=" or NULL. TEXT: what to say after the reply word. After a
- * failure the context is new and another attempt may follow. */
+/* The exchange. INITIAL: base64 text, "=" or NULL. TEXT: what to say after the reply word (OK,
+ * NO, or BAD if canceled). After a failure, which takes failedloginpause, the context is new and
+ * another attempt may follow. */
 enum saslserver_result saslserver_authenticate(struct saslserver *, struct protstream *in,
                                                struct protstream *out, const char *mech,
                                                const char *initial, struct buf *text);
@@ -39,6 +40,8 @@ const char *saslserver_userid(const struct saslserver *);
 int saslserver_isadmin(const struct saslserver *);
 /* Mechanism used. */
 const char *saslserver_mech(const struct saslserver *);
+/* What the library says of the last failure, for the log; "" if nothing. */
+const char *saslserver_errdetail(struct saslserver *);
 /* Put the negotiated security layer, if any, into the streams (after the OK was flushed). */
 int saslserver_setlayer(struct saslserver *, struct protstream *in, struct protstream *out);
 

@@ -89,7 +89,7 @@ static void make_printable(const char *text, char *out)
         if (c >= 0x20 && c != 0x7f)
             *out++ = *text;
         else
-            out += sprintf(out, "\\x%02x", c);
+            out += snprintf(out, 5, "\\x%02x", c);
     }
     *out = '\0';
 }

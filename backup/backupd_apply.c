@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* backupd_apply - APPLY, all but MAILBOX, MESSAGE and RESERVE: small changes, one line each.
+ *
+ * The value is read as a tree, its owner found, and the line logged under a savepoint, so that a
+ * value that turns out to be unusable leaves nothing. Then everything is committed: OK means that it
+ * is on the disk.
+ *
+ * Some must never fail, whatever they say, because clients then abort: QUOTA, UNQUOTA, ANNOTATION,
+ * UNANNOTATION, FORCE. What ends something (UNSUB, UNSIEVE, UNUSER, ...) does not create a backup
+ * for a user who has none: there is nothing to end. */
+#include "config.h"
+
+#include <string.h>
+
+#include "backup/backupd_int.h"
+#include "lib/xerr.h"
+
+/* Whose backup a command goes to. */
+enum owner {
+    BY_USERID,   /* key USERID */
+    BY_MBOXNAME, /* key MBOXNAME, "" meaning the server */
+    BY_ROOT,     /* key ROOT */
+    BY_NAME,     /* the value itself is a mailbox name */
+    BY_USER,     /* the value itself is a user id */
+};
+
+struct command {
+    const char *name;
+    enum owner owner;
+    int ends; /* it only ends something */
+    int (*fn)(struct backupd *, const struct command *, struct dlist *); /* NULL: log it */
+    const char *verb;
+};
+
+static int owner_name(struct backupd *d, const struct command *c, const struct dlist *v,
+                      struct buf *userid)
+{
+    static const char *const keys[] = {"USERID", "MBOXNAME", "ROOT", NULL, NULL};
+    const char *name = NULL;
+    if (c->owner == BY_NAME || c->owner == BY_USER) {
+        if (v->type != DL_ATOM || memchr(v->sval, '\0', v->len))
+            return XERR_PARAM;
+        name = v->sval;
+    } else if (v->type != DL_KVLIST || !dlist_getatom(v, keys[c->owner], &name)) {
+        return XERR_PARAM;
+    }
+    if (c->owner == BY_USERID || c->owner == BY_USER)
+        return name ? mboxname_userid_canonical(lcb_store_names(d->store), name, strlen(name),
+                                                userid)
+                    : XERR_PARAM;
+    return backupd_owner_of(d, name ? name : "", userid);
+}
+
+/* The backup a command goes to; with CREATE made if missing. */
+static int command_backup(struct backupd *d, const struct command *c, const struct dlist *v,
+                          int create, struct lcb **b)
+{
+    struct buf userid = BUF_INITIALIZER;
+    int r = owner_name(d, c, v, &userid);
+    if (!r)
+        r = backupd_backup(d, buf_cstring(&userid), create, b);
+    buf_free(&userid);
+    return r;
+}
+
+/* End what lcb_savepoint began: keep and commit, or undo. */
+static int settle(struct backupd *d, struct lcb *b, int r)
+{
+    if (!r)
+        r = lcb_savepoint_release(b);
+    else if (lcb_savepoint_rollback(b))
+        backupd_undo(d, b);
+    if (!r && (r = lcb_commit(b)))
+        backupd_undo(d, b);
+    return r;
+}
+
+static int log_line(struct backupd *d, const struct command *c, struct dlist *v)
+{
+    struct lcb *b;
+    int r = command_backup(d, c, v, !c->ends, &b);
+    if (r == XERR_NOTFOUND)
+        return 0;
+    if (!r)
+        r = lcb_savepoint(b);
+    return r ? r : settle(d, b, lcb_log_dlist(b, c->verb, v));
+}
+
+/* As log_line, but a parameter that makes no sense is not the client's business. */
+static int log_leniently(struct backupd *d, const struct command *c, struct dlist *v)
+{
+    int r = log_line(d, c, v);
+    if (r != XERR_PARAM)
+        return r;
+    xlog_warnx("%s with unusable parameters: accepted without effect", c->name);
+    return 0;
+}
+
+/* UNMAILBOX: NONEXISTENT counts as success with every client. */
+static int unmailbox(struct backupd *d, const struct command *c, struct dlist *v)
+{
+    struct buf strings = BUF_INITIALIZER;
+    struct lcb_folder f;
+    struct lcb *b;
+    int r = command_backup(d, c, v, 0, &b);
+    if (!r)
+        r = lcb_find_name(b, v->sval, &f, &strings);
+    buf_free(&strings);
+    if (!r)
+        r = lcb_savepoint(b);
+    return r ? r : settle(d, b, lcb_log_dlist(b, "UNMAILBOX", v));
+}
+
+/* A mailbox name as a value of its own. */
+static struct dlist *name_value(struct backupd *d, const char *name)
+{
+    struct dlist *v = dlist_newnode(d->reader->pool, NULL, DL_ATOM);
+    if (v) {
+        v->sval = name;
+        v->len = strlen(name);
+    }
+    return v;
+}
+
+/* What was shown of a mailbox stays true when it is only called otherwise. */
+static void shown_again(struct backupd *d, struct lcb *b, const char *name)
+{
+    struct buf strings = BUF_INITIALIZER;
+    struct lcb_folder f;
+    if (!lcb_find_name(b, name, &f, &strings) && backupd_shown(d, f.uniqueid) &&
+        f.mark == LCB_MARK_NONE)
+        backupd_show(d, &f, 1);
+    buf_free(&strings);
+}
+
+static int rename_within(struct backupd *d, struct lcb *b, struct dlist *v, const char *from,
+                         const char *to)
+{
+    struct buf strings = BUF_INITIALIZER;
+    struct lcb_folder f;
+    struct dlist *occupied;
+    int r = lcb_find_name(b, from, &f, &strings);
+    if (r == XERR_NOTFOUND) {
+        /* Done before, perhaps: then the new name is there. */
+        r = lcb_find_name(b, to, &f, &strings);
+        buf_free(&strings);
+        return r;
+    }
+    if (!r)
+        r = lcb_savepoint(b);
+    if (!r && strcmp(from, to) && !lcb_find_name(b, to, &f, &strings)) {
+        occupied = name_value(d, to);
+        r = occupied ? lcb_log_dlist(b, "UNMAILBOX", occupied) : XERR_TOOBIG;
+        if (r)
+            r = settle(d, b, r);
+    }
+    buf_free(&strings);
+    if (!r)
+        r = settle(d, b, lcb_log_rename(b, v));
+    if (!r)
+        shown_again(d, b, to);
+    return r;
+}
+
+/* To another user: there the mailbox is unknown, so the client will send it whole; here it ends. */
+static int rename_across(struct backupd *d, const char *from, struct lcb *old)
+{
+    struct buf strings = BUF_INITIALIZER;
+    struct lcb_folder f;
+    int r = lcb_find_name(old, from, &f, &strings);
+    buf_free(&strings);
+    if (!r)
+        r = lcb_savepoint(old);
+    if (r)
+        return r;
+    struct dlist *gone = name_value(d, from);
+    return settle(d, old, gone ? lcb_log_dlist(old, "UNMAILBOX", gone) : XERR_TOOBIG);
+}
+
+static int rename_mailbox(struct backupd *d, const struct command *c, struct dlist *v)
+{
+    struct buf olduser = BUF_INITIALIZER, newuser = BUF_INITIALIZER;
+    const char *from, *to;
+    struct lcb *b;
+    int r = 0;
+    (void)c;
+    if (!dlist_getatom(v, "OLDMBOXNAME", &from) || !from || !dlist_getatom(v, "NEWMBOXNAME", &to) ||
+        !to)
+        r = XERR_PARAM;
+    if (!r)
+        r = backupd_owner_of(d, from, &olduser);
+    if (!r)
+        r = backupd_owner_of(d, to, &newuser);
+    if (!r)
+        r = backupd_backup(d, buf_cstring(&olduser), 0, &b);
+    if (!r && !buf_cmp(&olduser, &newuser))
+        r = rename_within(d, b, v, from, to);
+    else if (!r)
+        r = rename_across(d, from, b);
+    buf_free(&olduser);
+    buf_free(&newuser);
+    return r;
+}
+
+/* ANNOTATION of a mailbox is an edit of its header; of one we do not have, nothing. */
+static int annotation(struct backupd *d, const struct command *c, struct dlist *v)
+{
+    const char *name;
+    struct lcb *b;
+    int r = log_leniently(d, c, v);
+    if (!r && dlist_getatom(v, "MBOXNAME", &name) && name && *name &&
+        !command_backup(d, c, v, 0, &b))
+        shown_again(d, b, name);
+    return r;
+}
+
+/* The UIDs of EXPUNGE, as records that are expunged: the line EXPUNGE itself is never written,
+ * because Cyrus 3.x crashes on it. */
+static int expunge(struct backupd *d, const struct command *c, struct dlist *v)
+{
+    struct buf strings = BUF_INITIALIZER;
+    struct sync_record rec = {.uid = 0};
+    struct sync_header h;
+    struct lcb_folder f;
+    struct dlist *uids;
+    const char *name;
+    uint64_t uid;
+    struct lcb *b;
+    if (!dlist_getatom(v, "MBOXNAME", &name) || !name || !dlist_getlist(v, "UID", &uids))
+        return XERR_PARAM;
+    int r = command_backup(d, c, v, 0, &b);
+    if (!r)
+        r = lcb_find_name(b, name, &f, &strings);
+    if (!r)
+        r = sync_header_parsetext(&h, d->reader->pool, f.header, f.headerlen);
+    if (!r)
+        r = lcb_savepoint(b);
+    if (!r) {
+        r = lcb_log_mailbox_begin(b, &h);
+        for (struct dlist *u = uids->head; !r && u; u = u->next) {
+            if (u->type != DL_ATOM || !dlist_parsenum(u->sval, u->len, &uid)) {
+                r = XERR_PARAM;
+                break;
+            }
+            r = lcb_find_record(b, f.id, (uint32_t)uid, &rec);
+            if (!r && !rec.expunged) {
+                rec.expunged = 1;
+                r = lcb_log_mailbox_record(b, &rec);
+            }
+            r = r == XERR_NOTFOUND ? 0 : r;
+        }
+        if (!r)
+            r = lcb_log_mailbox_end(b, NULL);
+        r = settle(d, b, r);
+    }
+    sync_record_fini(&rec);
+    buf_free(&strings);
+    return r;
+}
+
+static const struct command commands[] = {
+    {"SUB", BY_USERID, 0, NULL, "SUB"},
+    {"UNSUB", BY_USERID, 1, NULL, "UNSUB"},
+    {"SEEN", BY_USERID, 0, NULL, "SEEN"},
+    {"SIEVE", BY_USERID, 0, NULL, "SIEVE"},
+    {"UNSIEVE", BY_USERID, 1, NULL, "UNSIEVE"},
+    {"ACTIVATE_SIEVE", BY_USERID, 0, NULL, "ACTIVATE_SIEVE"},
+    {"UNACTIVATE_SIEVE", BY_USERID, 1, NULL, "UNACTIVATE_SIEVE"},
+    {"QUOTA", BY_ROOT, 0, log_leniently, "QUOTA"},
+    {"UNQUOTA", BY_NAME, 1, log_leniently, "UNQUOTA"},
+    {"ANNOTATION", BY_MBOXNAME, 0, annotation, "ANNOTATION"},
+    {"UNANNOTATION", BY_MBOXNAME, 1, annotation, "UNANNOTATION"},
+    {"UNMAILBOX", BY_NAME, 1, unmailbox, "UNMAILBOX"},
+    {"LOCAL_UNMAILBOX", BY_NAME, 1, unmailbox, "UNMAILBOX"},
+    {"RENAME", BY_NAME, 1, rename_mailbox, "RENAME"},
+    {"LOCAL_RENAME", BY_NAME, 1, rename_mailbox, "RENAME"},
+    {"EXPUNGE", BY_MBOXNAME, 1, expunge, NULL},
+    {"UNUSER", BY_USER, 1, NULL, "UNUSER"},
+    {"LOCAL_UNUSER", BY_USER, 1, NULL, "UNUSER"},
+    {NULL, BY_USER, 0, NULL, NULL},
+};
+
+/* We enable nothing: Sieve scripts come by their own commands from every version. */
+static int capabilities(struct backupd *d)
+{
+    int r = dlist_reader_skip(d->reader);
+    if (!r)
+        prot_puts(d->out, "* ENABLED ()\r\n");
+    return r;
+}
+
+int backupd_apply_named(struct backupd *d, const char *name)
+{
+    const struct command *c = commands;
+    struct dlist *v;
+    if (!strcmp(name, "MAILBOX") || !strcmp(name, "LOCAL_MAILBOX"))
+        return backupd_apply_mailbox(d);
+    if (!strcmp(name, "MESSAGE"))
+        return backupd_staging_message(d);
+    if (!strcmp(name, "RESERVE"))
+        return backupd_staging_reserve(d);
+    if (!strcmp(name, "CAPABILITIES"))
+        return capabilities(d);
+    if (!strcmp(name, "FORCE"))
+        return dlist_reader_skip(d->reader);
+    while (c->name && strcmp(c->name, name))
+        c++;
+    if (!c->name)
+        return BACKUPD_UNKNOWN;
+    dlist_pool_reset(d->reader->pool);
+    int r = dlist_reader_value(d->reader, &v);
+    if (r)
+        return r;
+    return c->fn ? c->fn(d, c, v) : log_line(d, c, v);
+}

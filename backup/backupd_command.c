@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* backupd_command - GET and APPLY: dispatch, and how results become replies.
+ *
+ * A command's function returns 0, one of the answers of backupd_int.h, or an error of the library.
+ * Whatever it left unread of the command is skipped, announced bodies included, before the reply is
+ * written. What a client can do nothing about (disk full, no permission, no partition) is answered
+ * with IMAP_MAILBOX_LOCKED, after a pause: that is the one answer after which every client comes
+ * again later without making things worse. */
+#include "config.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include "backup/backupd_int.h"
+#include "lib/xerr.h"
+#include "lib/xmalloc.h"
+
+static int stopping(void *rock)
+{
+    return service_signals(rock) == SERVICE_STOP;
+}
+
+int backupd_open(struct service *service, struct protstream *in, struct protstream *out,
+                 struct dlist_reader *reader, struct backupd **dp)
+{
+    struct backupd *d = xzmalloc(sizeof(*d));
+    struct buf err = BUF_INITIALIZER;
+    d->service = service;
+    d->config = service->config;
+    d->in = in;
+    d->out = out;
+    d->reader = reader;
+    d->spool_fd = -1;
+    d->lock_wait_ms = (int)config_getduration(d->config, IMAPOPT_BACKUP_LOCK_WAIT) * 1000;
+    d->pause_ms = (int)config_getduration(d->config, IMAPOPT_BACKUP_ERROR_PAUSE) * 1000;
+    d->max_text = (size_t)config_getbytesize(d->config, IMAPOPT_BACKUP_MAX_DLIST);
+    d->shown = hash_new();
+    d->spool = hash_new();
+    int r = lcb_store_open(d->config, NULL, &d->store, &err);
+    if (r) {
+        xlog_errorx("cannot open the store: %s", buf_cstring(&err));
+        backupd_close(&d);
+    } else {
+        lcb_store_setstop(d->store, stopping, service);
+        *dp = d;
+    }
+    buf_free(&err);
+    return r;
+}
+
+void backupd_close(struct backupd **dp)
+{
+    struct backupd *d = *dp;
+    if (!d)
+        return;
+    if (d->store) {
+        int r = backupd_close_all(d, NULL);
+        if (r)
+            xlog_errorx("at the end of the connection: %s", error_message(r));
+        backupd_unit_reset(d);
+        vfs_close(lcb_store_vfs(d->store), &d->spool_fd);
+    }
+    hash_free(&d->shown, free);
+    hash_free(&d->spool, free);
+    strarray_fini(&d->owners);
+    lcb_store_close(&d->store);
+    buf_free(&d->body);
+    buf_free(&d->text);
+    free(d);
+    *dp = NULL;
+}
+
+int backupd_restart(struct backupd *d)
+{
+    int r = backupd_close_all(d, NULL);
+    backupd_unit_reset(d);
+    return r;
+}
+
+/* Wait, but not longer than a request to stop. */
+static void pause_a_while(struct backupd *d)
+{
+    for (int waited = 0; waited < d->pause_ms && !stopping(d->service); waited += 100)
+        poll(NULL, 0, 100);
+}
+
+/* Trouble of ours: say so, at most once a minute, and send the client away for a while. */
+static const char *trouble(struct backupd *d, int r)
+{
+    if (r != XERR_LOCKED) {
+        if (xlog_allowed(&d->trouble, 60))
+            xlog_errorx("cannot store: %s; clients are told to come again", error_message(r));
+        pause_a_while(d);
+    }
+    return "NO IMAP_MAILBOX_LOCKED Mailbox locked";
+}
+
+static const char *reply_text(struct backupd *d, int r)
+{
+    switch (r) {
+    case 0:
+        return "OK Success";
+    case BACKUPD_NONEXISTENT:
+    case XERR_NOTFOUND:
+        return "NO IMAP_MAILBOX_NONEXISTENT No Such Mailbox";
+    case BACKUPD_CHECKSUM:
+        return "NO IMAP_SYNC_CHECKSUM Checksum Failure";
+    case BACKUPD_CHANGED:
+        return "NO IMAP_SYNC_CHANGED Changed since last sync";
+    case BACKUPD_UNKNOWN:
+        return "NO IMAP_PROTOCOL_ERROR Protocol error";
+    case BACKUPD_BADCONTENT:
+        return "NO IMAP_PROTOCOL_ERROR Content does not match its GUID";
+    case XERR_PARAM:
+        return "NO IMAP_PROTOCOL_BAD_PARAMETERS Bad parameters";
+    case XERR_TOOBIG:
+        return "NO IMAP_PROTOCOL_ERROR Value too large or nested too deeply";
+    case XERR_SYNTAX:
+        return "BAD IMAP_PROTOCOL_ERROR Failed to parse command line";
+    default:
+        return trouble(d, r);
+    }
+}
+
+enum backupd_next backupd_finish(struct backupd *d, int r)
+{
+    const char *text = NULL;
+    if (!r) {
+        r = dlist_reader_eol(d->reader);
+        if (r == XERR_SYNTAX)
+            text = "BAD Unexpected extra arguments";
+    }
+    if (r && (prot_error(d->in) || dlist_reader_resync(d->reader)))
+        return BACKUPD_CLOSE;
+    prot_printf(d->out, "%s\r\n", text ? text : reply_text(d, r));
+    return BACKUPD_CONTINUE;
+}
+
+/* Verb's first argument: the name of what is wanted. */
+static int read_name(struct backupd *d, struct buf *name)
+{
+    int r = dlist_reader_word(d->reader, name, 64);
+    return r ? r : name->len ? 0 : XERR_SYNTAX;
+}
+
+static enum backupd_next missing_argument(struct backupd *d, const char *verb)
+{
+    if (prot_error(d->in) || dlist_reader_resync(d->reader))
+        return BACKUPD_CLOSE;
+    prot_printf(d->out, "BAD Missing required argument to %s\r\n", verb);
+    return BACKUPD_CONTINUE;
+}
+
+enum backupd_next backupd_get(struct backupd *d)
+{
+    struct buf name = BUF_INITIALIZER;
+    enum backupd_next next;
+    int r = read_name(d, &name);
+    if (r == XERR_SYNTAX) {
+        next = missing_argument(d, "Get");
+    } else {
+        for (size_t i = 0; i < name.len; i++)
+            if (name.s[i] >= 'a' && name.s[i] <= 'z')
+                name.s[i] -= 'a' - 'A';
+        next = backupd_finish(d, r ? r : backupd_get_named(d, buf_cstring(&name)));
+    }
+    buf_free(&name);
+    return next;
+}
+
+enum backupd_next backupd_apply(struct backupd *d)
+{
+    struct buf name = BUF_INITIALIZER;
+    enum backupd_next next;
+    int r = read_name(d, &name);
+    if (r == XERR_SYNTAX)
+        next = missing_argument(d, "Apply");
+    else
+        next = backupd_finish(d, r ? r : backupd_apply_named(d, buf_cstring(&name)));
+    buf_free(&name);
+    return next;
+}

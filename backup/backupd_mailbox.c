@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* backupd_mailbox - APPLY MAILBOX: the command that matters.
+ *
+ * A header and the records that changed since something. The rules, in the order in which they are
+ * looked at:
+ *
+ *  1. The short form of an intermediate name carries no state: OK.
+ *  2. With SINCE_* the client names the state its records are relative to. Ours must be that one:
+ *     else CHANGED, and the client asks.
+ *  3. Without SINCE_* they are relative to what this connection was shown. Not shown, or shown with
+ *     HIGHESTMODSEQ 0: the records are the complete mailbox, and what we have beyond them has been
+ *     forgotten by the master; that is logged as expunged. Shown: the state must still be the one
+ *     that was shown, else CHECKSUM, and the client asks again.
+ *  4. A delta to an older state than ours (the master was restored from a backup), or one that gives
+ *     a UID another content, makes no sense: the mailbox is marked RESEND and CHECKSUM answered; the
+ *     complete mailbox that comes then is the new truth, and the old one history.
+ *  5. Another mailbox under the same name is gone on the master: logged as UNMAILBOX.
+ *  6. A live record needs its content: in the backup, or waiting in the spool. If it has neither
+ *     and the client thinks that we have it, RESEND and CHECKSUM. If the client was to send it and
+ *     did not, its file is missing there: the record is stored without, and a warning logged.
+ *     Refusing it would block the channel for ever.
+ *  7. The SYNC_CRC of our records must differ from the client's exactly as it did before (which is
+ *     not at all, normally). If not, nothing is kept, the mailbox is marked DOUBT, and CHECKSUM
+ *     answered. After complete records a difference is accepted and logged: then the client's number
+ *     is stale, and refusing it would make every sync a full one.
+ *
+ * Records are applied as they come, in batches, under a savepoint; whatever ends in a refusal has
+ * left nothing. The same answer is never given twice for the same reason, because each refusal
+ * changes what the client is shown next. */
+#include "config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backup/backupd_int.h"
+#include "imap/sync_mailbox_read.h"
+#include "lib/xerr.h"
+#include "lib/xmalloc.h"
+
+/* Records whose content is supplied before they are logged. */
+#define BATCH 64
+
+struct incoming {
+    struct backupd *d;
+    struct lcb *b;
+    struct dlist_pool *pool;
+    struct sync_header h;
+    int records;            /* RECORD follows */
+    struct lcb_folder m;    /* what we have under this UNIQUEID */
+    int have;               /* there is something */
+    struct buf strings;
+    const struct backupd_shown *shown;
+    int full;
+    int begun;
+    uint32_t prev;          /* UID of the last record */
+    struct sync_record batch[BATCH];
+    struct sync_record old;
+    enum lcb_mark mark;     /* to set when the command is refused */
+    const char *why;
+};
+
+static int refuse(struct incoming *in, enum lcb_mark mark, const char *why)
+{
+    in->mark = mark;
+    in->why = why;
+    return BACKUPD_CHECKSUM;
+}
+
+/* Rules 2 to 4, as far as the header tells. */
+static int check_base(struct incoming *in)
+{
+    const struct sync_header *h = &in->h;
+    const struct lcb_folder *m = &in->m;
+    if (h->has_since) {
+        if (!in->have || m->mark != LCB_MARK_NONE || h->since_modseq != m->highestmodseq ||
+            (h->since_crc && m->has_sync_crc && m->sync_crc && h->since_crc != m->sync_crc))
+            return BACKUPD_CHANGED;
+    } else if (!in->shown || !in->shown->highestmodseq) {
+        in->full = 1;
+    } else if (!in->have || m->since != in->shown->since || m->mark != in->shown->mark) {
+        return BACKUPD_CHECKSUM;
+    }
+    if (in->have && !in->full &&
+        (h->highestmodseq < m->highestmodseq || h->last_uid < m->last_uid ||
+         h->uidvalidity < m->uidvalidity))
+        return refuse(in, LCB_MARK_RESEND, "is older on the master than here");
+    return 0;
+}
+
+/* Rule 5. */
+static int retire_occupant(struct incoming *in)
+{
+    struct lcb_folder f;
+    struct buf strings = BUF_INITIALIZER;
+    int r = lcb_find_name(in->b, in->h.mboxname, &f, &strings);
+    if (!r && strcmp(f.uniqueid, in->h.uniqueid)) {
+        struct dlist *name = dlist_newnode(in->pool, NULL, DL_ATOM);
+        if (name) {
+            name->sval = in->h.mboxname;
+            name->len = strlen(in->h.mboxname);
+            xlog_info("%s: mailbox %s replaces %s: keeping the old one as deleted", f.mboxname,
+                      in->h.uniqueid, f.uniqueid);
+        }
+        r = name ? lcb_log_dlist(in->b, "UNMAILBOX", name) : XERR_TOOBIG;
+    }
+    buf_free(&strings);
+    return r == XERR_NOTFOUND ? 0 : r;
+}
+
+static int begin_once(struct incoming *in)
+{
+    if (in->begun)
+        return 0;
+    in->begun = 1;
+    int r = retire_occupant(in);
+    return r ? r : lcb_log_mailbox_begin(in->b, &in->h);
+}
+
+/* Rules 4 and 6 for one record. */
+static int check_record(struct incoming *in, const struct sync_record *rec)
+{
+    if (in->have && !in->full && rec->uid <= in->m.last_uid) {
+        int r = lcb_find_record(in->b, in->m.id, rec->uid, &in->old);
+        if (!r && !message_guid_equal(&in->old.guid, &rec->guid))
+            return refuse(in, LCB_MARK_RESEND, "has another content under the same UID");
+        if (r && r != XERR_NOTFOUND)
+            return r;
+    }
+    if (rec->expunged && !hash_lookupmap(in->d->spool, rec->guid.value, MESSAGE_GUID_LEN))
+        return 0;
+    int r = lcb_has_content(in->b, &rec->guid, NULL);
+    if (!r)
+        r = backupd_staging_supply(in->d, in->b, &rec->guid);
+    if (r)
+        return r < 0 ? r : 0;
+    if (in->d->lost_uploads || (in->shown && rec->uid <= in->shown->last_uid))
+        return refuse(in, LCB_MARK_RESEND, "refers to content that is not here");
+    xlog_warnx("%s: message %u was not sent by the master: its record is stored without content",
+               in->h.mboxname, rec->uid);
+    return 0;
+}
+
+/* What lies between two UIDs of a complete list has been forgotten by the master. */
+static int expunge_between(struct incoming *in, uint32_t before)
+{
+    uint32_t uid;
+    int r = 0;
+    if (!in->full || !in->have)
+        return 0;
+    while (!r && (r = lcb_next_live(in->b, in->m.id, in->prev, before, &uid)) > 0) {
+        r = lcb_find_record(in->b, in->m.id, uid, &in->old);
+        in->old.expunged = 1;
+        if (!r)
+            r = lcb_log_mailbox_record(in->b, &in->old);
+        in->prev = uid;
+    }
+    return r;
+}
+
+static int flush_batch(struct incoming *in, int count)
+{
+    int r = 0;
+    for (int i = 0; !r && i < count; i++)
+        r = check_record(in, &in->batch[i]);
+    if (!r)
+        r = begin_once(in);
+    for (int i = 0; !r && i < count; i++) {
+        const struct sync_record *rec = &in->batch[i];
+        r = expunge_between(in, rec->uid);
+        if (!r)
+            r = lcb_log_mailbox_record(in->b, rec);
+        in->prev = rec->uid;
+    }
+    return r;
+}
+
+static int apply_records(struct incoming *in)
+{
+    uint32_t last = 0;
+    int count = 0, more = 0, r = 0;
+    while (!r && (more = sync_mailbox_read_record(in->d->reader, &in->batch[count],
+                                                  in->d->max_text)) > 0) {
+        if (in->batch[count].uid <= last)
+            r = XERR_PARAM; /* ascending, by the protocol */
+        last = in->batch[count].uid;
+        if (!r && ++count == BATCH) {
+            r = flush_batch(in, count);
+            count = 0;
+        }
+    }
+    if (!r && more < 0)
+        r = more;
+    if (!r)
+        r = flush_batch(in, count);
+    return r ? r : expunge_between(in, 0);
+}
+
+/* Rule 7. */
+static int check_crc(struct incoming *in, uint32_t crc)
+{
+    const struct sync_header *h = &in->h;
+    if (!h->has_sync_crc || (!h->sync_crc && !h->has_sync_crc_annot))
+        return 0;
+    uint32_t differs = crc ^ h->sync_crc;
+    uint32_t differed = in->have && in->m.has_sync_crc ? in->m.crc ^ in->m.sync_crc : 0;
+    if (in->full) {
+        if (differs)
+            xlog_errorx("SYNCERROR: %s: checksum of all records is %u here and %u on the master: "
+                        "accepted", h->mboxname, crc, h->sync_crc);
+        return 0;
+    }
+    return differs == differed ? 0
+                               : refuse(in, LCB_MARK_DOUBT, "has another checksum than here");
+}
+
+static int apply_under_savepoint(struct incoming *in)
+{
+    uint32_t crc = 0;
+    int r = apply_records(in);
+    if (!r)
+        r = lcb_log_mailbox_end(in->b, &crc);
+    if (!r)
+        r = check_crc(in, crc);
+    if (!r && in->full && in->have && in->m.mark != LCB_MARK_NONE)
+        r = lcb_setmark(in->b, in->h.uniqueid, LCB_MARK_NONE);
+    return r;
+}
+
+/* Nothing of the command stays; the mark does. */
+static int undo(struct incoming *in, int r)
+{
+    if (lcb_savepoint_rollback(in->b)) {
+        backupd_undo(in->d, in->b);
+        return r;
+    }
+    if (r != BACKUPD_CHECKSUM)
+        return r;
+    if (in->why)
+        xlog_warnx("%s: %s: asking the master for %s", in->h.mboxname, in->why,
+                   in->mark == LCB_MARK_RESEND ? "all of it" : "all records");
+    if (in->mark != LCB_MARK_NONE && in->have) {
+        int e = lcb_setmark(in->b, in->h.uniqueid, in->mark);
+        if (!e)
+            e = lcb_commit(in->b);
+        if (e)
+            return e;
+    }
+    return r;
+}
+
+/* What we have under this UNIQUEID is now what the client told us. */
+static void show_result(struct incoming *in)
+{
+    struct lcb_folder f;
+    struct buf strings = BUF_INITIALIZER;
+    if (!lcb_find_uniqueid(in->b, in->h.uniqueid, &f, &strings))
+        backupd_show(in->d, &f, 1);
+    buf_free(&strings);
+}
+
+static int apply(struct incoming *in)
+{
+    struct buf userid = BUF_INITIALIZER;
+    int r = backupd_owner_of(in->d, in->h.mboxname, &userid);
+    if (!r)
+        r = backupd_backup(in->d, buf_cstring(&userid), 1, &in->b);
+    buf_free(&userid);
+    if (r)
+        return r;
+    r = lcb_find_uniqueid(in->b, in->h.uniqueid, &in->m, &in->strings);
+    in->have = !r;
+    if (r && r != XERR_NOTFOUND)
+        return r;
+    in->shown = backupd_shown(in->d, in->h.uniqueid);
+    r = lcb_savepoint(in->b);
+    if (r)
+        return r;
+    r = check_base(in);
+    if (!r)
+        r = apply_under_savepoint(in);
+    if (r)
+        return undo(in, r);
+    r = lcb_savepoint_release(in->b);
+    if (!r)
+        r = lcb_commit(in->b);
+    if (r)
+        backupd_undo(in->d, in->b);
+    else
+        show_result(in);
+    return r;
+}
+
+int backupd_apply_mailbox(struct backupd *d)
+{
+    struct incoming *in = xzmalloc(sizeof(*in));
+    in->d = d;
+    in->pool = dlist_pool_new(d->max_text);
+    int r = sync_mailbox_read_header(d->reader, in->pool, &in->h, &in->records);
+    if (!r && !in->h.intermediate)
+        r = in->records ? apply(in) : XERR_PARAM;
+    for (int i = 0; i < BATCH; i++)
+        sync_record_fini(&in->batch[i]);
+    sync_record_fini(&in->old);
+    buf_free(&in->strings);
+    dlist_pool_free(&in->pool);
+    free(in);
+    return r;
+}

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* backupd_staging - RESERVE and MESSAGE: content on its way into a backup.
+ *
+ * An upload names neither user nor mailbox. If the unit has one owner, content goes straight into
+ * the open chunk of his backup. If it has several, or none is known, content goes into a spool file
+ * under backup_staging_path, one file without a name for all of it, and from there into the backup
+ * of whoever's MAILBOX line names it. So nobody's mail ever enters another user's file.
+ *
+ * Content is hashed before it is written to a backup. What fits is read into memory; larger messages
+ * are read into the spool while they are hashed.
+ *
+ * RESERVE says "have" only for what is in the backup of the unit's only owner or waits in the
+ * spool; everything else is called missing, which costs bandwidth and nothing else. */
+#include "config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backup/backupd_int.h"
+#include "lib/sha1crc.h"
+#include "lib/xerr.h"
+#include "lib/xmalloc.h"
+
+/* Above this a message is not held in memory. */
+#define MEMORY_MAX (1536u << 10)
+
+void backupd_staging_clear(struct backupd *d)
+{
+    hash_free(&d->spool, free);
+    d->spool = hash_new();
+    d->spool_end = 0;
+    /* The space goes back when the file does. */
+    if (d->spool_fd >= 0)
+        vfs_close(lcb_store_vfs(d->store), &d->spool_fd);
+}
+
+/* 1 if the unit has this content already. */
+static int have(struct backupd *d, struct lcb *b, const struct message_guid *guid)
+{
+    if (b)
+        return lcb_has_content(b, guid, NULL);
+    return hash_lookupmap(d->spool, guid->value, MESSAGE_GUID_LEN) != NULL;
+}
+
+/* The backup of the only owner to *B, or NULL if there is no such thing yet. */
+static int sole_backup(struct backupd *d, int create, struct lcb **b)
+{
+    const char *owner = backupd_unit_owner(d);
+    *b = NULL;
+    int r = owner ? backupd_backup(d, owner, create, b) : 0;
+    return r == XERR_NOTFOUND && !create ? 0 : r;
+}
+
+int backupd_staging_reserve(struct backupd *d)
+{
+    struct dlist *v, *guids;
+    struct lcb *b;
+    dlist_pool_reset(d->reader->pool);
+    int r = dlist_reader_value(d->reader, &v);
+    if (!r && !dlist_getlist(v, "GUID", &guids))
+        r = XERR_PARAM;
+    if (!r)
+        r = sole_backup(d, 0, &b);
+    if (r)
+        return r;
+    buf_reset(&d->text);
+    for (struct dlist *g = guids->head; g; g = g->next) {
+        struct message_guid guid;
+        if (g->type != DL_ATOM || message_guid_decode(&guid, g->sval, g->len))
+            return XERR_PARAM;
+        r = have(d, b, &guid);
+        if (r < 0)
+            return r;
+        if (!r) {
+            char hex[41];
+            message_guid_encode(&guid, hex);
+            buf_printf(&d->text, "%s%s", d->text.len ? " " : "", hex);
+        }
+    }
+    if (d->text.len)
+        prot_printf(d->out, "* MISSING (%s)\r\n", buf_cstring(&d->text));
+    buf_shrink(&d->text, 1 << 16);
+    return 0;
+}
+
+/* The rest of the body is of no use. */
+static int skip_body(struct backupd *d)
+{
+    char piece[16 << 10];
+    ssize_t n;
+    while ((n = dlist_reader_body(d->reader, piece, sizeof(piece))) > 0)
+        ;
+    return (int)n;
+}
+
+static int read_to_memory(struct backupd *d, uint64_t size)
+{
+    size_t got = 0;
+    buf_reset(&d->body);
+    char *p = buf_ensure(&d->body, (size_t)size);
+    while (got < size) {
+        ssize_t n = dlist_reader_body(d->reader, p + got, (size_t)size - got);
+        if (n <= 0)
+            return n < 0 ? (int)n : XERR_EOF;
+        got += (size_t)n;
+    }
+    d->body.len = got;
+    dlist_reader_filedone(d->reader);
+    return 0;
+}
+
+static int need_spool(struct backupd *d)
+{
+    return d->spool_fd >= 0 ? 0 : lcb_store_tmpfile(d->store, &d->spool_fd);
+}
+
+/* Body to the end of the spool, hashed on the way. */
+static int read_to_spool(struct backupd *d, uint64_t size, unsigned char digest[SHA1_LEN])
+{
+    const size_t step = 256 << 10;
+    uint64_t at = d->spool_end;
+    struct sha1 *sha = sha1_new();
+    int r = need_spool(d);
+    char *p = buf_ensure(&d->body, step);
+    buf_reset(&d->body);
+    while (!r && size) {
+        ssize_t n = dlist_reader_body(d->reader, p, step);
+        if (n <= 0) {
+            r = n < 0 ? (int)n : XERR_EOF;
+            break;
+        }
+        sha1_update(sha, p, (size_t)n);
+        ssize_t put = vfs_pwrite(lcb_store_vfs(d->store), d->spool_fd, p, (size_t)n, (off_t)at);
+        r = put < 0 ? (int)put : 0;
+        at += (uint64_t)n;
+        size -= (uint64_t)n;
+    }
+    sha1_final(sha, digest);
+    sha1_free(&sha);
+    if (!r)
+        dlist_reader_filedone(d->reader);
+    return r;
+}
+
+/* Remember what stands at the end of the spool. */
+static void keep_in_spool(struct backupd *d, const struct dlist *f)
+{
+    struct backupd_upload *u = xzmalloc(sizeof(*u));
+    u->at = d->spool_end;
+    u->size = f->size;
+    strncpy(u->partition, f->sval, sizeof(u->partition) - 1);
+    free(hash_insertmap(d->spool, f->guid.value, MESSAGE_GUID_LEN, u));
+    d->spool_end += f->size;
+}
+
+/* A message that is held in memory, to the backup or the spool. */
+static int store_small(struct backupd *d, struct lcb *b, const struct dlist *f)
+{
+    unsigned char digest[SHA1_LEN];
+    int r = read_to_memory(d, f->size);
+    if (r)
+        return r;
+    sha1_once(d->body.s, d->body.len, digest);
+    if (memcmp(digest, f->guid.value, SHA1_LEN))
+        return BACKUPD_BADCONTENT;
+    if (b)
+        return lcb_log_message(b, f->sval, &f->guid, f->size, d->body.s, -1, 0);
+    r = need_spool(d);
+    if (r)
+        return r;
+    ssize_t n = vfs_pwrite(lcb_store_vfs(d->store), d->spool_fd, d->body.s, d->body.len,
+                           (off_t)d->spool_end);
+    if (n < 0)
+        return (int)n;
+    keep_in_spool(d, f);
+    return 0;
+}
+
+static int store_large(struct backupd *d, struct lcb *b, const struct dlist *f)
+{
+    unsigned char digest[SHA1_LEN];
+    int r = read_to_spool(d, f->size, digest);
+    if (r)
+        return r;
+    if (memcmp(digest, f->guid.value, SHA1_LEN))
+        return BACKUPD_BADCONTENT;
+    if (!b) {
+        keep_in_spool(d, f);
+        return 0;
+    }
+    r = lcb_log_message(b, f->sval, &f->guid, f->size, NULL, d->spool_fd, d->spool_end);
+    vfs_ftruncate(lcb_store_vfs(d->store), d->spool_fd, (off_t)d->spool_end);
+    return r;
+}
+
+static int store_one(struct backupd *d, struct lcb *b, const struct dlist *f)
+{
+    int r = have(d, b, &f->guid);
+    if (r < 0)
+        return r;
+    if (r)
+        return skip_body(d);
+    return f->size <= MEMORY_MAX ? store_small(d, b, f) : store_large(d, b, f);
+}
+
+int backupd_staging_message(struct backupd *d)
+{
+    struct lcb *b;
+    int more = 0;
+    int r = sole_backup(d, 1, &b);
+    if (!r)
+        r = dlist_reader_enter(d->reader, 0);
+    while (!r && (more = dlist_reader_more(d->reader)) > 0) {
+        struct dlist *f;
+        dlist_pool_reset(d->reader->pool);
+        r = dlist_reader_value(d->reader, &f);
+        if (!r && f->type != DL_FILE && f->type != DL_NIL)
+            r = XERR_PARAM;
+        if (!r && f->type == DL_FILE)
+            r = store_one(d, b, f);
+    }
+    if (r && b && r != BACKUPD_BADCONTENT && r != XERR_SYNTAX && r != XERR_PARAM)
+        backupd_undo(d, b);
+    buf_shrink(&d->body, 2 << 20);
+    return r ? r : more < 0 ? more : 0;
+}
+
+int backupd_staging_supply(struct backupd *d, struct lcb *b, const struct message_guid *guid)
+{
+    const struct backupd_upload *u = hash_lookupmap(d->spool, guid->value, MESSAGE_GUID_LEN);
+    int r;
+    if (!u)
+        return 0;
+    if (u->size > MEMORY_MAX) {
+        r = lcb_log_message(b, u->partition, guid, u->size, NULL, d->spool_fd, u->at);
+    } else {
+        buf_reset(&d->body);
+        char *p = buf_ensure(&d->body, (size_t)u->size);
+        ssize_t n = vfs_pread(lcb_store_vfs(d->store), d->spool_fd, p, (size_t)u->size,
+                              (off_t)u->at);
+        r = n < 0 ? (int)n : (uint64_t)n < u->size ? XERR_EOF : 0;
+        if (!r)
+            r = lcb_log_message(b, u->partition, guid, u->size, p, -1, 0);
+    }
+    return r ? r : 1;
+}

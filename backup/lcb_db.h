@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* backups.db: user id -> path of the data file, in a twoskip database that Cyrus IMAP reads too.
+ * The path in here is the only authority on where a backup is.
+ *
+ * All functions return 0, XERR_* or -errno. A record whose value is not an absolute path is
+ * XERR_FORMAT. */
+#ifndef BACKUP_LCB_DB_H
+#define BACKUP_LCB_DB_H
+
+#include "lib/vfs.h"
+
+struct lcb_db;
+
+/* PATH need not exist: it is created, with the directories above it, by the first lcb_db_create;
+ * until then there are no backups. */
+int lcb_db_open(struct vfs *, const char *path, struct lcb_db **);
+void lcb_db_close(struct lcb_db **);
+
+/* *PATH (the caller frees it) or XERR_NOTFOUND. Under the shared lock. */
+int lcb_db_find(struct lcb_db *, const char *userid, char **path);
+
+/* Make the data file of a new backup; *PATH is allocated and passes to the caller of FN. On
+ * failure nothing may be left on disk. */
+typedef int lcb_db_newfile_fn(void *rock, const char *userid, char **path);
+/* As lcb_db_find, but if there is no record FN makes a data file and its path is recorded: in one
+ * transaction under the exclusive lock, so FN is not called if another process was faster (then
+ * its path is returned). If the record cannot be committed the new file is unlinked. *CREATED (may
+ * be NULL) tells whether FN's file is the one; a descriptor that FN keeps open is its rock's to
+ * close. XERR_PARAM for an empty USERID. */
+int lcb_db_create(struct lcb_db *, const char *userid, lcb_db_newfile_fn *fn, void *rock,
+                  char **path, int *created);
+
+/* Switch USERID's record from OLD to NEW, durably. XERR_STALE if it is not (or no longer) OLD,
+ * XERR_NOTFOUND if there is none. Files are not touched. */
+int lcb_db_replace(struct lcb_db *, const char *userid, const char *old, const char *new_);
+/* Remove USERID's record if it is PATH; errors as above. */
+int lcb_db_remove(struct lcb_db *, const char *userid, const char *path);
+
+/* Call FN for every user id that begins with PREFIX ("" for all), in byte order; a non-zero result
+ * of FN ends it and is returned. No lock is held while FN runs. Records that cannot be right are
+ * skipped with a warning in syslog. */
+typedef int lcb_db_fn(void *rock, const char *userid, const char *path);
+int lcb_db_foreach(struct lcb_db *, const char *prefix, lcb_db_fn *fn, void *rock);
+
+#endif

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The Cyrus Backups authors
+#
+# CBTest::Server - what the live mail server has, asked in the two ways it can be asked:
+# by_imap() says what a user can see, by_csync() what replication has to carry
+# (expunged records, modseqs, virtual annotations). Neither has anything to do with
+# the programs under test.
+#
+# A user named %SHARED stands for all mailboxes that belong to nobody.
+package CBTest::Server;
+use strict;
+use warnings;
+use CBTest::Util qw(sha1_hex);
+use Exporter 'import';
+use Time::Local qw(timegm);
+our @EXPORT_OK = qw(by_imap by_csync mailbox_names is_shared);
+
+my %month;
+@month{qw(Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec)} = 0 .. 11;
+
+# Mailbox annotations that IMAP is asked for.
+our $UNIQUEID = '/vendor/cmu/cyrus-imapd/uniqueid';
+my @asked = qw(/shared/comment /private/comment /private/specialuse /shared/vendor/cmu/cyrus-imapd/expire);
+push @asked, "/shared$UNIQUEID";
+
+sub is_shared { return $_[0] eq '%SHARED' }
+
+# Internal names of all mailboxes of a user, those in DELETED too, as LIST gives them to an admin.
+sub mailbox_names
+{
+    my ($site, $user) = @_;
+    my @patterns = is_shared($user) ? ('*') : ("user.$user", "user.$user.*", "DELETED.user.$user.*");
+    my @names;
+    for my $pattern (@patterns) {
+        my $list = $site->admin->must(list => '', $pattern);
+        next unless ref $list;
+        for my $item (@{$list}) {
+            next if grep { /^\\(?:noselect|nonexistent)$/i } @{ $item->[0] };
+            push @names, $item->[2];
+        }
+    }
+    @names = grep { !/^(?:DELETED\.)?user\./ } @names if is_shared($user);
+    # Sieve scripts travel as APPLY SIEVE, IMAP has no way into their mailbox
+    my %once;
+    return grep { !/\.#sieve(?:\.|$)/ && !$once{$_}++ } sort @names;
+}
+
+# "22-Nov-2026 02:27:59 +0000" -> seconds
+sub epoch
+{
+    my ($text) = @_;
+    my ($d, $mon, $y, $h, $m, $s, $sign, $zh, $zm) =
+        $text =~ /^\s*(\d+)-(\w+)-(\d+) (\d+):(\d+):(\d+) ([+-])(\d\d)(\d\d)$/
+        or die "INTERNALDATE $text?\n";
+    my $zone = ($zh * 60 + $zm) * 60;
+    return timegm($s, $m, $h, $d, $month{$mon}, $y) - ($sign eq '-' ? -$zone : $zone);
+}
+
+# How the user names a mailbox.
+sub external
+{
+    my ($user, $name) = @_;
+    return $name =~ /^user\.\Q$user\E(\..*)?$/ ? 'INBOX' . ($1 // '') : $name;
+}
+
+sub internal
+{
+    my ($user, $name) = @_;
+    return $name =~ /^INBOX(\..*)?$/ ? "user.$user" . ($1 // '') : $name;
+}
+
+# The state of a user by IMAP:
+# { mailboxes => { name => {...} }, subscriptions => [...], quota => {...}, sieve => {...} }
+sub by_imap
+{
+    my ($site, $user) = @_;
+    my %state;
+    for my $name (mailbox_names($site, $user)) {
+        my $own = !is_shared($user) && $name !~ /^DELETED\./;
+        my $imap = $own ? $site->imap_as($user) : $site->admin;
+        $state{mailboxes}{$name} = mailbox($site, $imap, $own ? external($user, $name) : $name,
+            $name, $own);
+    }
+    return \%state if is_shared($user);
+    my $lsub = $site->imap_as($user)->must(lsub => '', '*');
+    $state{subscriptions} = [sort map { internal($user, $_->[2]) } ref $lsub ? @{$lsub} : ()];
+    $state{quota} = quota($site, sort keys %{ $state{mailboxes} });
+    $state{sieve} = sieve($site, $user);
+    return \%state;
+}
+
+sub mailbox
+{
+    my ($site, $imap, $name, $internal, $own) = @_;
+    my $st = $imap->must(status => $name, '(UIDVALIDITY HIGHESTMODSEQ UIDNEXT MESSAGES)');
+    my $notes = metadata($imap, $name, $own);
+    my %m = (
+        own => $own,
+        uniqueid => delete $notes->{"$UNIQUEID\0"},
+        annotations => $notes,
+        uidvalidity => $st->{uidvalidity},
+        highestmodseq => $st->{highestmodseq},
+        last_uid => $st->{uidnext} - 1,
+        records => {},
+    );
+    my $acl = $site->admin->must(getacl => $internal);
+    $m{acl} = { ref $acl eq 'HASH' ? %{$acl} : @{$acl} };
+    return \%m unless $st->{messages};
+
+    $imap->must(examine => $name);
+    my $msgs = $imap->must(fetch => '1:*',
+        '(FLAGS INTERNALDATE RFC822.SIZE MODSEQ BODY.PEEK[] ANNOTATION (/comment (value.shared value.priv)))');
+    for my $uid (keys %{$msgs}) {
+        my $f = $msgs->{$uid};
+        my $note = $f->{annotation}{'/comment'} // {};
+        $m{records}{$uid} = {
+            flags => [sort grep { lc ne '\\recent' } @{ $f->{flags} }],
+            internaldate => epoch($f->{internaldate}),
+            size => $f->{'rfc822.size'},
+            modseq => ref $f->{modseq} ? $f->{modseq}[0] : $f->{modseq},
+            sha1 => sha1_hex($f->{body}),
+            header => (split /\r?\n\r?\n/, $f->{body}, 2)[0],
+            shared_note => $note->{'value.shared'},
+            private_note => $note->{'value.priv'},
+        };
+    }
+    $imap->must('unselect');
+    return \%m;
+}
+
+# { "entry\0userid-or-empty" => value }; private entries belong to whoever asks.
+sub metadata
+{
+    my ($imap, $name, $own) = @_;
+    my $got = $imap->must(getmetadata => $name, $own ? @asked : grep { /^.shared/ } @asked);
+    my %annotations;
+    my ($of) = grep { ref eq 'HASH' } ref $got eq 'HASH' ? values %{$got} : ();
+    for my $entry (keys %{ $of // {} }) {
+        my $value = $of->{$entry} // next;
+        my ($scope, $rest) = $entry =~ m{^/(shared|private)(/.*)$} or next;
+        $annotations{ "$rest\0" . ($scope eq 'private' ? $imap->{user} : '') } = $value;
+    }
+    return \%annotations;
+}
+
+# { root => { STORAGE => limit } }
+sub quota
+{
+    my ($site, @names) = @_;
+    my %quota;
+    for my $name (@names) {
+        next if $name =~ /^DELETED\./;
+        my $got = $site->admin->must(getquotaroot => $name);
+        for my $root (grep { $_ ne 'quotaroot' } ref $got eq 'HASH' ? keys %{$got} : ()) {
+            my @list = @{ $got->{$root} };
+            while (my ($resource, $used, $limit) = splice @list, 0, 3) {
+                $quota{$root}{ uc $resource } = $limit;
+            }
+        }
+    }
+    return \%quota;
+}
+
+# { name => { content, active } }
+sub sieve
+{
+    my ($site, $user) = @_;
+    my $client = $site->sieve_as($user);
+    my %active = $client->list;
+    return { map { $_ => { content => $client->get($_), active => $active{$_} } } keys %active };
+}
+
+# The state of a user as the server's own replication has it:
+# { MAILBOX => { name => {... RECORD => { uid => {...} } } }, LSUB, SIEVE, SEEN, QUOTA }
+sub by_csync
+{
+    my ($site, $user) = @_;
+    my $c = $site->source_csync;
+    my $got = is_shared($user)
+        ? $c->get('MAILBOXES (' . join(' ', map { quoted($_) } mailbox_names($site, $user)) . ')')
+        : $c->get("USER $user");
+    my %mailboxes;
+    for my $m (@{ $got->{MAILBOX} // [] }) {
+        next if ($m->{MBOXTYPE} // '') =~ /i/ || $m->{MBOXNAME} =~ /\.#sieve$/;
+        my $full = $c->get('FULLMAILBOX ' . quoted($m->{MBOXNAME}));
+        my %records = map { $_->{UID} => $_ } @{ $full->{MAILBOX}[0]{RECORD} };
+        $mailboxes{ $m->{MBOXNAME} } = { %{$m}, RECORD => \%records };
+    }
+    return { %{$got}, MAILBOX => \%mailboxes };
+}
+
+sub quoted
+{
+    my ($name) = @_;
+    return $name =~ /^[A-Za-z0-9._#&+-]+$/ ? $name : sprintf "{%d+}\r\n%s", length $name, $name;
+}
+
+1;

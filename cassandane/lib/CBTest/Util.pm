@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The Cyrus Backups authors
+#
+# CBTest::Util - the small things every module of the test library needs:
+# running commands as the user cyrus with a deadline, waiting for a condition,
+# finding a free port, and knowing which processes are ours.
+#
+# Every process that a site starts carries CBTEST_DIR=<directory of the site> in
+# its environment, so that daemons which fork, change their process group or
+# outlive their master are still found, by pid, and nobody else's ever are.
+package CBTest::Util;
+use strict;
+use warnings;
+use Exporter 'import';
+use Digest::SHA qw(sha1_hex);
+use File::Spec;
+use IO::Socket::INET;
+use POSIX ();
+use Time::HiRes qw(time sleep);
+
+our @EXPORT_OK = qw(as_cyrus run_cmd start_cmd reap wait_until free_port slurp spew
+    sha1_hex processes_of peak_memory builddir program peer is_debian);
+
+# Where the programs under test lie.
+sub builddir
+{
+    return File::Spec->rel2abs($ENV{BUILDDIR} // '..');
+}
+
+# Path of a built program, e.g. program('backupd').
+sub program
+{
+    my ($name) = @_;
+    return builddir() . "/backup/$name";
+}
+
+# PEER=debian runs Debian's own backup programs instead of ours: a test of the tests.
+sub is_debian
+{
+    return ($ENV{PEER} // '') eq 'debian';
+}
+
+# Prefix a command so that it runs as the user cyrus.
+sub as_cyrus
+{
+    my @cmd = @_;
+    return @cmd if $> != 0;
+    return (qw(setpriv --reuid cyrus --regid mail --init-groups), @cmd);
+}
+
+sub slurp
+{
+    my ($file) = @_;
+    open my $fh, '<:raw', $file or return undef;
+    local $/;
+    return scalar <$fh>;
+}
+
+sub spew
+{
+    my ($file, $text) = @_;
+    open my $fh, '>:raw', $file or die "$file: $!";
+    print {$fh} $text;
+    close $fh or die "$file: $!";
+    return;
+}
+
+# Poll until the condition is true; die at the deadline.
+sub wait_until
+{
+    my ($what, $cond, $seconds) = @_;
+    my $end = time + ($seconds // 30);
+    while (1) {
+        my $got = $cond->();
+        return $got if $got;
+        die "gave up waiting for $what\n" if time > $end;
+        sleep 0.02;
+    }
+}
+
+# A port nobody listens on, below the range the kernel hands out by itself.
+sub free_port
+{
+    for (1 .. 200) {
+        my $port = 12000 + int rand 20000;
+        my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port,
+            Proto => 'tcp', Listen => 1) or next;
+        close $s;
+        return $port;
+    }
+    die "no free port\n";
+}
+
+# Start a command in the background; stdin is /dev/null, output goes to files.
+# Keys: cmd (array), out, err (files, default /dev/null), env (hash), session (bool).
+sub start_cmd
+{
+    my (%o) = @_;
+    my $pid = fork // die "fork: $!";
+    return $pid if $pid;
+    POSIX::setsid() if $o{session};
+    $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP PIPE CHLD);
+    %ENV = (%ENV, %{ $o{env} // {} });
+    open STDIN, '<', $o{in} // '/dev/null';
+    open STDOUT, '>', $o{out} // '/dev/null';
+    open STDERR, '>', $o{err} // '/dev/null';
+    { no warnings 'exec'; exec { $o{cmd}[0] } @{ $o{cmd} }; }
+    POSIX::_exit(127);
+}
+
+# Wait for a child until the deadline, then kill it. Returns the exit code;
+# 128 + signal when killed, -1 when it had to be killed here.
+sub reap
+{
+    my ($pid, $seconds) = @_;
+    my $end = time + ($seconds // 60);
+    while (1) {
+        my $got = waitpid $pid, POSIX::WNOHANG();
+        return ($? & 127) ? 128 + ($? & 127) : $? >> 8 if $got == $pid;
+        return -1 if $got < 0;
+        if (time > $end) {
+            kill KILL => $pid;
+            waitpid $pid, 0;
+            return -1;
+        }
+        sleep 0.005;
+    }
+}
+
+# Run a command to its end. Returns { rc, out, err, secs }.
+sub run_cmd
+{
+    my (%o) = @_;
+    my $tmp = $o{tmp} // '/tmp';
+    my ($out, $err) = map { sprintf '%s/cbtest.%d.%s', $tmp, $$, $_ } qw(out err);
+    my $in;
+    if (defined $o{input}) {
+        $in = sprintf '%s/cbtest.%d.in', $tmp, $$;
+        spew($in, $o{input});
+    }
+    my $t0 = time;
+    my $pid = start_cmd(%o, out => $out, err => $err, $in ? (in => $in) : ());
+    my $rc = reap($pid, $o{timeout} // 60);
+    my $res = { rc => $rc, secs => time - $t0, out => slurp($out) // '', err => slurp($err) // '' };
+    unlink grep { defined } $out, $err, $in;
+    return $res;
+}
+
+# Pids of all living processes which a site in this directory started.
+sub processes_of
+{
+    my ($dir) = @_;
+    my @found;
+    for my $proc (glob '/proc/[0-9]*') {
+        my ($pid) = $proc =~ m{(\d+)$};
+        next if $pid == $$;
+        my $env = slurp("$proc/environ") // next;
+        next unless grep { $_ eq "CBTEST_DIR=$dir" } split /\0/, $env;
+        my $stat = slurp("$proc/stat") // next;
+        next if $stat =~ /\) Z /;
+        push @found, $pid;
+    }
+    return @found;
+}
+
+# Peak resident size of a process in KiB, undef when it has gone.
+sub peak_memory
+{
+    my ($pid) = @_;
+    my $status = slurp("/proc/$pid/status") // return undef;
+    return $status =~ /^VmHWM:\s+(\d+) kB/m ? $1 : undef;
+}
+
+1;
