@@ -51,7 +51,8 @@ int cyr_backup_find_mailbox(struct cyr_backup *, const char *item, struct lcb_fo
                             struct buf *strings);
 /* The GUID of a message whose content is here: 0, XERR_NOTFOUND or another error. */
 int cyr_backup_find_message(struct cyr_backup *, const char *item, struct message_guid *);
-/* The bytes of a message up to and with the first empty line, to FN in pieces. */
+/* The bytes of a message up to the first empty line, which is left out, to FN in
+ * pieces. */
 int cyr_backup_read_header(struct cyr_backup *, const struct message_guid *,
                            int (*fn)(void *rock, const void *p, size_t n), void *rock);
 /* Number of a chunk; -1 for what is none. */

@@ -2,7 +2,8 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* cyr_backup_headers - the header fields of messages as JSON: an object for each message, an array of
  * values for each name, in the order in which they stand in the message. Names are as written there,
- * so "Subject" and "SUBJECT" are two. What is not UTF-8 has no place in JSON and is left out. */
+ * so "Subject" and "SUBJECT" are two. A value that is not UTF-8 has no place in JSON and is left out;
+ * its name stays. */
 #include "config.h"
 
 #include <stdio.h>
@@ -29,17 +30,14 @@ static void add_field(json_t *fields, struct message_header *h)
 {
     json_t *value = json_stringn(h->value.s ? h->value.s : "", h->value.len);
     const char *name = buf_cstring(&h->name);
-    json_t *values = json_object_get(fields, name);
-    if (!value)
-        return;
+    json_t *values = json_incref(json_object_get(fields, name));
     if (!values) {
         values = json_array();
-        if (json_object_set_new(fields, name, values)) {
-            json_decref(value); /* the name is not UTF-8 */
-            return;
-        }
+        json_object_set(fields, name, values); /* fails if NAME is not UTF-8 */
     }
-    json_array_append_new(values, value);
+    if (value)
+        json_array_append_new(values, value);
+    json_decref(values);
 }
 
 static json_t *parse(const struct buf *text)

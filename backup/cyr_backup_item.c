@@ -77,19 +77,24 @@ static int find_gone(struct cyr_backup *cb, const char *item, struct lcb_folder 
     return r ? r : s.count ? 0 : XERR_NOTFOUND;
 }
 
-int cyr_backup_find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
-                            struct buf *strings)
+static int find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
+                        struct buf *strings)
 {
     int r = lcb_find_uniqueid(cb->backup, item, f, strings);
     if (r == XERR_NOTFOUND)
         r = lcb_find_name(cb->backup, item, f, strings);
-    if (r == XERR_NOTFOUND)
-        r = find_gone(cb, item, f, strings);
+    return r == XERR_NOTFOUND ? find_gone(cb, item, f, strings) : r;
+}
+
+int cyr_backup_find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
+                            struct buf *strings)
+{
+    int r = find_mailbox(cb, item, f, strings);
     if (r == XERR_NOTFOUND) {
         struct buf name = BUF_INITIALIZER;
         mboxname_from_external(lcb_store_names(cb->store), item, &name);
         if (strcmp(buf_cstring(&name), item))
-            r = lcb_find_name(cb->backup, buf_cstring(&name), f, strings);
+            r = find_mailbox(cb, buf_cstring(&name), f, strings);
         buf_free(&name);
     }
     return r;
@@ -103,38 +108,49 @@ int cyr_backup_find_message(struct cyr_backup *cb, const char *item, struct mess
     return r < 0 ? r : r ? 0 : XERR_NOTFOUND;
 }
 
-/* A header ends at the first empty line. Lines end in CRLF, but an odd message has LF alone. */
+/* A header ends before the first empty line. Lines end in CRLF, but an odd message has LF alone. */
 struct header {
     int (*fn)(void *rock, const void *p, size_t n);
     void *rock;
     int filled; /* the line is not empty */
+    int cr;     /* it began with a CR, which is held back */
     int r;
 };
 
-/* Ends the reading (1) behind the empty line. */
+static void header_piece(struct header *h, const char *p, const char *end)
+{
+    if (!h->r && end > p)
+        h->r = h->fn(h->rock, p, (size_t)(end - p));
+}
+
+/* Ends the reading (1) at the empty line. */
 static int header_bytes(void *rock, const void *p, size_t n)
 {
+    static const char cr[] = "\r";
     struct header *h = rock;
-    const char *s = p;
-    size_t i = 0;
-    int done = 0;
-    while (i < n && !done) {
-        char c = s[i++];
-        if (c == '\n') {
-            done = !h->filled;
-            h->filled = 0;
-        } else if (c != '\r') {
-            h->filled = 1;
+    const char *from = p, *s = from, *end = from + n;
+    for (; s < end; s++) {
+        if (!h->filled && *s == '\n')
+            break;
+        if (!h->filled && !h->cr && *s == '\r') {
+            header_piece(h, from, s);
+            from = s + 1;
+            h->cr = 1;
+            continue;
         }
+        if (h->cr)
+            header_piece(h, cr, cr + 1);
+        h->cr = 0;
+        h->filled = *s != '\n';
     }
-    h->r = h->fn(h->rock, p, i);
-    return h->r || done;
+    header_piece(h, from, s);
+    return h->r || s < end;
 }
 
 int cyr_backup_read_header(struct cyr_backup *cb, const struct message_guid *guid,
                            int (*fn)(void *rock, const void *p, size_t n), void *rock)
 {
-    struct header h = {fn, rock, 0, 0};
+    struct header h = {.fn = fn, .rock = rock};
     int r = lcb_read_content(cb->backup, guid, header_bytes, &h);
     return h.r ? h.r : r < 0 ? r : 0;
 }
