@@ -127,7 +127,7 @@ static int check_record(struct incoming *in, const struct sync_record *rec)
         if (r && r != XERR_NOTFOUND)
             return r;
     }
-    if (rec->expunged && !hash_lookupmap(in->d->spool, rec->guid.value, MESSAGE_GUID_LEN))
+    if (rec->expunged && backupd_spool_find(in->d->spool, &rec->guid, NULL) <= 0)
         return 0;
     int r = lcb_has_content(in->b, &rec->guid, NULL);
     if (!r)

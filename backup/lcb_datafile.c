@@ -98,7 +98,7 @@ static int written(struct lcb_datafile *df, const struct gzextra *extra, uint64_
     df->seq++;
     df->lines = 0;
     df->full = 0;
-    buf_shrink(&df->text, LCB_LINE_MAX * 2);
+    buf_shrink(&df->text, LCB_LINE_MAX);
     return df->sealed ? df->sealed(df->rock, &chunk) : 0;
 }
 
@@ -123,7 +123,7 @@ static int seal(struct lcb_datafile *df, int flags)
     ssize_t n = vfs_pwrite(df->vfs, df->fd, df->packed.s, df->packed.len, df->end);
     if (n < 0)
         return (int)n;
-    buf_shrink(&df->packed, LCB_LINE_MAX * 2);
+    buf_shrink(&df->packed, LCB_LINE_MAX);
     return written(df, &extra, df->text.len);
 }
 
