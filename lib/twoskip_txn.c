@@ -225,11 +225,12 @@ static int undo(struct twoskip *ts, const struct ts_header *before)
 
 static void finish(struct twoskip_txn **txnp)
 {
-    struct twoskip *ts = (*txnp)->ts;
+    struct twoskip_txn *txn = *txnp; /* txnp may be &ts->txn */
+    struct twoskip *ts = txn->ts;
     ts_unlock(ts);
     ts->txn = NULL;
-    free(*txnp);
     *txnp = NULL;
+    free(txn);
 }
 
 int twoskip_commit(struct twoskip_txn **txnp)
