@@ -222,7 +222,7 @@ static int expunge(struct backupd *d, const struct command *c, struct dlist *v)
     struct buf strings = BUF_INITIALIZER;
     struct sync_record rec = {.uid = 0};
     struct sync_header h;
-    struct lcb_folder f;
+    struct lcb_folder f = {0};
     struct dlist *uids;
     const char *name;
     uint64_t uid;

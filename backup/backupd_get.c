@@ -267,7 +267,7 @@ static int get_fullmailbox(struct backupd *d)
     static const char *const dropped[] = {"SYNC_CRC", "SYNC_CRC_ANNOT", "XCONVMODSEQ",
                                           "FOLDERMODSEQ", "ANNOTATIONS", NULL};
     struct buf name = BUF_INITIALIZER, strings = BUF_INITIALIZER;
-    struct lcb_folder f;
+    struct lcb_folder f = {0};
     struct sync_header h;
     struct lcb *b;
     int r = read_string(d, &name);

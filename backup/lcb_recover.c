@@ -302,8 +302,8 @@ static int finish(struct scan *s)
 
 int lcb_recover(struct lcb *b)
 {
-    struct lcb_mark_point p;
-    struct stat st;
+    struct lcb_mark_point p = {0};
+    struct stat st = {0};
     int rebuild = 0;
     int r = vfs_fstat(b->vfs, b->fd, &st);
     if (!r)

@@ -225,10 +225,9 @@ static int undo(struct twoskip *ts, const struct ts_header *before)
 
 static void finish(struct twoskip_txn **txnp)
 {
-    struct twoskip_txn *txn = *txnp; /* txnp may be &ts->txn */
-    struct twoskip *ts = txn->ts;
-    ts_unlock(ts);
-    ts->txn = NULL;
+    struct twoskip_txn *txn = *txnp;
+    ts_unlock(txn->ts);
+    txn->ts->txn = NULL; /* may be *TXNP itself, when closing */
     *txnp = NULL;
     free(txn);
 }
