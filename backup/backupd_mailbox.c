@@ -91,7 +91,7 @@ static int check_base(struct incoming *in)
 /* Rule 5. */
 static int retire_occupant(struct incoming *in)
 {
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct buf strings = BUF_INITIALIZER;
     int r = lcb_find_name(in->b, in->h.mboxname, &f, &strings);
     if (!r && strcmp(f.uniqueid, in->h.uniqueid)) {
@@ -252,7 +252,7 @@ static int undo(struct incoming *in, int r)
 /* What we have under this UNIQUEID is now what the client told us. */
 static void show_result(struct incoming *in)
 {
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct buf strings = BUF_INITIALIZER;
     if (!lcb_find_uniqueid(in->b, in->h.uniqueid, &f, &strings))
         backupd_show(in->d, &f, 1);

@@ -54,7 +54,7 @@ struct scan {
 static int point_fits(struct lcb *b, const struct lcb_mark_point *p)
 {
     struct lcb_member m;
-    struct stat st;
+    struct stat st = {.st_size = 0};
     if (vfs_fstat(b->vfs, b->fd, &st) < 0 || p->end > st.st_size)
         return 0;
     if (p->last_offset < 0)
@@ -69,7 +69,7 @@ static int point_fits(struct lcb *b, const struct lcb_mark_point *p)
 
 int lcb_index_fits(struct lcb *b)
 {
-    struct lcb_mark_point p;
+    struct lcb_mark_point p = {.last_offset = -1};
     return !lcb_index_getpoint(b->index, &p) && point_fits(b, &p);
 }
 
@@ -286,7 +286,7 @@ static int set_tail_aside(struct lcb *b, off_t at, off_t size)
 
 static int finish(struct scan *s)
 {
-    struct lcb_mark_point p;
+    struct lcb_mark_point p = {.last_offset = -1};
     int r = 0;
     if (s->rotten)
         r = sqldb_exec(s->b->index->db, "UPDATE folders SET mark=2");
@@ -302,8 +302,8 @@ static int finish(struct scan *s)
 
 int lcb_recover(struct lcb *b)
 {
-    struct lcb_mark_point p = {0};
-    struct stat st = {0};
+    struct lcb_mark_point p = {.last_offset = -1};
+    struct stat st = {.st_size = 0};
     int rebuild = 0;
     int r = vfs_fstat(b->vfs, b->fd, &st);
     if (!r)

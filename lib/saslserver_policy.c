@@ -90,10 +90,10 @@ static int set_domain(const struct config *config, const char *local, char *id, 
         local_domain(local, domain, sizeof(domain));
     if (!*domain || (defdomain && !strcasecmp(domain, defdomain)))
         return 0;
-    size_t len = strlen(id);
-    if (len + 1 + strlen(domain) >= size)
+    size_t used = strlen(id);
+    if (used + 1 + strlen(domain) >= size)
         return XERR_TOOBIG;
-    snprintf(id + len, size - len, "@%s", domain);
+    snprintf(id + used, size - used, "@%s", domain);
     return 0;
 }
 
