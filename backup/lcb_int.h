@@ -204,6 +204,7 @@ struct lcb {
     char *index_path;
     int fd;
     int writable;
+    int keep_tail; /* on behalf of a reader: what is no commit is left where it is */
     int broken;
     struct lcb_datafile df;
     struct lcb_index *index;
