@@ -146,6 +146,7 @@ int lcb_datafile_begin(struct lcb_datafile *df, const char *verb, size_t expect,
         r = seal(df, 0);
     if (r)
         return r;
+    df->time_before = df->last_time;
     *time = df->last_time = line_time(df);
     if (!df->lines) {
         buf_setmap(&df->text, LCB_CHUNK_START, LCB_CHUNK_START_LEN);
@@ -171,6 +172,7 @@ int lcb_datafile_end(struct lcb_datafile *df, int literal)
 void lcb_datafile_cancel(struct lcb_datafile *df)
 {
     buf_truncate(&df->text, df->line_start);
+    df->last_time = df->time_before; /* a time that no line has is in no chunk */
 }
 
 static int copy_file(struct lcb_datafile *df, struct gzwriter *w, int fd, uint64_t at,

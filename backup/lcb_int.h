@@ -51,6 +51,7 @@ struct lcb_datafile {
 
     struct buf text;   /* open chunk; empty: not begun */
     size_t line_start; /* of the line begun last */
+    int64_t time_before; /* last_time when it was begun */
     uint32_t lines;    /* complete lines in it */
     int64_t first_time;
     int full;          /* the next line belongs into another chunk */
