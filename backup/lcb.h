@@ -102,6 +102,11 @@ int lcb_setmark(struct lcb *, const char *uniqueid, enum lcb_mark);
 
 #define LCB_NOW INT64_MAX
 
+/* From now until the backup is closed every query sees the state of this moment (if it was opened for
+ * reading; a writer sees what it wrote). Meanwhile the index' WAL cannot be folded in: not for
+ * processes that stay. */
+int lcb_snapshot(struct lcb *);
+
 struct lcb_folder {
     int64_t id;
     const char *uniqueid;

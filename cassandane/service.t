@@ -285,6 +285,8 @@ is($m->workers('none'), 0, 'prefork=0: no worker before the first client');
     is($g->{host}, '[unix socket]', 'UNIX socket');
     is(slurp($m->confdir . "/proc/$g->{pid}"), "unix\t[unix socket]\t\t\t\n",
         'UNIX socket: proc file');
+    my $r = run_cmd(cmd => [as_cyrus('/usr/lib/cyrus/bin/cyr_info', '-C', $m->conf, 'proc')]);
+    like($r->{out}, qr/^$g->{pid} unix \[unix socket\]/m, 'Debian\'s cyr_info proc shows it');
     quit($sock);
 }
 {
