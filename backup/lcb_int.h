@@ -56,6 +56,7 @@ struct lcb_datafile {
     int64_t first_time;
     int full;          /* the next line belongs into another chunk */
     struct buf packed; /* scratch */
+    int torn;          /* a write failed: bytes of it may stand behind end */
 
     struct lcb_datafile_state commit, save; /* states to come back to */
     struct buf save_text; /* text before the savepoint, once the chunk had to be sealed after it */

@@ -24,7 +24,7 @@ struct lcbtest {
  * syslog is silent until lcbtest_fini. */
 void lcbtest_init(struct lcbtest *, const char *extra);
 void lcbtest_fini(struct lcbtest *);
-/* VFS NULL: the real files, but without waiting for the disk. */
+/* VFS NULL: the real one. */
 void lcbtest_open(struct lcbtest *, struct vfs *);
 void lcbtest_close(struct lcbtest *);
 /* Path of the only data file, or NULL. The caller frees it. Needs an open store. */
