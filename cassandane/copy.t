@@ -17,13 +17,13 @@ use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep);
 
-my $folders = 60;
+my $folders = 40;
 my $site = CBTest::Site->new(users => ['alice']);
 my $imap = $site->imap_as('alice');
 for my $f (1 .. $folders) {
     $imap->must(create => "INBOX.f$f");
     $imap->append("INBOX.f$f", CBTest::Imap::message(body => CBTest::Imap::noise(20_000 + 500 * $_, $f * 100 + $_)))
-        for 1 .. 20;
+        for 1 .. 10;
 }
 my $copies = "$site->{dir}/backup/copies";
 run_cmd(cmd => [as_cyrus('mkdir', $copies)]);
@@ -59,8 +59,8 @@ sub check_copies
     my ($what, @files) = @_;
     my $final = backup_state($site, 'alice');
     my %last = map { $_->{uniqueid} => $_ } @{ $final->{mailboxes} };
-    my $step = @files > 24 ? @files / 24 : 1;
-    my @picked = map { $files[ int($_ * $step) ] } 0 .. (@files > 24 ? 23 : $#files);
+    my $n = @files < 15 ? @files : 15;
+    my @picked = map { $files[ int($_ * @files / $n) ] } 0 .. $n - 1;
     my %states;
     for my $copy (@picked) {
         subtest "$what, copy of " . (-s $copy) . ' bytes' => sub {
@@ -98,7 +98,7 @@ ok($different > 1, 'the copies caught different states');
 
 for my $f (1 .. $folders) {
     $imap->must(select => "INBOX.f$f");
-    $imap->must(store => '1:20', '+FLAGS', '(\\Seen $touched)');
+    $imap->must(store => '1:10', '+FLAGS', '(\\Seen $touched)');
     $imap->must('unselect');
     $imap->append("INBOX.f$f", CBTest::Imap::message(body => CBTest::Imap::noise(30_000, $f)));
 }

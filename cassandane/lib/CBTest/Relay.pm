@@ -143,8 +143,8 @@ sub check_trip
     my ($bytes, $master, $delay) = split ' ', slurp($self->{trip});
     select undef, undef, undef, $delay if $delay;
     for my $stat (map { slurp($_) } glob '/proc/[0-9]*/stat') {
-        next unless defined $stat and $stat =~ /^(\d+) \((.*)\) \S (\d+) /s;
-        kill KILL => $1 if $3 == $master && $2 =~ /^(?:lt-)?backupd/;
+        next unless defined $stat and $stat =~ /^(\d+) \((?:lt-)?backupd.*\) \S (\d+) /s;
+        kill KILL => $1 if $2 == $master;
     }
     unlink $self->{trip};
     delete $self->{left};

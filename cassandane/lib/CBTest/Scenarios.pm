@@ -262,8 +262,7 @@ sub make_intermediate
 sub all_names
 {
     my ($c) = @_;
-    my %names = map { $_ => 1 } mailbox_names($c->{site}, $c->{user}),
-        mailbox_names($c->{site}, '%SHARED');
+    my %names = map { $_ => 1 } map { mailbox_names($c->{site}, $_) } @{$c}{qw(user reader)}, '%SHARED';
     $names{$_} = 1 for keys %{ $c->{intermediate} // {} };
     my @now = sort keys %names;
     $names{$_} = 1 for @{ $c->{before} // [] };
