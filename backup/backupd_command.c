@@ -108,6 +108,8 @@ static const char *reply_text(struct backupd *d, int r)
         return "NO IMAP_SYNC_CHANGED Changed since last sync";
     case BACKUPD_UNKNOWN:
         return "NO IMAP_PROTOCOL_ERROR Protocol error";
+    case BACKUPD_EXTRA:
+        return "BAD Unexpected extra arguments";
     case BACKUPD_BADCONTENT:
         return "NO IMAP_PROTOCOL_ERROR Content does not match its GUID";
     case XERR_PARAM:
@@ -121,17 +123,22 @@ static const char *reply_text(struct backupd *d, int r)
     }
 }
 
+int backupd_at_end(struct backupd *d)
+{
+    int c = dlist_reader_peek(d->reader);
+    return c < 0 ? c : c == '\r' || c == '\n' ? 0 : BACKUPD_EXTRA;
+}
+
 enum backupd_next backupd_finish(struct backupd *d, int r)
 {
-    const char *text = NULL;
     if (!r) {
         r = dlist_reader_eol(d->reader);
         if (r == XERR_SYNTAX)
-            text = "BAD Unexpected extra arguments";
+            r = BACKUPD_EXTRA;
     }
     if (r && (prot_error(d->in) || dlist_reader_resync(d->reader)))
         return BACKUPD_CLOSE;
-    prot_printf(d->out, "%s\r\n", text ? text : reply_text(d, r));
+    prot_printf(d->out, "%s\r\n", reply_text(d, r));
     return BACKUPD_CONTINUE;
 }
 

@@ -70,7 +70,10 @@ enum {
     BACKUPD_CHANGED,
     BACKUPD_UNKNOWN,    /* unknown GET or APPLY */
     BACKUPD_BADCONTENT, /* content and GUID differ */
+    BACKUPD_EXTRA,      /* the line goes on behind its value */
 };
+/* 0 if the line ends here. To be asked before anything is kept: what is answered BAD has no effect. */
+int backupd_at_end(struct backupd *);
 /* Read to the end of the line if R is 0 (else skip the rest of the command), then say OK or NO. */
 enum backupd_next backupd_finish(struct backupd *, int r);
 

@@ -219,6 +219,8 @@ static int apply_under_savepoint(struct incoming *in)
     uint32_t crc = 0;
     int r = apply_records(in);
     if (!r)
+        r = backupd_at_end(in->d);
+    if (!r)
         r = lcb_log_mailbox_end(in->b, &crc);
     if (!r)
         r = check_crc(in, crc);
