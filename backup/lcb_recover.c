@@ -248,14 +248,28 @@ static int apply_all(struct scan *s)
     return end_group(s, 0);
 }
 
+/* A new file for a tail, and its name. Another cut within the second must not replace it. */
+static int open_tail(struct lcb *b, struct buf *name)
+{
+    long long now = (long long)time(NULL);
+    int fd = -EEXIST;
+    for (int i = 0; fd == -EEXIST && i < 1000; i++) {
+        buf_reset(name);
+        buf_printf(name, "%s.tail.%lld", b->path, now);
+        if (i)
+            buf_printf(name, ".%d", i);
+        fd = vfs_open(b->vfs, buf_cstring(name), O_WRONLY | O_CREAT | O_EXCL, 0600);
+    }
+    return fd;
+}
+
 /* What stands behind AT never happened: copy it aside, then cut. */
 static int set_tail_aside(struct lcb *b, off_t at, off_t size)
 {
     struct buf name = BUF_INITIALIZER;
     char piece[64 << 10];
     off_t from = at, to = 0;
-    buf_printf(&name, "%s.tail.%lld", b->path, (long long)time(NULL));
-    int fd = vfs_open(b->vfs, buf_cstring(&name), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    int fd = open_tail(b, &name);
     int r = fd < 0 ? fd : 0;
     while (!r && from < size) {
         ssize_t n = vfs_pread(b->vfs, b->fd, piece, sizeof(piece), from);
