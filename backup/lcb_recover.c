@@ -189,8 +189,8 @@ static int apply_member(struct scan *s, struct lcb_member *m, int *known)
     int lost = 0;
     int r = lcb_member_at(s->b->vfs, s->b->fd, s->at, s->size, m);
     *known = !r;
-    if (!r && m->extra.present && s->id && m->extra.id != s->id)
-        r = XERR_FORMAT;
+    if (!r && m->extra.present && ((s->id && m->extra.id != s->id) || m->extra.seq <= s->seq))
+        r = XERR_FORMAT; /* not the continuation of this file */
     if (!r)
         r = begin_group(s);
     if (r)
