@@ -162,7 +162,7 @@ static int is_rot(struct scan *s, const struct lcb_member *bad, int known, off_t
             continue;
         }
         if ((!m.extra.present || (m.extra.flags & GZ_COMMIT)) && intact(s, &m))
-            ends++;
+            ends += m.extra.present ? 1 : need; /* that of Cyrus 3.x is no part of BAD's group */
         at = m.length ? at + m.length : find_member(s, at + 1);
     }
     return ends >= need;
