@@ -152,23 +152,21 @@ int lcb_index_rollback(struct lcb_index *ix)
     return sqlite3_get_autocommit(ix->db->db) ? 0 : sqldb_exec(ix->db, "ROLLBACK");
 }
 
-static void get_meta(struct lcb_index *ix, const char *key, int64_t def, int64_t *value)
-{
-    *value = def;
-    (void)sqldb_int(ix->db, value, "SELECT value FROM meta WHERE key=?", "t", key);
-}
-
+/* In one statement, so that a reader sees one commit and not the halves of two. */
 int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
 {
-    int64_t id, end, last;
-    get_meta(ix, "backup_id", 0, &id);
-    get_meta(ix, "end", 0, &end);
-    get_meta(ix, "last_offset", -1, &last);
-    get_meta(ix, "seq", 0, &p->seq);
-    get_meta(ix, "last_time", 0, &p->last_time);
-    p->id = (uint64_t)id;
-    p->end = end;
-    p->last_offset = last;
+    sqlite3_stmt *st = sqldb_stmt(ix->db,
+        "SELECT max(value) FILTER (WHERE key='backup_id'), max(value) FILTER (WHERE key='end'),"
+        " max(value) FILTER (WHERE key='last_offset'), max(value) FILTER (WHERE key='seq'),"
+        " max(value) FILTER (WHERE key='last_time') FROM meta");
+    if (!st || sqldb_step(ix->db, st) != 1)
+        return XERR_SQL;
+    p->id = (uint64_t)sqlite3_column_int64(st, 0);
+    p->end = sqlite3_column_int64(st, 1);
+    p->last_offset = sqlite3_column_type(st, 2) == SQLITE_NULL ? -1 : sqlite3_column_int64(st, 2);
+    p->seq = sqlite3_column_int64(st, 3);
+    p->last_time = sqlite3_column_int64(st, 4);
+    sqlite3_reset(st);
     return 0;
 }
 
