@@ -89,14 +89,15 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
     ix->last_tick = -1;
     int r = sqldb_open(path, create ? SQLDB_CREATE : 0, BUSY_MS, &ix->db);
     if (!r)
-        r = set_pragmas(ix, checkpoint) ? XERR_FORMAT : 0;
-    if (!r) {
         r = examine(ix->db);
-        if (!r)
-            r = create ? create_schema(ix->db) : XERR_FORMAT;
-        else if (r > 0)
-            r = 0;
-    }
+    if (!r && !create)
+        r = XERR_FORMAT;
+    int empty = !r;
+    /* Not before it is known to be ours: WAL mode stays in the file. */
+    if (r >= 0)
+        r = set_pragmas(ix, checkpoint) ? XERR_FORMAT : 0;
+    if (!r && empty)
+        r = create_schema(ix->db);
     if (r) {
         lcb_index_close(&ix);
         return r;
