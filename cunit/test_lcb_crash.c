@@ -301,12 +301,26 @@ static void one_pair(struct small *s, size_t cut, int j)
         lcbtest_putindex(s->path, &s->index[j]);
     snprintf(what, sizeof(what), "file cut at %zu (behind commit %d), index of commit %d", cut, k,
              j);
-    CU_ASSERT_EQUAL_FATAL(lcb_open_file(s->t.store, s->path, LCB_WRITE, 0, &b), 0);
+    int r = lcb_open_file(s->t.store, s->path, LCB_WRITE, 0, &b);
+    if (r)
+        printf("\n%s: %s\n%s", what, error_message(r), lcbtest_log_text());
+    CU_ASSERT_EQUAL_FATAL(r, 0);
     CU_ASSERT_EQUAL(b->df.end, s->end[k]);
     lcb_close(&b);
     lcbtest_dump(s->path, &got);
     CU_ASSERT(lcbtest_same(&got, &s->dump[k], what));
     CU_ASSERT_EQUAL(size_of(s->path), s->end[k]);
+    snprintf(what, sizeof(what), ".tail.%lld", (long long)lcbtest_time());
+    buf_setcstr(&got, s->path);
+    buf_appendcstr(&got, what);
+    char *tail = buf_release(&got);
+    if ((off_t)cut > s->end[k]) { /* what was cut off is kept */
+        lcbtest_read(tail, &got);
+        CU_ASSERT_EQUAL(got.len, cut - (size_t)s->end[k]);
+        CU_ASSERT(got.len && !memcmp(got.s, s->data.s + s->end[k], got.len));
+    }
+    CU_ASSERT_EQUAL(unlink(tail) == 0, (off_t)cut > s->end[k]);
+    free(tail);
     buf_free(&got);
 }
 
