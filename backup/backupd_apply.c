@@ -310,6 +310,8 @@ int backupd_apply_named(struct backupd *d, const char *name)
         return BACKUPD_UNKNOWN;
     dlist_pool_reset(d->reader->pool);
     int r = dlist_reader_value(d->reader, &v);
+    if (!r)
+        r = backupd_at_end(d);
     if (r)
         return r;
     return c->fn ? c->fn(d, c, v) : log_line(d, c, v);

@@ -127,7 +127,7 @@ static int check_record(struct incoming *in, const struct sync_record *rec)
         if (r && r != XERR_NOTFOUND)
             return r;
     }
-    if (rec->expunged && !hash_lookupmap(in->d->spool, rec->guid.value, MESSAGE_GUID_LEN))
+    if (rec->expunged && backupd_spool_find(in->d->spool, &rec->guid, NULL) <= 0)
         return 0;
     int r = lcb_has_content(in->b, &rec->guid, NULL);
     if (!r)
@@ -218,6 +218,8 @@ static int apply_under_savepoint(struct incoming *in)
 {
     uint32_t crc = 0;
     int r = apply_records(in);
+    if (!r)
+        r = backupd_at_end(in->d);
     if (!r)
         r = lcb_log_mailbox_end(in->b, &crc);
     if (!r)

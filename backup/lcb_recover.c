@@ -23,7 +23,8 @@
  * end of yet another group stands intact, the damage is rot. Rot is passed over and reported; the
  * mailboxes are then marked for a complete resend, which is how the gap heals.
  *
- * What is cut off is kept aside as <data>.tail.<time>, never thrown away. */
+ * What is cut off is kept aside as <data>.tail.<time>, never thrown away. Nothing is cut when the
+ * index is mended for somebody who only reads: the file may be a copy that is still being made. */
 #include "config.h"
 
 #include <errno.h>
@@ -295,7 +296,7 @@ static int finish(struct scan *s)
         r = lcb_index_setpoint(s->b->index, &p);
     if (!r)
         r = lcb_index_commit(s->b->index);
-    if (!r && s->at < s->size)
+    if (!r && s->at < s->size && !s->b->keep_tail)
         r = set_tail_aside(s->b, s->at, s->size);
     return r;
 }

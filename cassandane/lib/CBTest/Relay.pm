@@ -9,7 +9,7 @@
 # into commands with their answers: csync allows one command at a time.
 #
 # A trip wire can be set: after so many bytes from the client the relay sends
-# SIGKILL to given processes, which is how a test kills a server in the middle of something.
+# SIGKILL to the backupd processes, which is how a test kills a server in the middle of something.
 package CBTest::Relay;
 use strict;
 use warnings;
@@ -133,17 +133,18 @@ sub send_all
 sub check_trip
 {
     my ($self, $n) = @_;
-    return unless -e $self->{trip};
-    if (!defined $self->{left}) {
-        my ($bytes, @pids) = split ' ', slurp($self->{trip});
-        $self->{left} = $bytes;
+    if (!-e $self->{trip}) {
+        delete $self->{left};
+        return;
     }
+    ($self->{left}) = split ' ', slurp($self->{trip}) unless defined $self->{left};
     $self->{left} -= $n;
     return if $self->{left} > 0;
-    my ($bytes, $master) = split ' ', slurp($self->{trip});
+    my ($bytes, $master, $delay) = split ' ', slurp($self->{trip});
+    select undef, undef, undef, $delay if $delay;
     for my $stat (map { slurp($_) } glob '/proc/[0-9]*/stat') {
-        next unless defined $stat and $stat =~ /^(\d+) \((.*)\) \S (\d+) /s;
-        kill KILL => $1 if $3 == $master && $2 =~ /^(?:lt-)?backupd/;
+        next unless defined $stat and $stat =~ /^(\d+) \((?:lt-)?backupd.*\) \S (\d+) /s;
+        kill KILL => $1 if $2 == $master;
     }
     unlink $self->{trip};
     delete $self->{left};
@@ -152,11 +153,12 @@ sub check_trip
 
 # ---- for the test --------------------------------------------------------
 
-# After that many bytes from clients, kill every backupd that is a child of this master.
+# After that many bytes from clients (and a delay in seconds), kill every backupd that is
+# a child of this master.
 sub set_trip
 {
-    my ($self, $bytes, $master) = @_;
-    spew("$self->{trip}.new", "$bytes $master\n");
+    my ($self, $bytes, $master, $delay) = @_;
+    spew("$self->{trip}.new", "$bytes $master " . ($delay // 0) . "\n");
     rename "$self->{trip}.new", $self->{trip} or die "rename: $!";
     return;
 }
