@@ -205,6 +205,7 @@ struct lcb {
     int fd;
     int writable;
     int broken;
+    int savepoint; /* a command is being applied */
     struct lcb_datafile df;
     struct lcb_index *index;
     struct {               /* MAILBOX being written */
