@@ -208,6 +208,7 @@ struct lcb {
     int writable;
     int keep_tail; /* on behalf of a reader: what is no commit is left where it is */
     int broken;
+    int savepoint; /* a command is being applied */
     struct lcb_datafile df;
     struct lcb_index *index;
     struct {               /* MAILBOX being written */
