@@ -244,6 +244,8 @@ sub DESTROY
     return;
 }
 
+# A reader of our output that goes away must not keep END from running.
+$SIG{PIPE} = 'IGNORE';
 for my $sig (qw(INT TERM HUP)) {
     $SIG{$sig} = sub { print STDERR "# ended by SIG$sig\n"; exit 130 };
 }
