@@ -99,6 +99,8 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
     if (!r && empty)
         r = create_schema(ix->db);
     if (r) {
+        if (r == XERR_FORMAT && ix->db && sqldb_outside(ix->db))
+            r = XERR_SQL;
         lcb_index_close(&ix);
         return r;
     }

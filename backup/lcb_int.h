@@ -139,7 +139,8 @@ struct lcb_mark_point {
     int64_t check;     /* lcb_check_end() of END; 0: not known */
 };
 
-/* Open <path>; XERR_FORMAT if it is not an index of ours (or damaged), XERR_VERSION, XERR_NOTFOUND. */
+/* Open <path>; XERR_FORMAT if it is not an index of ours (or damaged), XERR_VERSION, XERR_NOTFOUND;
+ * XERR_SQL if the file is not to blame. */
 int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint, size_t max_dlist,
                    struct lcb_index **);
 void lcb_index_close(struct lcb_index **);
