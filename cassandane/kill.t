@@ -33,8 +33,8 @@ sub change
 {
     my ($round) = @_;
     my $bytes = 2000;
-    for my $i (1 .. 24) {
-        my $msg = CBTest::Imap::message(body => CBTest::Imap::noise(500 + int rand 15_000, $round * 100 + $i));
+    for my $i (1 .. 14) {
+        my $msg = CBTest::Imap::message(body => CBTest::Imap::noise(500 + int rand 25_000, $round * 100 + $i));
         $imap->append($folders[$i % @folders], $msg);
         $bytes += 600 + length $msg;
     }

@@ -33,10 +33,10 @@ for my $user (@users) {
 $admin->append('shared', $to_all);
 $admin->append('shared', CBTest::Imap::message(subject => 'shared'));
 
-# Sync, then every user's backup holds that user's mail and no other.
+# Sync, then every user's backup holds that user's mail and no other; some are compared in full.
 sub check
 {
-    my ($name, @how) = @_;
+    my ($name, $whom, @how) = @_;
     subtest $name => sub {
         my $r = $site->sync('proxy', @how);
         is($r->{rc}, 0, 'sync') or diag("$r->{out}$r->{err}");
@@ -48,12 +48,12 @@ sub check
             @users, '%SHARED';
         no_differences("nobody's mail in another's file", @foreign);
         my @d;
-        for my $user (@users, '%SHARED') {
+        for my $user (@{$whom}, '%SHARED') {
             push @d, map { "$user: $_" } eval { differences($site, $user) };
             push @d, "$user: $@" if $@;
             delete $site->{clients}{$user};
         }
-        no_differences('both sides equal for each of them', @d);
+        no_differences('both sides equal', @d);
         my $again = $site->sync('proxy', @how);
         my @unwanted = unwanted(@{ $again->{commands} });
         ok(!@unwanted, 'second sync sends nothing') or diag(CBTest::Relay::excerpt(@unwanted[0 .. ($#unwanted > 4 ? 4 : $#unwanted)]));
@@ -61,7 +61,7 @@ sub check
     return;
 }
 
-check('first sync with -A', '-A');
+check('first sync with -A', \@users, '-A');
 for my $user (@users) {
     $site->deliver($user, CBTest::Imap::message(subject => "second for $user"));
     $admin->must(create => "user.$user.New");
@@ -69,7 +69,7 @@ for my $user (@users) {
     $admin->append("user.$user.New", CBTest::Imap::message(subject => "new for $user"));
 }
 $admin->append('shared', CBTest::Imap::message(subject => 'shared again'));
-check('again, half of it new mailboxes', '-A');
+check('again, half of it new mailboxes', [@users[7, 23, 49]], '-A');
 for my $user (@users) {
     $admin->append("user.$user.Sub.folder", CBTest::Imap::message(subject => "third for $user"));
 }
@@ -77,6 +77,6 @@ subtest 'many mailboxes of many users with one -m' => sub {
     my $r = $site->sync('proxy', '-m', map { "user.$_.Sub.folder" } @users);
     is($r->{rc}, 0, 'sync') or diag("$r->{out}$r->{err}");
 };
-check('a list of users with -u', '-u', @users);
+check('a list of users with -u', [@users[0, 24, 42]], '-u', @users);
 memory_ok($site);
 done_testing;

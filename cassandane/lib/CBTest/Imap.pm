@@ -92,7 +92,7 @@ sub DESTROY
 {
     my ($self) = @_;
     local ($@, $!, $?);
-    my $sock = $self->{talk}->release_socket(1);
+    my $sock = $self->{talk} && $self->{talk}->release_socket(1);
     if ($sock) {
         local $SIG{PIPE} = 'IGNORE';
         syswrite $sock, "Z LOGOUT\r\n";
