@@ -209,7 +209,7 @@ static int get_user(struct backupd *d, int meta_only)
 static int list_name(struct listing *l, const char *name)
 {
     struct buf userid = BUF_INITIALIZER, strings = BUF_INITIALIZER;
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct lcb *b;
     int r = backupd_owner_of(l->d, name, &userid);
     if (!r) {
@@ -267,7 +267,7 @@ static int get_fullmailbox(struct backupd *d)
     static const char *const dropped[] = {"SYNC_CRC", "SYNC_CRC_ANNOT", "XCONVMODSEQ",
                                           "FOLDERMODSEQ", "ANNOTATIONS", NULL};
     struct buf name = BUF_INITIALIZER, strings = BUF_INITIALIZER;
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct sync_header h;
     struct lcb *b;
     int r = read_string(d, &name);
@@ -390,7 +390,7 @@ static int send_mailbox_annotations(struct listing *l, const struct lcb_folder *
 static int get_annotation(struct backupd *d)
 {
     struct buf name = BUF_INITIALIZER, strings = BUF_INITIALIZER;
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct listing l;
     struct lcb *b;
     int r = read_string(d, &name);

@@ -91,7 +91,7 @@ static int check_base(struct incoming *in)
 /* Rule 5. */
 static int retire_occupant(struct incoming *in)
 {
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct buf strings = BUF_INITIALIZER;
     int r = lcb_find_name(in->b, in->h.mboxname, &f, &strings);
     if (!r && strcmp(f.uniqueid, in->h.uniqueid)) {
@@ -127,7 +127,7 @@ static int check_record(struct incoming *in, const struct sync_record *rec)
         if (r && r != XERR_NOTFOUND)
             return r;
     }
-    if (rec->expunged && !hash_lookupmap(in->d->spool, rec->guid.value, MESSAGE_GUID_LEN))
+    if (rec->expunged && backupd_spool_find(in->d->spool, &rec->guid, NULL) <= 0)
         return 0;
     int r = lcb_has_content(in->b, &rec->guid, NULL);
     if (!r)
@@ -254,7 +254,7 @@ static int undo(struct incoming *in, int r)
 /* What we have under this UNIQUEID is now what the client told us. */
 static void show_result(struct incoming *in)
 {
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct buf strings = BUF_INITIALIZER;
     if (!lcb_find_uniqueid(in->b, in->h.uniqueid, &f, &strings))
         backupd_show(in->d, &f, 1);

@@ -34,7 +34,7 @@ void backupd_unit_reset(struct backupd *d)
     hash_free(&d->shown, free);
     d->shown = hash_new();
     d->lost_uploads = 0;
-    backupd_staging_clear(d);
+    backupd_spool_clear(d->spool);
 }
 
 void backupd_unit_addowner(struct backupd *d, const char *userid)

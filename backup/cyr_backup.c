@@ -145,9 +145,10 @@ static int occupy_standard(void)
     do
         fd = open("/dev/null", O_RDONLY);
     while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd >= 0)
-        close(fd);
-    return fd;
+    if (fd < 0)
+        return -1;
+    close(fd);
+    return 0;
 }
 
 /* ---- opening ---- */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* cyr_backup_all - the complete present state of a backup as one JSON object. It is the form in which
- * tests and scripts compare backups, so it depends on the state alone: everything is sorted, and
- * nothing in it speaks of chunks, positions or times of receipt.
+/* cyr_backup_all - the complete present state of a backup as one JSON object. It is the form in
+ * which tests and scripts compare backups, so it depends on the state alone: lists are sorted
+ * (flags stand as the client sent them), and nothing speaks of chunks, positions or times of
+ * receipt.
  *
- * It is printed while it is read. What is in memory at a time is one mailbox header or one record. */
+ * It is printed while it is read. What is in memory at a time is one mailbox header or one record.
+ */
 #include "config.h"
 
 #include <stdio.h>
@@ -41,11 +43,10 @@ static void set_int(json_t *j, const char *key, uint64_t n)
 /* The members of OBJECT as members of what is being printed. */
 static int print_members(struct output_writer *w, json_t *object)
 {
-    const char *key;
-    json_t *value;
     int r = 0;
-    json_object_foreach(object, key, value)
-        r = output_writer_value(w, key, json_incref(value));
+    void *i = json_object_iter(object);
+    for (; i; i = json_object_iter_next(object, i))
+        r = output_writer_value(w, json_object_iter_key(i), json_incref(json_object_iter_value(i)));
     json_decref(object);
     return r;
 }

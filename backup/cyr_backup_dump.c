@@ -3,9 +3,9 @@
 /* cyr_backup_dump - a message, a chunk or a mailbox as it is, on stdout and nothing beside it.
  *
  * A mailbox comes as mboxrd: every message that is not expunged, by UID, begins with a line
- * "From MAILER-DAEMON <date>" (its internal date, UTC) and ends with an empty line. Line ends become
- * LF, and a line that looks like the first one after any number of ">" gets one ">" more, so that
- * taking one away everywhere gives the message back. */
+ * "From MAILER-DAEMON <date>" (its internal date, UTC) and ends with an empty line. Line ends
+ * become LF, and a line that looks like the first one after any number of ">" gets one ">" more, so
+ * that taking one away everywhere gives the message back. */
 #include "config.h"
 
 #include <inttypes.h>
@@ -55,11 +55,11 @@ static const char from[] = "From ";
 
 struct mbox {
     struct cyr_backup *cb;
-    uint64_t quotes;  /* held back, not yet printed */
-    size_t match;     /* bytes of FROM held back */
-    int plain;        /* in a line that is no From line, or beyond its beginning */
-    int cr;           /* a CR is held back: the end of a line if LF follows */
-    int middle;       /* the last line has not ended */
+    uint64_t quotes; /* held back, not yet printed */
+    size_t match;    /* bytes of FROM held back */
+    int plain;       /* in a line that is no From line, or beyond its beginning */
+    int cr;          /* a CR is held back: the end of a line if LF follows */
+    int middle;      /* the last line has not ended */
 };
 
 /* Print what was held back, quoted or not. */

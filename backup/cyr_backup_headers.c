@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* cyr_backup_headers - the header fields of messages as JSON: an object for each message, an array of
- * values for each name, in the order in which they stand in the message. Names are as written there,
- * so "Subject" and "SUBJECT" are two. A value that is not UTF-8 has no place in JSON and is left out;
- * its name stays. */
+/* cyr_backup_headers - the header fields of messages as JSON: an object for each message, an array
+ * of values for each name, in the order in which they stand in the message. Names are as written
+ * there, so "Subject" and "SUBJECT" are two. A value that is not UTF-8 has no place in JSON and is
+ * left out; its name stays. */
 #include "config.h"
 
 #include <stdio.h>

@@ -2,8 +2,8 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* cyr_backup_list - tables of what is there.
  *
- * The layout is that of cyr_backup in Cyrus 3.0 - 3.10, to the byte, because scripts read it: in the
- * table of chunks tabs between columns of a fixed width, in that of mailboxes two blanks after
+ * The layout is that of cyr_backup in Cyrus 3.0 - 3.10, to the byte, because scripts read it: in
+ * the table of chunks tabs between columns of a fixed width, in that of mailboxes two blanks after
  * columns that are as wide as what is in them. */
 #include "config.h"
 

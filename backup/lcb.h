@@ -47,7 +47,8 @@ enum {
     LCB_CREATE = 2, /* with LCB_WRITE: make a backup for a user that has none */
 };
 /* Open a user's backup. XERR_NOTFOUND without a backup; XERR_LOCKED after WAIT_MS (0: at once).
- * Reading: an index that is missing, damaged or behind is mended first if the lock is free. */
+ * Reading: an index that is missing, damaged or behind is mended first if the lock is free; the data
+ * file is never changed. XERR_FORMAT if it is none. */
 int lcb_open(struct lcb_store *, const char *userid, int flags, int wait_ms, struct lcb **);
 /* The same by path of a data file that need not be registered. */
 int lcb_open_file(struct lcb_store *, const char *path, int flags, int wait_ms, struct lcb **);

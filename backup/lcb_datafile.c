@@ -18,9 +18,10 @@
  * carry the flag; where there is none (the last line was streamed) the flag is put into the header
  * of the member written last, which is allowed because nothing before the sync was promised.
  *
- * Undoing. Two points can be returned to: the last commit and a savepoint. Returning cuts the file
- * and restores the text of the open chunk. If a chunk that has lines from before the savepoint must
- * be written while the savepoint stands, those lines are copied aside first.
+ * Undoing. Two points can be returned to: the last commit and a savepoint. Returning cuts the file,
+ * also when all there is to cut are pieces of a write that failed, and restores the text of the open
+ * chunk. If a chunk that has lines from before the savepoint must be written while the savepoint
+ * stands, those lines are copied aside first.
  *
  * Time. Lines carry seconds since the epoch, and these never go back within a file, because readers
  * (those of Cyrus 3.x too) take order from them: if the clock is behind, the last time is used.
@@ -95,10 +96,11 @@ static int written(struct lcb_datafile *df, const struct gzextra *extra, uint64_
     df->last_member = df->end;
     df->last_extra = *extra;
     df->end += (off_t)extra->length;
+    df->torn = 0;
     df->seq++;
     df->lines = 0;
     df->full = 0;
-    buf_shrink(&df->text, LCB_LINE_MAX * 2);
+    buf_shrink(&df->text, LCB_LINE_MAX);
     return df->sealed ? df->sealed(df->rock, &chunk) : 0;
 }
 
@@ -120,10 +122,11 @@ static int seal(struct lcb_datafile *df, int flags)
     struct gzextra extra = {.present = 1, .flags = flags, .id = df->id, .seq = df->seq};
     buf_reset(&df->packed);
     gzpacker_pack(df->packer, &df->packed, df->text.s, df->text.len, &extra);
+    df->torn = 1;
     ssize_t n = vfs_pwrite(df->vfs, df->fd, df->packed.s, df->packed.len, df->end);
     if (n < 0)
         return (int)n;
-    buf_shrink(&df->packed, LCB_LINE_MAX * 2);
+    buf_shrink(&df->packed, LCB_LINE_MAX);
     return written(df, &extra, df->text.len);
 }
 
@@ -146,6 +149,7 @@ int lcb_datafile_begin(struct lcb_datafile *df, const char *verb, size_t expect,
         r = seal(df, 0);
     if (r)
         return r;
+    df->time_before = df->last_time;
     *time = df->last_time = line_time(df);
     if (!df->lines) {
         buf_setmap(&df->text, LCB_CHUNK_START, LCB_CHUNK_START_LEN);
@@ -171,6 +175,7 @@ int lcb_datafile_end(struct lcb_datafile *df, int literal)
 void lcb_datafile_cancel(struct lcb_datafile *df)
 {
     buf_truncate(&df->text, df->line_start);
+    df->last_time = df->time_before; /* a time that no line has is in no chunk */
 }
 
 static int copy_file(struct lcb_datafile *df, struct gzwriter *w, int fd, uint64_t at,
@@ -205,6 +210,7 @@ int lcb_datafile_stream(struct lcb_datafile *df, const char *verb, const struct 
 
     struct gzwriter *w = NULL;
     struct gzextra extra = {.present = 1, .flags = GZ_STREAMED, .id = df->id, .seq = df->seq};
+    df->torn = 1;
     r = gzwriter_open(df->vfs, df->fd, df->end, df->level, &w);
     if (!r)
         r = gzwriter_write(w, df->text.s, df->text.len);
@@ -224,12 +230,14 @@ int lcb_datafile_stream(struct lcb_datafile *df, const char *verb, const struct 
 
 int lcb_datafile_dirty(const struct lcb_datafile *df)
 {
-    return df->commit.valid && (df->lines || df->end != df->commit.end);
+    return df->commit.valid && (df->lines || df->end != df->commit.end || df->torn);
 }
 
 int lcb_datafile_commit(struct lcb_datafile *df)
 {
     int r = 0;
+    if (df->torn)
+        return XERR_BROKEN; /* the caller went on after an error */
     if (!lcb_datafile_dirty(df))
         return 0;
     if (df->lines) {
@@ -275,6 +283,7 @@ int lcb_datafile_rollback(struct lcb_datafile *df)
     if (!r)
         r = vfs_fdatasync(df->vfs, df->fd);
     restore(df, &df->commit, NULL);
+    df->torn = 0;
     df->lines = 0;
     buf_reset(&df->text);
     df->save.valid = 0;
@@ -292,8 +301,9 @@ int lcb_datafile_savepoint_rollback(struct lcb_datafile *df)
     if (!df->save.valid)
         return XERR_INTERNAL;
     int sealed = df->seq != df->save.seq;
-    int r = df->end != df->save.end || sealed
+    int r = df->end != df->save.end || sealed || df->torn
                 ? vfs_ftruncate(df->vfs, df->fd, df->save.end) : 0;
+    df->torn = 0;
     restore(df, &df->save, sealed ? &df->save_text : NULL);
     df->save.valid = 0;
     return r;

@@ -34,7 +34,7 @@
 #define APPLICATION_ID 0x43794261 /* "CyBa" */
 #define INDEX_VERSION 1
 #define BUSY_MS 20000
-#define CACHE_KIB 4096
+#define CACHE_KIB 2048
 
 static int set_pragmas(struct lcb_index *ix, int64_t checkpoint)
 {

@@ -51,10 +51,12 @@ struct lcb_datafile {
 
     struct buf text;   /* open chunk; empty: not begun */
     size_t line_start; /* of the line begun last */
+    int64_t time_before; /* last_time when it was begun */
     uint32_t lines;    /* complete lines in it */
     int64_t first_time;
     int full;          /* the next line belongs into another chunk */
     struct buf packed; /* scratch */
+    int torn;          /* a write failed: bytes of it may stand behind end */
 
     struct lcb_datafile_state commit, save; /* states to come back to */
     struct buf save_text; /* text before the savepoint, once the chunk had to be sealed after it */
@@ -204,6 +206,7 @@ struct lcb {
     char *index_path;
     int fd;
     int writable;
+    int keep_tail; /* on behalf of a reader: what is no commit is left where it is */
     int broken;
     int savepoint; /* a command is being applied */
     struct lcb_datafile df;

@@ -36,7 +36,7 @@ int lcb_dirty(const struct lcb *b)
 
 int lcb_rollback(struct lcb *b)
 {
-    int r = 0;
+    int r = 0, was_broken = b->broken;
     if (!b->writable)
         return 0;
     b->mb.open = 0;
@@ -50,7 +50,7 @@ int lcb_rollback(struct lcb *b)
         xlog_errorx("%s: cannot undo what was not committed (%s): not used before it is opened"
                     " again", b->path, error_message(r));
     }
-    return r;
+    return r || !was_broken ? r : XERR_BROKEN; /* undone then or not, nobody knows */
 }
 
 static int commit_index(struct lcb *b)
@@ -260,7 +260,7 @@ int lcb_log_dlist(struct lcb *b, const char *verb, const struct dlist *value)
 int lcb_log_rename(struct lcb *b, const struct dlist *value)
 {
     const char *name;
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct buf strings = BUF_INITIALIZER;
     struct sync_header h;
     if (!dlist_getatom(value, "NEWMBOXNAME", &name) || !name)

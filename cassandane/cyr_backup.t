@@ -39,6 +39,8 @@ my @message = (
 my @guid = map { sha1_hex($_) } @message;
 my $INBOX = 'x83hvn1hegt83h0l5ua8mkhw';
 my $WORK = '9o9iyaolq0dqwm65zf2rz5at';
+my $ODD = '0123456789abcdefghijklmn';
+my $ODD_NAME = "user.dave.b\xe4d";
 my $DELETED = 'DELETED.user.dave.Caf&AOk-.6B023050';
 
 sub chunk { return memGzip(join '', "# cyrus backup: chunk start\r\n", @_) }
@@ -96,8 +98,13 @@ sub write_backup
             "@{[$t + 170]} APPLY UNMAILBOX $DELETED\r\n"),
         $plain ? () : chunk(mailbox($t + 200, $INBOX, 'user.dave', 3, 21, $annotations,
                 record(3, 21, 2, '\Flagged $Label1', $note))),
-        $plain ? () : chunk("@{[$t + 300]} APPLY SIEVE %(USERID dave FILENAME a.script LAST_UPDATE 7"
-                . " CONTENT {6}\r\nkeep;\n)\r\n"));
+        $plain ? () : chunk("@{[$t + 300]} APPLY SIEVE %(USERID dave FILENAME a.script"
+                . " LAST_UPDATE 7 CONTENT {6}\r\nkeep;\n)\r\n",
+            "@{[$t + 301]} APPLY ACTIVATE_SIEVE %(USERID dave FILENAME a.bc)\r\n",
+            "@{[$t + 302]} APPLY QUOTA %(ROOT user.dave STORAGE 1000 X \"a b\")\r\n",
+            "@{[$t + 303]} APPLY ANNOTATION %(MBOXNAME \"\" ENTRY /motd USERID NIL VALUE hi)\r\n",
+            mailbox($t + 304, $ODD, '{' . length($ODD_NAME) . "}\r\n$ODD_NAME", 0, 1,
+                ' MBOXTYPE c QUOTAROOT user.dave')));
     return;
 }
 
@@ -161,16 +168,19 @@ my $mailboxes = <<"END";
 uniqueid                              last append date     mboxname
 $WORK  2025-11-21 21:22:26  $DELETED
 $INBOX  2025-11-21 21:23:15  user.dave
+$ODD  1970-01-01 00:00:00  $ODD_NAME
 END
 is(output(qw(dave list mailboxes)), $mailboxes, 'list mailboxes');
 is(output({ env => { TZ => 'XST-05:30' } }, qw(dave list mailboxes)),
-    $mailboxes =~ s/2025-11-21 21:22:26/2025-11-22 02:52:26/r =~ s/2025-11-21 21:23:15/2025-11-22 02:53:15/r,
+    $mailboxes =~ s/2025-11-21 21:22:26/2025-11-22 02:52:26/r
+        =~ s/2025-11-21 21:23:15/2025-11-22 02:53:15/r =~ s/ 00:00:00/ 05:30:00/r,
     'times are local');
 
 my $chunks = output(qw(dave list chunks));
 like($chunks, qr/\A {5}id offset\tlength\tratio%\tstart time {11}end time\n/, 'list chunks: head');
-is(() = $chunks =~ /^ {6}\d \d+\t\d+\t {1,3}\d+\.\d\t2025-11-21 21:\d\d:\d\d  2025-11-21 21:\d\d:\d\d$/mg,
-    5, 'list chunks: five rows');
+my $when = qr/2025-11-21 21:\d\d:\d\d/;
+is(() = $chunks =~ /^ {6}\d \d+\t\d+\t {1,3}\d+\.\d\t$when  $when$/mg, 5,
+    'list chunks: five rows');
 my ($second) = $chunks =~ /^( {6}2 .*\n)/m;
 like($second, qr/\t2025-11-21 21:21:40  2025-11-21 21:21:43$/, 'list chunks: times');
 my ($head) = $chunks =~ /\A(.*\n)/;
@@ -206,6 +216,13 @@ is(output(qw(dave show mailboxes nosuch), $WORK, 'user/dave'), $show_work . $sho
 is(output(qw(dave show mailboxes), $DELETED), $show_work, 'show mailboxes: deleted, by name');
 is(output(qw(dave show mailboxes), 'DELETED/user/dave/Caf&AOk-/6B023050'), $show_work,
     'show mailboxes: deleted, by external name');
+is(output(qw(dave show mailboxes), $ODD_NAME), <<"END", 'show mailboxes: empty, 8-bit name');
+mboxname: $ODD_NAME
+uniqueid: $ODD
+messages:
+       uid  expunged time        guid
+
+END
 is(output(qw(dave show messages), uc $guid[2], '0' x 40, 'x', $guid[3]), <<"END", 'show messages');
 guid:\t$guid[2]
 mailboxes:
@@ -230,7 +247,8 @@ is(output(qw(dave dump chunk 1)), "# cyrus backup: chunk start\r\n" . message($T
 my $mbox = output(qw(dave dump mailbox user.dave));
 my $quoted = $message[0] =~ s/\r\n/\n/gr =~ s/^(>*From )/>$1/mgr;
 is($mbox, "From MAILER-DAEMON Fri Nov 21 04:40:01 2025\n$quoted\n"
-    . "From MAILER-DAEMON Fri Nov 21 04:40:03 2025\nSubject: three\n\n\xe4\xf6 8bit\n\n", 'dump mailbox');
+    . "From MAILER-DAEMON Fri Nov 21 04:40:03 2025\nSubject: three\n\n\xe4\xf6 8bit\n\n",
+    'dump mailbox');
 is(output(qw(dave dump mailbox), $WORK),
     "From MAILER-DAEMON Fri Nov 21 04:40:01 2025\nSubject: last\n\n>From  \r\n\n\n",
     'dump mailbox: deleted one, odd line ends');
@@ -269,13 +287,39 @@ is(output(qw(dave json mailboxes)), <<"END", 'json mailboxes');
         "guid": "$guid[2]"
       }
     ]
+  },
+  {
+    "uniqueid": "$ODD",
+    "mboxname": "user.dave.b\xef\xbf\xbdd",
+    "last_appenddate": "1970-01-01 00:00:00"
   }
 ]
 END
-like(output(qw(dave json messages)), qr/\A\[\n  \{\n    "guid": "$guid[0]",\n    "mailboxes": \[\n      \{\n        "uniqueid": "$INBOX",\n        "mboxname": "user.dave"\n      \}\n    \]\n  \},\n/,
-    'json messages');
-like(output(qw(dave json chunks)), qr/\A\[\n  \{\n    "id": 1,\n    "offset": 0,\n    "length": \d+,\n    "ratio": \d+\.\d+,\n    "start time": "2025-11-21 21:20:00",\n    "end time": "2025-11-21 21:20:01"\n  \},\n/,
-    'json chunks');
+my $json = output(qw(dave json messages));
+is(substr($json, 0, index($json, "},\n")), <<"END" . '  ', 'json messages');
+[
+  {
+    "guid": "$guid[0]",
+    "mailboxes": [
+      {
+        "uniqueid": "$INBOX",
+        "mboxname": "user.dave"
+      }
+    ]
+END
+is(scalar @{ decode_json($json) }, 4, 'json messages: all');
+$json = output(qw(dave json chunks));
+is(substr($json, 0, index($json, "},\n")) =~ s/: [\d.]+,/: N,/gr, <<"END" . '  ', 'json chunks');
+[
+  {
+    "id": N,
+    "offset": N,
+    "length": N,
+    "ratio": N,
+    "start time": "2025-11-21 21:20:00",
+    "end time": "2025-11-21 21:20:01"
+END
+is(scalar @{ decode_json($json) }, 5, 'json chunks: all');
 is_deeply(decode_json(output(qw(dave json headers), @guid[0, 2], '0' x 40, uc $guid[0])), {
     $guid[0] => { From => ['a@x'], To => ['b@x,  c@x'], Subject => ['one'], SUBJECT => ['up'],
         Received => ['r1', 'r2'], 'X-Bad' => [], 'X-UTF8' => ["\xe4"] },
@@ -284,8 +328,9 @@ is_deeply(decode_json(output(qw(dave json headers), @guid[0, 2], '0' x 40, uc $g
 is(output(qw(dave json headers x)), "{}\n", 'json headers: nothing known');
 
 my $state = decode_json(output(qw(dave json all)));
-my $crc = delete $state->{mailboxes}[0]{computed_sync_crc};
-like($crc, qr/^\d+$/, 'json all: our own CRC');
+my @crc = map { delete $_->{computed_sync_crc} } @{ $state->{mailboxes} };
+like($crc[0], qr/^[1-9]\d+$/, 'json all: our own CRC');
+is($crc[1], 0, 'json all: that of no records');
 my $content = "keep;\n";
 is_deeply($state, {
     userid => 'dave',
@@ -309,14 +354,21 @@ is_deeply($state, {
                   value_base64 => encode_base64("\xe4\r\nb", '') }],
               expunged => JSON::PP::false },
         ],
+    }, {
+        uniqueid => $ODD, mboxname => "user.dave.b\x{fffd}d",
+        mboxname_base64 => encode_base64($ODD_NAME, ''), mboxtype => 'c',
+        partition => 'default', uidvalidity => 1447, last_uid => 0, highestmodseq => 1,
+        recentuid => 0, acl => "dave\tlrswipkxtecdan\t", options => 'P',
+        quotaroot => 'user.dave', sync_crc => 1234, sync_crc_annot => 99, mark => 0,
+        annotations => [], records => [],
     }],
     subscriptions => ['user.dave'],
     seen => [{ uniqueid => $INBOX, lastread => 5, lastuid => 3, lastchange => 6,
         seenuids => '1:3' }],
     sieve => [{ filename => 'a.script', last_update => 7, guid => sha1_hex($content),
-        active => JSON::PP::false, content => $content }],
-    quota => [],
-    annotations => [],
+        active => JSON::PP::true, content => $content }],
+    quota => [{ root => 'user.dave', limits => { STORAGE => 1000, X => 'a b' } }],
+    annotations => [{ entry => '/motd', userid => '', value => 'hi' }],
 }, 'json all');
 
 # ---- which backup, options --------------------------------------------------------------------
@@ -370,7 +422,8 @@ fails('unknown mailbox', 75, qr/^dave: Item does not exist/, qw(dave dump mailbo
 # ---- stdout that does not work -----------------------------------------------------------------
 
 for my $end ('>/dev/full', '>&-') {
-    for my $command ('json all', 'list mailboxes', "dump message $guid[0]", 'dump mailbox user.dave') {
+    for my $command ('json all', 'list mailboxes', "dump message $guid[0]",
+        'dump mailbox user.dave') {
         my $r = run_cmd(tmp => $dir, cmd => [as_cyrus('sh', '-c',
             "exec \"\$0\" -C $conf dave $command $end", $PROGRAM)]);
         is($r->{rc}, 75, "$command $end: exit code");
@@ -412,6 +465,26 @@ if ($> == 0) {
     $r = run_cmd(tmp => $dir, env => { CYRUS_USER => 'nosuchuser' },
         cmd => [$PROGRAM, '-C', $conf, qw(dave list messages)]);
     is($r->{rc}, 78, 'no such user: exit code');
+}
+
+# Reading changes no data file: neither one that is none, nor one that ends amid a chunk.
+for my $case (['no backup', "hello world\n", 75],
+    ['torn', slurp($data) . substr(slurp($data), 0, 200), 0]) {
+    my ($what, $bytes, $code) = @{$case};
+    my $file = "$dir/data/odd";
+    unlink glob "$file*";
+    spew($file, $bytes);
+    owned();
+    for my $time ('first', 'second') {
+        my $r = run('-f', $file, qw(list messages));
+        is($r->{rc}, $code, "$what, $time time: exit code");
+        is($r->{out}, $code ? '' : $ids, "$what, $time time: stdout");
+        like($r->{err}, $code ? qr/^\Q$file\E: .*damaged or foreign data$/m : qr/\A\z/,
+            "$what, $time time: stderr");
+    }
+    is(slurp($file), $bytes, "$what: unchanged");
+    is_deeply([glob "$file*"], $code ? [$file] : [map { "$file$_" } '', '.index', '.index-shm',
+        '.index-wal'], "$what: what is beside it");
 }
 
 # A message that cannot be read does not hide the others.
@@ -456,13 +529,14 @@ if ($> == 0) {
             ($got, $expected) = map { join '', sort split /^/ } $got, $expected;
         } elsif ("@{$command}" eq 'json mailboxes') {
             ($got, $expected) = map { JSON::PP->new->canonical->encode(
-                [sort { $a->{uniqueid} cmp $b->{uniqueid} } @{ decode_json($_) }]) } $got, $expected;
+                [sort { $a->{uniqueid} cmp $b->{uniqueid} } @{ decode_json($_) }]) }
+                $got, $expected;
         }
         is($got, $expected, "@{$command}[0, 1]: as Debian's");
     }
 }
 
-# ---- a large mailbox in little memory --------------------------------------------------------------
+# ---- a large mailbox in little memory ---------------------------------------------------------
 
 {
     my $count = $ENV{CYRUS_BACKUPS_LONG} ? 1_000_000 : 60_000;

@@ -28,6 +28,8 @@ my %living;    # directory -> site, for END and the signals
 sub new
 {
     my ($class, %o) = @_;
+    die program('backupd') . " is missing: set BUILDDIR to the build directory\n"
+        unless is_debian() || -x program('backupd');
     my $dir = tempdir('cbtest-XXXXXX', DIR => '/tmp');
     chmod 0755, $dir;
     my $self = bless { dir => $dir, owner => $$, peak => 0 }, $class;
