@@ -89,14 +89,15 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
     ix->last_tick = -1;
     int r = sqldb_open(path, create ? SQLDB_CREATE : 0, BUSY_MS, &ix->db);
     if (!r)
-        r = set_pragmas(ix, checkpoint) ? XERR_FORMAT : 0;
-    if (!r) {
         r = examine(ix->db);
-        if (!r)
-            r = create ? create_schema(ix->db) : XERR_FORMAT;
-        else if (r > 0)
-            r = 0;
-    }
+    if (!r && !create)
+        r = XERR_FORMAT;
+    int empty = !r;
+    /* Not before it is known to be ours: WAL mode stays in the file. */
+    if (r >= 0)
+        r = set_pragmas(ix, checkpoint) ? XERR_FORMAT : 0;
+    if (!r && empty)
+        r = create_schema(ix->db);
     if (r) {
         lcb_index_close(&ix);
         return r;
@@ -152,23 +153,21 @@ int lcb_index_rollback(struct lcb_index *ix)
     return sqlite3_get_autocommit(ix->db->db) ? 0 : sqldb_exec(ix->db, "ROLLBACK");
 }
 
-static void get_meta(struct lcb_index *ix, const char *key, int64_t def, int64_t *value)
-{
-    *value = def;
-    (void)sqldb_int(ix->db, value, "SELECT value FROM meta WHERE key=?", "t", key);
-}
-
+/* In one statement, so that a reader sees one commit and not the halves of two. */
 int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
 {
-    int64_t id, end, last;
-    get_meta(ix, "backup_id", 0, &id);
-    get_meta(ix, "end", 0, &end);
-    get_meta(ix, "last_offset", -1, &last);
-    get_meta(ix, "seq", 0, &p->seq);
-    get_meta(ix, "last_time", 0, &p->last_time);
-    p->id = (uint64_t)id;
-    p->end = end;
-    p->last_offset = last;
+    sqlite3_stmt *st = sqldb_stmt(ix->db,
+        "SELECT max(value) FILTER (WHERE key='backup_id'), max(value) FILTER (WHERE key='end'),"
+        " max(value) FILTER (WHERE key='last_offset'), max(value) FILTER (WHERE key='seq'),"
+        " max(value) FILTER (WHERE key='last_time') FROM meta");
+    if (!st || sqldb_step(ix->db, st) != 1)
+        return XERR_SQL;
+    p->id = (uint64_t)sqlite3_column_int64(st, 0);
+    p->end = sqlite3_column_int64(st, 1);
+    p->last_offset = sqlite3_column_type(st, 2) == SQLITE_NULL ? -1 : sqlite3_column_int64(st, 2);
+    p->seq = sqlite3_column_int64(st, 3);
+    p->last_time = sqlite3_column_int64(st, 4);
+    sqlite3_reset(st);
     return 0;
 }
 

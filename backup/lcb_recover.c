@@ -163,7 +163,7 @@ static int is_rot(struct scan *s, const struct lcb_member *bad, int known, off_t
             continue;
         }
         if ((!m.extra.present || (m.extra.flags & GZ_COMMIT)) && intact(s, &m))
-            ends++;
+            ends += m.extra.present ? 1 : need; /* that of Cyrus 3.x is no part of BAD's group */
         at = m.length ? at + m.length : find_member(s, at + 1);
     }
     return ends >= need;
@@ -190,8 +190,8 @@ static int apply_member(struct scan *s, struct lcb_member *m, int *known)
     int lost = 0;
     int r = lcb_member_at(s->b->vfs, s->b->fd, s->at, s->size, m);
     *known = !r;
-    if (!r && m->extra.present && s->id && m->extra.id != s->id)
-        r = XERR_FORMAT;
+    if (!r && m->extra.present && ((s->id && m->extra.id != s->id) || m->extra.seq <= s->seq))
+        r = XERR_FORMAT; /* not the continuation of this file */
     if (!r)
         r = begin_group(s);
     if (r)
@@ -249,14 +249,28 @@ static int apply_all(struct scan *s)
     return end_group(s, 0);
 }
 
+/* A new file for a tail, and its name. Another cut within the second must not replace it. */
+static int open_tail(struct lcb *b, struct buf *name)
+{
+    long long now = (long long)time(NULL);
+    int fd = -EEXIST;
+    for (int i = 0; fd == -EEXIST && i < 1000; i++) {
+        buf_reset(name);
+        buf_printf(name, "%s.tail.%lld", b->path, now);
+        if (i)
+            buf_printf(name, ".%d", i);
+        fd = vfs_open(b->vfs, buf_cstring(name), O_WRONLY | O_CREAT | O_EXCL, 0600);
+    }
+    return fd;
+}
+
 /* What stands behind AT never happened: copy it aside, then cut. */
 static int set_tail_aside(struct lcb *b, off_t at, off_t size)
 {
     struct buf name = BUF_INITIALIZER;
     char piece[64 << 10];
     off_t from = at, to = 0;
-    buf_printf(&name, "%s.tail.%lld", b->path, (long long)time(NULL));
-    int fd = vfs_open(b->vfs, buf_cstring(&name), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    int fd = open_tail(b, &name);
     int r = fd < 0 ? fd : 0;
     while (!r && from < size) {
         ssize_t n = vfs_pread(b->vfs, b->fd, piece, sizeof(piece), from);

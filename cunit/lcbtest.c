@@ -73,6 +73,11 @@ int lcbtest_logged(const char *text)
     return strstr(buf_cstring(&logged), text) != NULL;
 }
 
+const char *lcbtest_log_text(void)
+{
+    return buf_cstring(&logged);
+}
+
 void lcbtest_init(struct lcbtest *t, const char *extra)
 {
     struct buf err = BUF_INITIALIZER, conf = BUF_INITIALIZER;

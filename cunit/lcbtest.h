@@ -33,6 +33,7 @@ char *lcbtest_path(struct lcbtest *);
 struct lcb *lcbtest_joe(struct lcbtest *);
 /* Lines that were logged (any level) since lcbtest_init, and whether one of them has TEXT in it. */
 int lcbtest_logged(const char *text);
+const char *lcbtest_log_text(void);
 
 /* What time(2) says in the program under test: T, or the real time again for 0. */
 void lcbtest_settime(int64_t t);
