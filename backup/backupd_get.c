@@ -20,6 +20,10 @@
 #include "backup/backupd_int.h"
 #include "lib/xerr.h"
 
+/* Bytes that the names of one GET MAILBOXES may take: some 100,000 of them. */
+#define NAMES_MAX (12u << 20)
+#define NAME_COST 48
+
 struct listing {
     struct backupd *d;
     struct hash *names; /* UNIQUEIDs already in this answer */
@@ -225,21 +229,31 @@ static int list_name(struct listing *l, const char *name)
     return r == XERR_NOTFOUND || r == XERR_PARAM ? 0 : r;
 }
 
-static int get_mailboxes(struct backupd *d)
+/* All names are read before the first is looked up: a client that is still writing does not read,
+ * and could not be answered. */
+static int read_names(struct backupd *d, struct strarray *names)
 {
-    struct strarray names = STRARRAY_INITIALIZER;
     struct buf name = BUF_INITIALIZER;
-    struct listing l;
+    size_t total = 0;
     int more = 0;
     int r = dlist_reader_enter(d->reader, 0);
     while (!r && (more = dlist_reader_more(d->reader)) > 0) {
         r = dlist_reader_astring(d->reader, &name, d->max_text);
-        if (!r && names.count < 100000)
-            strarray_append(&names, buf_cstring(&name));
+        total += name.len + NAME_COST;
+        if (!r && total > NAMES_MAX)
+            r = XERR_TOOBIG;
+        if (!r)
+            strarray_append(names, buf_cstring(&name));
     }
     buf_free(&name);
-    if (!r && more < 0)
-        r = more;
+    return !r && more < 0 ? more : r;
+}
+
+static int get_mailboxes(struct backupd *d)
+{
+    struct strarray names = STRARRAY_INITIALIZER;
+    struct listing l;
+    int r = read_names(d, &names);
     listing_init(&l, d);
     for (int i = 0; !r && i < names.count; i++)
         r = list_name(&l, names.data[i]);

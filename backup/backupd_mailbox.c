@@ -38,8 +38,9 @@
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
-/* Records whose content is supplied before they are logged. */
+/* Records whose content is supplied before they are logged: at most so many, and so much text. */
 #define BATCH 64
+#define BATCH_TEXT (256u << 10)
 
 struct incoming {
     struct backupd *d;
@@ -175,17 +176,39 @@ static int flush_batch(struct incoming *in, int count)
     return r;
 }
 
+/* A record that was unusually large has left large buffers. */
+static void shrink_batch(struct incoming *in)
+{
+    const size_t keep = 4096;
+    for (int i = 0; i < BATCH; i++) {
+        buf_shrink(&in->batch[i].flags, keep);
+        buf_shrink(&in->batch[i].annotations, keep);
+        buf_shrink(&in->batch[i].extra, keep);
+        buf_shrink(&in->batch[i].work, keep);
+    }
+}
+
+static size_t text_of(const struct sync_record *rec)
+{
+    return rec->flags.len + rec->annotations.len + rec->extra.len;
+}
+
 static int apply_records(struct incoming *in)
 {
     uint32_t last = 0;
     int count = 0, more = 0, r = 0;
+    size_t text = 0;
     while (!r && (more = sync_mailbox_read_record(in->d->reader, &in->batch[count],
                                                   in->d->max_text)) > 0) {
         if (in->batch[count].uid <= last)
             r = XERR_PARAM; /* ascending, by the protocol */
         last = in->batch[count].uid;
-        if (!r && ++count == BATCH) {
+        text += text_of(&in->batch[count]);
+        if (!r && (++count == BATCH || text >= BATCH_TEXT)) {
             r = flush_batch(in, count);
+            if (text >= BATCH_TEXT)
+                shrink_batch(in);
+            text = 0;
             count = 0;
         }
     }

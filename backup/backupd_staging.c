@@ -24,6 +24,8 @@
 
 /* Above this a message is not held in memory. */
 #define MEMORY_MAX (1536u << 10)
+/* Bytes of an answer to RESERVE; clients ask for 8193 hashes at most. */
+#define MISSING_MAX (4u << 20)
 
 /* 1 if the unit has this content already. */
 static int have(struct backupd *d, struct lcb *b, const struct message_guid *guid)
@@ -40,36 +42,59 @@ static int sole_backup(struct backupd *d, int create, struct lcb **b)
     return r == XERR_NOTFOUND && !create ? 0 : r;
 }
 
-int backupd_staging_reserve(struct backupd *d)
+/* One hash of RESERVE; if it is missing, it goes to d->text. */
+static int reserve_one(struct backupd *d, struct lcb *b)
 {
-    struct dlist *v, *guids;
-    struct lcb *b;
-    dlist_pool_reset(d->reader->pool);
-    int r = dlist_reader_value(d->reader, &v);
-    if (!r && !dlist_getlist(v, "GUID", &guids))
-        r = XERR_PARAM;
-    if (!r)
-        r = sole_backup(d, 0, &b);
+    struct message_guid guid;
+    char hex[2 * MESSAGE_GUID_LEN + 1];
+    int r = dlist_reader_astring(d->reader, &d->body, 2 * MESSAGE_GUID_LEN);
     if (r)
         return r;
+    if (message_guid_decode(&guid, buf_cstring(&d->body), d->body.len))
+        return XERR_PARAM;
+    r = have(d, b, &guid);
+    if (r)
+        return r < 0 ? r : 0;
+    message_guid_encode(&guid, hex);
+    buf_printf(&d->text, "%s%s", d->text.len ? " " : "", hex);
+    return d->text.len < MISSING_MAX ? 0 : XERR_TOOBIG;
+}
+
+static int reserve_list(struct backupd *d, struct lcb *b)
+{
+    int more = 0;
+    int r = dlist_reader_enter(d->reader, 0);
+    while (!r && (more = dlist_reader_more(d->reader)) > 0)
+        r = reserve_one(d, b);
+    return r ? r : more;
+}
+
+/* MBOXNAME is the longest key, and of no interest: it is what was listed. */
+int backupd_staging_reserve(struct backupd *d)
+{
+    struct buf key = BUF_INITIALIZER;
+    struct lcb *b;
+    int more = 0, found = 0;
+    int r = sole_backup(d, 0, &b);
+    if (!r)
+        r = dlist_reader_enter(d->reader, 1);
     buf_reset(&d->text);
-    for (struct dlist *g = guids->head; g; g = g->next) {
-        struct message_guid guid;
-        if (g->type != DL_ATOM || message_guid_decode(&guid, g->sval, g->len))
-            return XERR_PARAM;
-        r = have(d, b, &guid);
-        if (r < 0)
-            return r;
-        if (!r) {
-            char hex[41];
-            message_guid_encode(&guid, hex);
-            buf_printf(&d->text, "%s%s", d->text.len ? " " : "", hex);
+    while (!r && (more = dlist_reader_more(d->reader)) > 0) {
+        r = dlist_reader_key(d->reader, &key);
+        if (!r && !found && key.len == 4 && !memcmp(key.s, "GUID", 4)) {
+            found = 1;
+            r = reserve_list(d, b);
+        } else if (!r) {
+            r = dlist_reader_skip(d->reader);
         }
     }
-    if (d->text.len)
+    buf_free(&key);
+    if (!r)
+        r = more < 0 ? more : found ? 0 : XERR_PARAM;
+    if (!r && d->text.len)
         prot_printf(d->out, "* MISSING (%s)\r\n", buf_cstring(&d->text));
     buf_shrink(&d->text, 1 << 16);
-    return 0;
+    return r;
 }
 
 /* The rest of the body is of no use. */

@@ -39,7 +39,8 @@ void backupd_unit_reset(struct backupd *d)
 
 void backupd_unit_addowner(struct backupd *d, const char *userid)
 {
-    strarray_add(&d->owners, userid);
+    if (d->owners.count < 2) /* more is no different from two */
+        strarray_add(&d->owners, userid);
 }
 
 const char *backupd_unit_owner(const struct backupd *d)

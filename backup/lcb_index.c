@@ -42,7 +42,7 @@ static int set_pragmas(struct lcb_index *ix, int64_t checkpoint)
     char sql[256];
     snprintf(sql, sizeof(sql),
              "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-%d;"
-             "PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=%lld",
+             "PRAGMA temp_store=FILE; PRAGMA wal_autocheckpoint=%lld",
              CACHE_KIB, (long long)(checkpoint / 4096 > 0 ? checkpoint / 4096 : 1));
     sqlite3_db_config(ix->db->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     sqlite3_db_config(ix->db->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
@@ -99,6 +99,8 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
     if (!r && empty)
         r = create_schema(ix->db);
     if (r) {
+        if (r == XERR_FORMAT && ix->db && sqldb_outside(ix->db))
+            r = XERR_SQL;
         lcb_index_close(&ix);
         return r;
     }
@@ -159,7 +161,8 @@ int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
     sqlite3_stmt *st = sqldb_stmt(ix->db,
         "SELECT max(value) FILTER (WHERE key='backup_id'), max(value) FILTER (WHERE key='end'),"
         " max(value) FILTER (WHERE key='last_offset'), max(value) FILTER (WHERE key='seq'),"
-        " max(value) FILTER (WHERE key='last_time') FROM meta");
+        " max(value) FILTER (WHERE key='last_time'), max(value) FILTER (WHERE key='check_end')"
+        " FROM meta");
     if (!st || sqldb_step(ix->db, st) != 1)
         return XERR_SQL;
     p->id = (uint64_t)sqlite3_column_int64(st, 0);
@@ -167,6 +170,7 @@ int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
     p->last_offset = sqlite3_column_type(st, 2) == SQLITE_NULL ? -1 : sqlite3_column_int64(st, 2);
     p->seq = sqlite3_column_int64(st, 3);
     p->last_time = sqlite3_column_int64(st, 4);
+    p->check = sqlite3_column_int64(st, 5);
     sqlite3_reset(st);
     return 0;
 }
@@ -187,6 +191,8 @@ int lcb_index_setpoint(struct lcb_index *ix, const struct lcb_mark_point *p)
         r = set_meta(ix, "seq", p->seq);
     if (!r)
         r = set_meta(ix, "last_time", p->last_time);
+    if (!r)
+        r = set_meta(ix, "check_end", p->check);
     return r;
 }
 

@@ -136,9 +136,11 @@ struct lcb_mark_point {
     off_t last_offset; /* of the last member applied, -1 if none */
     int64_t seq;       /* of it */
     int64_t last_time;
+    int64_t check;     /* lcb_check_end() of END; 0: not known */
 };
 
-/* Open <path>; XERR_FORMAT if it is not an index of ours (or damaged), XERR_VERSION, XERR_NOTFOUND. */
+/* Open <path>; XERR_FORMAT if it is not an index of ours (or damaged), XERR_VERSION, XERR_NOTFOUND;
+ * XERR_SQL if the file is not to blame. */
 int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint, size_t max_dlist,
                    struct lcb_index **);
 void lcb_index_close(struct lcb_index **);
@@ -185,6 +187,9 @@ int lcb_lines_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_m
 
 /* Bring index and data file together under the lock: roll forward, cut, or rebuild. */
 int lcb_recover(struct lcb *);
+/* A checksum, never 0, of the last bytes before END: with it, members that agree in offset, number
+ * and length are told apart. 0 if they cannot be read. */
+int64_t lcb_check_end(struct vfs *, int fd, off_t end);
 /* Without the lock: 1 if the index speaks for the file up to its own mark, 0 if not. */
 int lcb_index_fits(struct lcb *);
 

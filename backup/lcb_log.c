@@ -61,6 +61,7 @@ static int commit_index(struct lcb *b)
         .last_offset = b->df.last_member,
         .seq = (int64_t)b->df.seq - 1,
         .last_time = b->df.last_time,
+        .check = lcb_check_end(b->vfs, b->fd, b->df.end),
     };
     int r = lcb_index_setpoint(b->index, &p);
     return r ? r : lcb_index_commit(b->index);

@@ -3,7 +3,8 @@
 /* lcb_recover - bring a data file and its index together, under the lock.
  *
  * The index carries a mark: how far into the data file it speaks, and which member was the last.
- * Holding that against the file takes two reads, whatever the size of the backup. Then one of:
+ * Holding that against the file takes two reads (of that member's header and of the last bytes),
+ * whatever the size of the backup. Then one of:
  *
  *   - the mark fits and the file ends there: nothing to do;
  *   - the mark fits and the file goes on: apply what follows (roll forward);
@@ -33,6 +34,7 @@
 #include <time.h>
 
 #include "backup/lcb_int.h"
+#include "lib/sha1crc.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
@@ -51,6 +53,14 @@ struct scan {
     time_t progress;
 };
 
+int64_t lcb_check_end(struct vfs *vfs, int fd, off_t end)
+{
+    unsigned char bytes[64];
+    size_t n = end < (off_t)sizeof(bytes) ? (size_t)end : sizeof(bytes);
+    ssize_t got = vfs_pread(vfs, fd, bytes, n, end - (off_t)n);
+    return got == (ssize_t)n ? (int64_t)1 << 32 | crc32_map(0, bytes, n) : 0;
+}
+
 /* Does the mark speak of this file? */
 static int point_fits(struct lcb *b, const struct lcb_mark_point *p)
 {
@@ -61,6 +71,8 @@ static int point_fits(struct lcb *b, const struct lcb_mark_point *p)
     if (p->last_offset < 0)
         return p->end == 0;
     if (lcb_member_at(b->vfs, b->fd, p->last_offset, st.st_size, &m))
+        return 0;
+    if (p->check && p->check != lcb_check_end(b->vfs, b->fd, p->end))
         return 0;
     if (!m.extra.present)
         return p->end > p->last_offset;
@@ -81,6 +93,7 @@ static void here(const struct scan *s, struct lcb_mark_point *p)
     p->last_offset = s->last_offset;
     p->seq = s->seq;
     p->last_time = s->last_time;
+    p->check = 0;
 }
 
 static int begin_group(struct scan *s)
@@ -306,6 +319,7 @@ static int finish(struct scan *s)
     if (s->rotten)
         r = sqldb_exec(s->b->index->db, "UPDATE folders SET mark=2");
     here(s, &p);
+    p.check = lcb_check_end(s->b->vfs, s->b->fd, p.end);
     if (!r)
         r = lcb_index_setpoint(s->b->index, &p);
     if (!r)

@@ -202,9 +202,10 @@ static struct lcb *new_backup(struct lcb_store *s, const char *userid, const cha
 static int finish_write(struct lcb *b)
 {
     int r = open_index(b, 1);
-    if (!r)
-        r = lcb_recover(b);
-    if (r == XERR_SQL || r == XERR_FORMAT) {
+    if (r)
+        return r;
+    r = lcb_recover(b);
+    if ((r == XERR_SQL && !sqldb_outside(b->index->db)) || r == XERR_FORMAT) {
         /* Opened, but its pages cannot be read: once more with a fresh one. */
         lcb_index_close(&b->index);
         r = set_index_aside(b, "cannot be read");

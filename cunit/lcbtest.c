@@ -87,7 +87,8 @@ void lcbtest_init(struct lcbtest *t, const char *extra)
     snprintf(path, sizeof(path), "%s/imapd.conf", t->dir);
     buf_printf(&conf, "configdirectory: %s/conf\nbackuppartition-one: %s/one\n"
                       "backup_staging_path: %s/staging\nbackup_chunk_size: 16\n"
-                      "backup_index_checkpoint: 64\n%s", t->dir, t->dir, t->dir, extra);
+                      "%s%s", t->dir, t->dir, t->dir, extra,
+               strstr(extra, "backup_index_checkpoint") ? "" : "backup_index_checkpoint: 64\n");
     lcbtest_write(path, conf.s, conf.len);
     int r = config_open(path, "test", &t->config, &err);
     if (r)

@@ -40,7 +40,22 @@ static int failed(sqlite3 *db, const char *path, const char *what)
 
 int sqldb_failed(struct sqldb *db, const char *what)
 {
+    switch (sqlite3_errcode(db->db) & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_NOMEM:
+    case SQLITE_READONLY:
+    case SQLITE_INTERRUPT:
+    case SQLITE_IOERR:
+    case SQLITE_FULL:
+        db->outside = 1;
+    }
     return failed(db->db, db->path, what);
+}
+
+int sqldb_outside(const struct sqldb *db)
+{
+    return db->outside;
 }
 
 static void configure(sqlite3 *db, int busy_ms)

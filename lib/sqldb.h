@@ -13,6 +13,7 @@ struct sqldb {
     sqlite3 *db;
     char *path;
     struct sqldb_cached *cache;
+    int outside; /* see sqldb_outside */
 };
 
 enum { SQLDB_CREATE = 1, SQLDB_READONLY = 2 };
@@ -37,5 +38,8 @@ int sqldb_step(struct sqldb *, sqlite3_stmt *);
 int sqldb_int(struct sqldb *, int64_t *out, const char *sql, const char *fmt, ...);
 /* Log the database's last error, return XERR_SQL. */
 int sqldb_failed(struct sqldb *, const char *what);
+/* 1 if an error since the opening was not the file's fault: disk full, I/O error, no memory, or
+ * somebody else held a lock too long. */
+int sqldb_outside(const struct sqldb *);
 
 #endif

@@ -10,7 +10,7 @@ use warnings;
 use CBTest::Compare qw(backup_state crc_differences);
 use CBTest::Feed qw(message);
 use CBTest::Site;
-use CBTest::Util qw(run_cmd wait_until peak_memory);
+use CBTest::Util qw(run_cmd slurp wait_until peak_memory);
 use Test::More;
 
 our $MEMORY_MAX = 32 * 1024;    # KiB
@@ -33,19 +33,19 @@ sub new
     return $self;
 }
 
-# A new connection, in place of the present one; and which process serves it.
+# A new connection, in place of the present one; and which process serves it. It is the only one
+# that comes by TCP and logs in.
 sub connect
 {
     my ($self) = @_;
-    my $proc = "$self->{site}{backup}{dir}/conf/proc";
+    my $find = sub {
+        my ($file) = grep { (slurp($_) // '') =~ /\tadmin\t/ } glob "$self->{site}{backup}{dir}/conf/proc/*";
+        return $file && $file =~ m{(\d+)$} ? $1 : undef;
+    };
     delete $self->{c};
-    wait_until('the last connection to end', sub { my @files = glob "$proc/[0-9]*"; !@files });
-    $self->{c} = $self->{site}->backup_csync;
-    $self->{c}{patience} = 20;
-    ($self->{pid}) = wait_until('the proc file', sub {
-        my ($file) = glob "$proc/[0-9]*";
-        return $file && $file =~ m{(\d+)$} && $1;
-    });
+    wait_until('the last connection to end', sub { !$find->() });
+    $self->{c} = CBTest::CSync->new(port => $self->{site}{port}{backup}, user => 'admin', patience => 20);
+    $self->{pid} = wait_until('the proc file', $find);
     return $self->{c};
 }
 
