@@ -21,7 +21,7 @@
 #include "lib/xerr.h"
 
 /* Bytes that the names of one GET MAILBOXES may take: some 100,000 of them. */
-#define NAMES_MAX (12u << 20)
+#define NAMES_MAX (8u << 20)
 #define NAME_COST 48
 
 struct listing {

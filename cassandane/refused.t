@@ -318,6 +318,20 @@ my $alice = $s->{box};
     is(stored_uids($box), '1 2 3', 'all there');
     is(stored_box($box)->{computed_sync_crc}, $box->crc, 'with the right checksum');
 
+    # as 3.0 and 3.2 send it in batches: without a checksum
+    my $batched = CBTest::Feed->new(mboxname => 'user.heidi.Batched');
+    $batched->append(message("batched $_")) for 1 .. 2;
+    my @none = (sync_crc => 0, sync_crc_annot => undef);
+    $s->{c}->get('USER heidi');
+    says('content of the first batch', $batched->upload, 'OK Success');
+    says('first batch', $batched->apply(@none), 'OK Success');
+    $seen = $batched->{modseq};
+    $batched->append(message('batched 3'));
+    says('content of the second batch', $batched->upload($seen), 'OK Success');
+    says('second batch', $batched->apply(since => $seen, @none), 'OK Success');
+    says('the same with checksums', $batched->apply(since => $batched->{modseq}), 'OK Success');
+    is(stored_uids($batched), '1 2 3', 'all there');
+
     # older than what we have, and another content under a known UID
     for my $odd ([last_uid => 2], [highestmodseq => 2], [uidvalidity => 1]) {
         says("$odd->[0] goes back", $box->apply(since => $box->{modseq}, @{$odd}), $CHECKSUM);
