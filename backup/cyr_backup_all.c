@@ -242,7 +242,9 @@ static int quota(void *rock, const char *root, const char *text, size_t len)
     set_string(j, "root", root);
     for (const struct dlist *d = kv->head; d; d = d->next) {
         uint64_t n;
-        if (!d->name || !strcmp(d->name, "ROOT"))
+        /* LIMIT says again what STORAGE says, for old readers. */
+        if (!d->name || !strcmp(d->name, "ROOT") || !strcmp(d->name, "LIMIT") ||
+            !strcmp(d->name, "MODSEQ"))
             continue;
         if (d->sval && dlist_parsenum(d->sval, d->len, &n) && n <= INT64_MAX)
             set_int(limits, d->name, n);

@@ -14,7 +14,7 @@ use CBTest::Server qw(mailbox_names);
 use CBTest::Util qw(is_debian program slurp);
 use Exporter 'import';
 use Test::More;
-our @EXPORT_OK = qw(run_all run_step unwanted no_differences memory_ok @STEPS);
+our @EXPORT_OK = qw(run_all run_step synced_ok unwanted no_differences memory_ok @STEPS);
 
 *message = \&CBTest::Imap::message;
 *noise = \&CBTest::Imap::noise;
