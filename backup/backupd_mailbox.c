@@ -42,6 +42,11 @@
 #define BATCH 64
 #define BATCH_TEXT (256u << 10)
 
+/* After more records than this a refused command is undone together with what was not committed
+ * before it: SQLite goes back to a savepoint in memory, but to the last commit without any. Uploads
+ * may be lost so, which is remembered; the client is made to send them again if they are missed. */
+#define SAVEPOINT_MAX 50000
+
 struct incoming {
     struct backupd *d;
     struct lcb *b;
@@ -55,6 +60,7 @@ struct incoming {
     int full;
     int begun;
     uint32_t prev;          /* UID of the last record */
+    unsigned long logged;   /* records of this command that were logged */
     struct sync_record batch[BATCH];
     struct sync_record old;
     enum lcb_mark mark;     /* to set when the command is refused */
@@ -154,6 +160,7 @@ static int expunge_between(struct incoming *in, uint32_t before)
         in->old.expunged = 1;
         if (!r)
             r = lcb_log_mailbox_record(in->b, &in->old);
+        in->logged++;
         in->prev = uid;
     }
     return r;
@@ -171,6 +178,7 @@ static int flush_batch(struct incoming *in, int count)
         r = expunge_between(in, rec->uid);
         if (!r)
             r = lcb_log_mailbox_record(in->b, rec);
+        in->logged++;
         in->prev = rec->uid;
     }
     return r;
@@ -252,10 +260,18 @@ static int apply_under_savepoint(struct incoming *in)
     return r;
 }
 
+static int roll_back(struct incoming *in)
+{
+    if (in->logged <= SAVEPOINT_MAX)
+        return lcb_savepoint_rollback(in->b);
+    in->d->lost_uploads = 1;
+    return lcb_rollback(in->b);
+}
+
 /* Nothing of the command stays; the mark does. */
 static int undo(struct incoming *in, int r)
 {
-    if (lcb_savepoint_rollback(in->b)) {
+    if (roll_back(in)) {
         backupd_undo(in->d, in->b);
         return r;
     }

@@ -41,6 +41,7 @@ int lcb_rollback(struct lcb *b)
         return 0;
     b->mb.open = 0;
     b->savepoint = 0;
+    lcb_datafile_savepoint_release(&b->df);
     if (lcb_datafile_dirty(&b->df))
         r = lcb_datafile_rollback(&b->df);
     if (lcb_index_rollback(b->index) && !r)

@@ -81,58 +81,86 @@ $s->sound('many uploads');
 
 # ---- a million records -----------------------------------------------------------------
 
+# A mailbox of COUNT records that all have the same content. Its methods change nothing but text.
+sub crowd
 {
-    my $count = $ENV{RECORDS} // 1_000_000;
-    my $box = CBTest::Feed->new(mboxname => 'user.mike');
-    my %r = %{ $box->append(message('one for all')) };
-    my $crc = 0;
-    for my $uid (1 .. $count) {
-        @r{qw(uid modseq)} = ($uid, $uid + 1);
-        $crc ^= record_crc(\%r);
-    }
-    my $all = sub {
-        my ($modseq, $sum) = @_;
-        $s->{c}->send_raw('APPLY MAILBOX %(' . $box->header(last_uid => $count, highestmodseq => $modseq,
-            sync_crc => $sum) . ' RECORD (');
-        my $text = '';
-        for my $uid (1 .. $count) {
-            @r{qw(uid modseq)} = ($uid, $uid + 1);
-            $text .= record_text(\%r) . ' ';
-            next if $uid % 1000 && $uid < $count;
-            $s->{c}->send_raw($text);
-            $text = '';
-        }
-        $s->{c}{patience} = 90;
-        return says("$count records", '))', $OK);
-    };
-    my $listed = sub { return $s->{c}->get('USER mike')->{MAILBOX}[0] };
-    $s->{c}->get('USER mike');
+    my ($user, $count) = @_;
+    my $box = CBTest::Feed->new(mboxname => "user.$user");
+    my $r = { %{ $box->append(message("one for all of $user")) } };
+    $s->{c}->get("USER $user");
     says('their content', $box->upload, $OK);
-    $all->($count + 1, $crc);
-    is($listed->()->{HIGHESTMODSEQ}, $count + 1, 'they are there');
-    my $more = record_text({ %r, uid => 7, modseq => $count + 2, flags => ['\\Seen'] });
-    my $r = $s->{c}->command($box->apply(records => [$more], last_uid => $count, highestmodseq => $count + 2,
-        sync_crc => 4711));
-    is($r->{text}, 'NO IMAP_SYNC_CHECKSUM Checksum Failure', 'a delta with a wrong checksum');
-    my $m = $listed->();
-    is("$m->{HIGHESTMODSEQ} $m->{LAST_UID}", "0 $count", 'all records are asked for');
-    $all->($count + 2, $crc);
-    is($listed->()->{HIGHESTMODSEQ}, $count + 2, 'and accepted');
-    $s->sound("$count records");
+    return { user => $user, count => $count, box => $box, record => $r };
+}
 
-    # every record is another, so all of what is there must be kept in case the command fails
-    $listed->();
-    $s->{c}->command($box->apply(records => [$more], last_uid => $count, highestmodseq => $count + 3,
-        sync_crc => 4711));
-    $listed->();
-    $r{last_updated}++;
-    $crc = 0;
-    for my $uid (1 .. $count) {
-        @r{qw(uid modseq)} = ($uid, $uid + 1);
-        $crc ^= record_crc(\%r);
+sub crowd_crc
+{
+    my ($crowd) = @_;
+    my ($crc, $r) = (0, { %{ $crowd->{record} } });
+    for my $uid (1 .. $crowd->{count}) {
+        @{$r}{qw(uid modseq)} = ($uid, $uid + 1);
+        $crc ^= record_crc($r);
     }
-    $all->($count + 3, $crc);
-    is($listed->()->{SYNC_CRC}, $crc, "$count changed records");
+    return $crc;
+}
+
+sub crowd_header
+{
+    my ($crowd, $modseq, $crc) = @_;
+    return (last_uid => $crowd->{count}, highestmodseq => $modseq, sync_crc => $crc);
+}
+
+# All records in one command.
+sub send_crowd
+{
+    my ($crowd, $modseq, $crc, $expected) = @_;
+    my ($text, $r) = ('', { %{ $crowd->{record} } });
+    $s->{c}->send_raw('APPLY MAILBOX %('
+        . $crowd->{box}->header(crowd_header($crowd, $modseq, $crc)) . ' RECORD (');
+    for my $uid (1 .. $crowd->{count}) {
+        @{$r}{qw(uid modseq)} = ($uid, $uid + 1);
+        $text .= record_text($r) . ' ';
+        next if $uid % 1000 && $uid < $crowd->{count};
+        $s->{c}->send_raw($text);
+        $text = '';
+    }
+    return says("$crowd->{count} records", '))', $expected // $OK);
+}
+
+sub crowd_listed
+{
+    my ($crowd) = @_;
+    return $s->{c}->get("USER $crowd->{user}")->{MAILBOX}[0];
+}
+
+my $CHECKSUM = 'NO IMAP_SYNC_CHECKSUM Checksum Failure';
+$s->{c}{patience} = 90;
+{
+    my $count = 1_000_000;
+    my $crowd = crowd('mike', $count);
+    my $crc = crowd_crc($crowd);
+    send_crowd($crowd, $count + 1, $crc);
+    is(crowd_listed($crowd)->{HIGHESTMODSEQ}, $count + 1, 'they are there');
+    my $delta = record_text({ %{ $crowd->{record} }, uid => 7, modseq => $count + 2, flags => ['\\Seen'] });
+    says('a delta with a wrong checksum', $crowd->{box}->apply(records => [$delta],
+        crowd_header($crowd, $count + 2, 4711)), $CHECKSUM);
+    my $m = crowd_listed($crowd);
+    is("$m->{HIGHESTMODSEQ} $m->{LAST_UID}", "0 $count", 'all records are asked for');
+    send_crowd($crowd, $count + 2, $crc);
+    is(crowd_listed($crowd)->{HIGHESTMODSEQ}, $count + 2, 'and accepted');
+    $s->sound("$count records");
+}
+{
+    # every record becomes another, so all of what is there must come back when the command fails
+    my $count = 200_000;
+    my $crowd = crowd('nina', $count);
+    send_crowd($crowd, $count + 1, crowd_crc($crowd));
+    is(crowd_listed($crowd)->{HIGHESTMODSEQ}, $count + 1, 'they are there');
+    $crowd->{record}{last_updated}++;
+    send_crowd($crowd, $count + 2, 4711, $CHECKSUM);
+    is(crowd_listed($crowd)->{HIGHESTMODSEQ}, 0, 'all records are asked for');
+    my $crc = crowd_crc($crowd);
+    send_crowd($crowd, $count + 2, $crc);
+    is(crowd_listed($crowd)->{SYNC_CRC}, $crc, "$count changed records");
     $s->sound("$count changed records");
 }
 
