@@ -257,7 +257,7 @@ int lcb_log_dlist(struct lcb *b, const char *verb, const struct dlist *value)
 int lcb_log_rename(struct lcb *b, const struct dlist *value)
 {
     const char *name;
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct buf strings = BUF_INITIALIZER;
     struct sync_header h;
     if (!dlist_getatom(value, "NEWMBOXNAME", &name) || !name)

@@ -330,7 +330,7 @@ static int finish(struct scan *s)
 
 int lcb_recover(struct lcb *b)
 {
-    struct lcb_mark_point p;
+    struct lcb_mark_point p = {.last_offset = -1};
     struct stat st;
     int rebuild = 0;
     int r = vfs_fstat(b->vfs, b->fd, &st);
