@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
@@ -68,6 +69,11 @@ static int init(struct service *service, int argc, char **argv)
         return code;
     }
     prepare_tls(service->config, setup);
+#ifdef M_MMAP_THRESHOLD
+    /* Large blocks go back to the system when they are freed. (Left alone, glibc raises the limit
+     * after the first one, and keeps them.) */
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+#endif
     service->rock = setup;
     return 0;
 }

@@ -101,7 +101,7 @@ static int log_leniently(struct backupd *d, const struct command *c, struct dlis
 static int unmailbox(struct backupd *d, const struct command *c, struct dlist *v)
 {
     struct buf strings = BUF_INITIALIZER;
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct lcb *b;
     int r = command_backup(d, c, v, 0, &b);
     if (!r)
@@ -127,7 +127,7 @@ static struct dlist *name_value(struct backupd *d, const char *name)
 static void shown_again(struct backupd *d, struct lcb *b, const char *name)
 {
     struct buf strings = BUF_INITIALIZER;
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     if (!lcb_find_name(b, name, &f, &strings) && backupd_shown(d, f.uniqueid) &&
         f.mark == LCB_MARK_NONE)
         backupd_show(d, &f, 1);
@@ -138,7 +138,7 @@ static int rename_within(struct backupd *d, struct lcb *b, struct dlist *v, cons
                          const char *to)
 {
     struct buf strings = BUF_INITIALIZER;
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct dlist *occupied;
     int r = lcb_find_name(b, from, &f, &strings);
     if (r == XERR_NOTFOUND) {
@@ -167,7 +167,7 @@ static int rename_within(struct backupd *d, struct lcb *b, struct dlist *v, cons
 static int rename_across(struct backupd *d, const char *from, struct lcb *old)
 {
     struct buf strings = BUF_INITIALIZER;
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     int r = lcb_find_name(old, from, &f, &strings);
     buf_free(&strings);
     if (!r)
@@ -222,7 +222,7 @@ static int expunge(struct backupd *d, const struct command *c, struct dlist *v)
     struct buf strings = BUF_INITIALIZER;
     struct sync_record rec = {.uid = 0};
     struct sync_header h;
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct dlist *uids;
     const char *name;
     uint64_t uid;
@@ -310,6 +310,8 @@ int backupd_apply_named(struct backupd *d, const char *name)
         return BACKUPD_UNKNOWN;
     dlist_pool_reset(d->reader->pool);
     int r = dlist_reader_value(d->reader, &v);
+    if (!r)
+        r = backupd_at_end(d);
     if (r)
         return r;
     return c->fn ? c->fn(d, c, v) : log_line(d, c, v);

@@ -32,18 +32,17 @@ int backupd_open(struct service *service, struct protstream *in, struct protstre
     d->in = in;
     d->out = out;
     d->reader = reader;
-    d->spool_fd = -1;
     d->lock_wait_ms = (int)config_getduration(d->config, IMAPOPT_BACKUP_LOCK_WAIT) * 1000;
     d->pause_ms = (int)config_getduration(d->config, IMAPOPT_BACKUP_ERROR_PAUSE) * 1000;
     d->max_text = (size_t)config_getbytesize(d->config, IMAPOPT_BACKUP_MAX_DLIST);
     d->shown = hash_new();
-    d->spool = hash_new();
     int r = lcb_store_open(d->config, NULL, &d->store, &err);
     if (r) {
         xlog_errorx("cannot open the store: %s", buf_cstring(&err));
         backupd_close(&d);
     } else {
         lcb_store_setstop(d->store, stopping, service);
+        d->spool = backupd_spool_new(d->store);
         *dp = d;
     }
     buf_free(&err);
@@ -59,11 +58,9 @@ void backupd_close(struct backupd **dp)
         int r = backupd_close_all(d, NULL);
         if (r)
             xlog_errorx("at the end of the connection: %s", error_message(r));
-        backupd_unit_reset(d);
-        vfs_close(lcb_store_vfs(d->store), &d->spool_fd);
     }
+    backupd_spool_free(&d->spool);
     hash_free(&d->shown, free);
-    hash_free(&d->spool, free);
     strarray_fini(&d->owners);
     lcb_store_close(&d->store);
     buf_free(&d->body);
@@ -111,6 +108,8 @@ static const char *reply_text(struct backupd *d, int r)
         return "NO IMAP_SYNC_CHANGED Changed since last sync";
     case BACKUPD_UNKNOWN:
         return "NO IMAP_PROTOCOL_ERROR Protocol error";
+    case BACKUPD_EXTRA:
+        return "BAD Unexpected extra arguments";
     case BACKUPD_BADCONTENT:
         return "NO IMAP_PROTOCOL_ERROR Content does not match its GUID";
     case XERR_PARAM:
@@ -124,17 +123,22 @@ static const char *reply_text(struct backupd *d, int r)
     }
 }
 
+int backupd_at_end(struct backupd *d)
+{
+    int c = dlist_reader_peek(d->reader);
+    return c < 0 ? c : c == '\r' || c == '\n' ? 0 : BACKUPD_EXTRA;
+}
+
 enum backupd_next backupd_finish(struct backupd *d, int r)
 {
-    const char *text = NULL;
     if (!r) {
         r = dlist_reader_eol(d->reader);
         if (r == XERR_SYNTAX)
-            text = "BAD Unexpected extra arguments";
+            r = BACKUPD_EXTRA;
     }
     if (r && (prot_error(d->in) || dlist_reader_resync(d->reader)))
         return BACKUPD_CLOSE;
-    prot_printf(d->out, "%s\r\n", text ? text : reply_text(d, r));
+    prot_printf(d->out, "%s\r\n", reply_text(d, r));
     return BACKUPD_CONTINUE;
 }
 

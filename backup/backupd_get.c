@@ -20,6 +20,10 @@
 #include "backup/backupd_int.h"
 #include "lib/xerr.h"
 
+/* Bytes that the names of one GET MAILBOXES may take: some 100,000 of them. */
+#define NAMES_MAX (8u << 20)
+#define NAME_COST 48
+
 struct listing {
     struct backupd *d;
     struct hash *names; /* UNIQUEIDs already in this answer */
@@ -209,7 +213,7 @@ static int get_user(struct backupd *d, int meta_only)
 static int list_name(struct listing *l, const char *name)
 {
     struct buf userid = BUF_INITIALIZER, strings = BUF_INITIALIZER;
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct lcb *b;
     int r = backupd_owner_of(l->d, name, &userid);
     if (!r) {
@@ -225,21 +229,31 @@ static int list_name(struct listing *l, const char *name)
     return r == XERR_NOTFOUND || r == XERR_PARAM ? 0 : r;
 }
 
-static int get_mailboxes(struct backupd *d)
+/* All names are read before the first is looked up: a client that is still writing does not read,
+ * and could not be answered. */
+static int read_names(struct backupd *d, struct strarray *names)
 {
-    struct strarray names = STRARRAY_INITIALIZER;
     struct buf name = BUF_INITIALIZER;
-    struct listing l;
+    size_t total = 0;
     int more = 0;
     int r = dlist_reader_enter(d->reader, 0);
     while (!r && (more = dlist_reader_more(d->reader)) > 0) {
         r = dlist_reader_astring(d->reader, &name, d->max_text);
-        if (!r && names.count < 100000)
-            strarray_append(&names, buf_cstring(&name));
+        total += name.len + NAME_COST;
+        if (!r && total > NAMES_MAX)
+            r = XERR_TOOBIG;
+        if (!r)
+            strarray_append(names, buf_cstring(&name));
     }
     buf_free(&name);
-    if (!r && more < 0)
-        r = more;
+    return !r && more < 0 ? more : r;
+}
+
+static int get_mailboxes(struct backupd *d)
+{
+    struct strarray names = STRARRAY_INITIALIZER;
+    struct listing l;
+    int r = read_names(d, &names);
     listing_init(&l, d);
     for (int i = 0; !r && i < names.count; i++)
         r = list_name(&l, names.data[i]);
@@ -267,7 +281,7 @@ static int get_fullmailbox(struct backupd *d)
     static const char *const dropped[] = {"SYNC_CRC", "SYNC_CRC_ANNOT", "XCONVMODSEQ",
                                           "FOLDERMODSEQ", "ANNOTATIONS", NULL};
     struct buf name = BUF_INITIALIZER, strings = BUF_INITIALIZER;
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct sync_header h;
     struct lcb *b;
     int r = read_string(d, &name);
@@ -390,7 +404,7 @@ static int send_mailbox_annotations(struct listing *l, const struct lcb_folder *
 static int get_annotation(struct backupd *d)
 {
     struct buf name = BUF_INITIALIZER, strings = BUF_INITIALIZER;
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct listing l;
     struct lcb *b;
     int r = read_string(d, &name);

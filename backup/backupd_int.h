@@ -5,6 +5,7 @@
 #define BACKUP_BACKUPD_INT_H
 
 #include "backup/backupd_command.h"
+#include "backup/backupd_spool.h"
 #include "backup/lcb.h"
 #include "lib/hash.h"
 #include "lib/strarray.h"
@@ -34,13 +35,6 @@ struct backupd_shown {
     enum lcb_mark mark;
 };
 
-/* Content that waits for the mailbox that needs it: key GUID. */
-struct backupd_upload {
-    uint64_t at;
-    uint64_t size;
-    char partition[64];
-};
-
 struct backupd {
     struct service *service;
     const struct config *config;
@@ -60,10 +54,7 @@ struct backupd {
     struct backupd_open_backup open[BACKUPD_OPEN_MAX];
     uint64_t turn;
 
-    /* spool */
-    int spool_fd;
-    uint64_t spool_end;
-    struct hash *spool;
+    struct backupd_spool *spool; /* uploads without an owner as yet */
 
     struct buf body; /* of a message */
     struct buf text; /* of a reply */
@@ -79,7 +70,10 @@ enum {
     BACKUPD_CHANGED,
     BACKUPD_UNKNOWN,    /* unknown GET or APPLY */
     BACKUPD_BADCONTENT, /* content and GUID differ */
+    BACKUPD_EXTRA,      /* the line goes on behind its value */
 };
+/* 0 if the line ends here. To be asked before anything is kept: what is answered BAD has no effect. */
+int backupd_at_end(struct backupd *);
 /* Read to the end of the line if R is 0 (else skip the rest of the command), then say OK or NO. */
 enum backupd_next backupd_finish(struct backupd *, int r);
 
@@ -107,7 +101,6 @@ int backupd_staging_reserve(struct backupd *);
 int backupd_staging_message(struct backupd *);
 /* Content of GUID for backup B, if it waits in the spool: 1 and it is logged, 0, or an error. */
 int backupd_staging_supply(struct backupd *, struct lcb *, const struct message_guid *);
-void backupd_staging_clear(struct backupd *);
 
 /* ---- backupd_get.c, backupd_apply.c, backupd_mailbox.c: one command each ---- */
 

@@ -38,8 +38,14 @@
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
-/* Records whose content is supplied before they are logged. */
+/* Records whose content is supplied before they are logged: at most so many, and so much text. */
 #define BATCH 64
+#define BATCH_TEXT (256u << 10)
+
+/* After more records than this a refused command is undone together with what was not committed
+ * before it: SQLite goes back to a savepoint in memory, but to the last commit without any. Uploads
+ * may be lost so, which is remembered; the client is made to send them again if they are missed. */
+#define SAVEPOINT_MAX 50000
 
 struct incoming {
     struct backupd *d;
@@ -54,6 +60,7 @@ struct incoming {
     int full;
     int begun;
     uint32_t prev;          /* UID of the last record */
+    unsigned long logged;   /* records of this command that were logged */
     struct sync_record batch[BATCH];
     struct sync_record old;
     enum lcb_mark mark;     /* to set when the command is refused */
@@ -91,7 +98,7 @@ static int check_base(struct incoming *in)
 /* Rule 5. */
 static int retire_occupant(struct incoming *in)
 {
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct buf strings = BUF_INITIALIZER;
     int r = lcb_find_name(in->b, in->h.mboxname, &f, &strings);
     if (!r && strcmp(f.uniqueid, in->h.uniqueid)) {
@@ -127,7 +134,7 @@ static int check_record(struct incoming *in, const struct sync_record *rec)
         if (r && r != XERR_NOTFOUND)
             return r;
     }
-    if (rec->expunged && !hash_lookupmap(in->d->spool, rec->guid.value, MESSAGE_GUID_LEN))
+    if (rec->expunged && backupd_spool_find(in->d->spool, &rec->guid, NULL) <= 0)
         return 0;
     int r = lcb_has_content(in->b, &rec->guid, NULL);
     if (!r)
@@ -153,6 +160,7 @@ static int expunge_between(struct incoming *in, uint32_t before)
         in->old.expunged = 1;
         if (!r)
             r = lcb_log_mailbox_record(in->b, &in->old);
+        in->logged++;
         in->prev = uid;
     }
     return r;
@@ -170,22 +178,45 @@ static int flush_batch(struct incoming *in, int count)
         r = expunge_between(in, rec->uid);
         if (!r)
             r = lcb_log_mailbox_record(in->b, rec);
+        in->logged++;
         in->prev = rec->uid;
     }
     return r;
+}
+
+/* A record that was unusually large has left large buffers. */
+static void shrink_batch(struct incoming *in)
+{
+    const size_t keep = 4096;
+    for (int i = 0; i < BATCH; i++) {
+        buf_shrink(&in->batch[i].flags, keep);
+        buf_shrink(&in->batch[i].annotations, keep);
+        buf_shrink(&in->batch[i].extra, keep);
+        buf_shrink(&in->batch[i].work, keep);
+    }
+}
+
+static size_t text_of(const struct sync_record *rec)
+{
+    return rec->flags.len + rec->annotations.len + rec->extra.len;
 }
 
 static int apply_records(struct incoming *in)
 {
     uint32_t last = 0;
     int count = 0, more = 0, r = 0;
+    size_t text = 0;
     while (!r && (more = sync_mailbox_read_record(in->d->reader, &in->batch[count],
                                                   in->d->max_text)) > 0) {
         if (in->batch[count].uid <= last)
             r = XERR_PARAM; /* ascending, by the protocol */
         last = in->batch[count].uid;
-        if (!r && ++count == BATCH) {
+        text += text_of(&in->batch[count]);
+        if (!r && (++count == BATCH || text >= BATCH_TEXT)) {
             r = flush_batch(in, count);
+            if (text >= BATCH_TEXT)
+                shrink_batch(in);
+            text = 0;
             count = 0;
         }
     }
@@ -219,6 +250,8 @@ static int apply_under_savepoint(struct incoming *in)
     uint32_t crc = 0;
     int r = apply_records(in);
     if (!r)
+        r = backupd_at_end(in->d);
+    if (!r)
         r = lcb_log_mailbox_end(in->b, &crc);
     if (!r)
         r = check_crc(in, crc);
@@ -227,10 +260,18 @@ static int apply_under_savepoint(struct incoming *in)
     return r;
 }
 
+static int roll_back(struct incoming *in)
+{
+    if (in->logged <= SAVEPOINT_MAX)
+        return lcb_savepoint_rollback(in->b);
+    in->d->lost_uploads = 1;
+    return lcb_rollback(in->b);
+}
+
 /* Nothing of the command stays; the mark does. */
 static int undo(struct incoming *in, int r)
 {
-    if (lcb_savepoint_rollback(in->b)) {
+    if (roll_back(in)) {
         backupd_undo(in->d, in->b);
         return r;
     }
@@ -252,7 +293,7 @@ static int undo(struct incoming *in, int r)
 /* What we have under this UNIQUEID is now what the client told us. */
 static void show_result(struct incoming *in)
 {
-    struct lcb_folder f;
+    struct lcb_folder f = {.id = 0};
     struct buf strings = BUF_INITIALIZER;
     if (!lcb_find_uniqueid(in->b, in->h.uniqueid, &f, &strings))
         backupd_show(in->d, &f, 1);

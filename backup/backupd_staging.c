@@ -24,23 +24,13 @@
 
 /* Above this a message is not held in memory. */
 #define MEMORY_MAX (1536u << 10)
-
-void backupd_staging_clear(struct backupd *d)
-{
-    hash_free(&d->spool, free);
-    d->spool = hash_new();
-    d->spool_end = 0;
-    /* The space goes back when the file does. */
-    if (d->spool_fd >= 0)
-        vfs_close(lcb_store_vfs(d->store), &d->spool_fd);
-}
+/* Bytes of an answer to RESERVE; clients ask for 8193 hashes at most. */
+#define MISSING_MAX (4u << 20)
 
 /* 1 if the unit has this content already. */
 static int have(struct backupd *d, struct lcb *b, const struct message_guid *guid)
 {
-    if (b)
-        return lcb_has_content(b, guid, NULL);
-    return hash_lookupmap(d->spool, guid->value, MESSAGE_GUID_LEN) != NULL;
+    return b ? lcb_has_content(b, guid, NULL) : backupd_spool_find(d->spool, guid, NULL);
 }
 
 /* The backup of the only owner to *B, or NULL if there is no such thing yet. */
@@ -52,36 +42,59 @@ static int sole_backup(struct backupd *d, int create, struct lcb **b)
     return r == XERR_NOTFOUND && !create ? 0 : r;
 }
 
-int backupd_staging_reserve(struct backupd *d)
+/* One hash of RESERVE; if it is missing, it goes to d->text. */
+static int reserve_one(struct backupd *d, struct lcb *b)
 {
-    struct dlist *v, *guids;
-    struct lcb *b;
-    dlist_pool_reset(d->reader->pool);
-    int r = dlist_reader_value(d->reader, &v);
-    if (!r && !dlist_getlist(v, "GUID", &guids))
-        r = XERR_PARAM;
-    if (!r)
-        r = sole_backup(d, 0, &b);
+    struct message_guid guid;
+    char hex[2 * MESSAGE_GUID_LEN + 1];
+    int r = dlist_reader_astring(d->reader, &d->body, 2 * MESSAGE_GUID_LEN);
     if (r)
         return r;
+    if (message_guid_decode(&guid, buf_cstring(&d->body), d->body.len))
+        return XERR_PARAM;
+    r = have(d, b, &guid);
+    if (r)
+        return r < 0 ? r : 0;
+    message_guid_encode(&guid, hex);
+    buf_printf(&d->text, "%s%s", d->text.len ? " " : "", hex);
+    return d->text.len < MISSING_MAX ? 0 : XERR_TOOBIG;
+}
+
+static int reserve_list(struct backupd *d, struct lcb *b)
+{
+    int more = 0;
+    int r = dlist_reader_enter(d->reader, 0);
+    while (!r && (more = dlist_reader_more(d->reader)) > 0)
+        r = reserve_one(d, b);
+    return r ? r : more;
+}
+
+/* MBOXNAME is the longest key, and of no interest: it is what was listed. */
+int backupd_staging_reserve(struct backupd *d)
+{
+    struct buf key = BUF_INITIALIZER;
+    struct lcb *b;
+    int more = 0, found = 0;
+    int r = sole_backup(d, 0, &b);
+    if (!r)
+        r = dlist_reader_enter(d->reader, 1);
     buf_reset(&d->text);
-    for (struct dlist *g = guids->head; g; g = g->next) {
-        struct message_guid guid;
-        if (g->type != DL_ATOM || message_guid_decode(&guid, g->sval, g->len))
-            return XERR_PARAM;
-        r = have(d, b, &guid);
-        if (r < 0)
-            return r;
-        if (!r) {
-            char hex[41];
-            message_guid_encode(&guid, hex);
-            buf_printf(&d->text, "%s%s", d->text.len ? " " : "", hex);
+    while (!r && (more = dlist_reader_more(d->reader)) > 0) {
+        r = dlist_reader_key(d->reader, &key);
+        if (!r && !found && key.len == 4 && !memcmp(key.s, "GUID", 4)) {
+            found = 1;
+            r = reserve_list(d, b);
+        } else if (!r) {
+            r = dlist_reader_skip(d->reader);
         }
     }
-    if (d->text.len)
+    buf_free(&key);
+    if (!r)
+        r = more < 0 ? more : found ? 0 : XERR_PARAM;
+    if (!r && d->text.len)
         prot_printf(d->out, "* MISSING (%s)\r\n", buf_cstring(&d->text));
     buf_shrink(&d->text, 1 << 16);
-    return 0;
+    return r;
 }
 
 /* The rest of the body is of no use. */
@@ -110,48 +123,30 @@ static int read_to_memory(struct backupd *d, uint64_t size)
     return 0;
 }
 
-static int need_spool(struct backupd *d)
-{
-    return d->spool_fd >= 0 ? 0 : lcb_store_tmpfile(d->store, &d->spool_fd);
-}
-
-/* Body to the end of the spool, hashed on the way. */
+/* Body behind what the spool keeps, hashed on the way. */
 static int read_to_spool(struct backupd *d, uint64_t size, unsigned char digest[SHA1_LEN])
 {
     const size_t step = 256 << 10;
-    uint64_t at = d->spool_end;
+    uint64_t done = 0;
     struct sha1 *sha = sha1_new();
-    int r = need_spool(d);
-    char *p = buf_ensure(&d->body, step);
+    int r = 0;
     buf_reset(&d->body);
-    while (!r && size) {
+    char *p = buf_ensure(&d->body, step);
+    while (!r && done < size) {
         ssize_t n = dlist_reader_body(d->reader, p, step);
         if (n <= 0) {
             r = n < 0 ? (int)n : XERR_EOF;
             break;
         }
         sha1_update(sha, p, (size_t)n);
-        ssize_t put = vfs_pwrite(lcb_store_vfs(d->store), d->spool_fd, p, (size_t)n, (off_t)at);
-        r = put < 0 ? (int)put : 0;
-        at += (uint64_t)n;
-        size -= (uint64_t)n;
+        r = backupd_spool_write(d->spool, done, p, (size_t)n);
+        done += (uint64_t)n;
     }
     sha1_final(sha, digest);
     sha1_free(&sha);
     if (!r)
         dlist_reader_filedone(d->reader);
     return r;
-}
-
-/* Remember what stands at the end of the spool. */
-static void keep_in_spool(struct backupd *d, const struct dlist *f)
-{
-    struct backupd_upload *u = xzmalloc(sizeof(*u));
-    u->at = d->spool_end;
-    u->size = f->size;
-    strncpy(u->partition, f->sval, sizeof(u->partition) - 1);
-    free(hash_insertmap(d->spool, f->guid.value, MESSAGE_GUID_LEN, u));
-    d->spool_end += f->size;
 }
 
 /* A message that is held in memory, to the backup or the spool. */
@@ -166,31 +161,22 @@ static int store_small(struct backupd *d, struct lcb *b, const struct dlist *f)
         return BACKUPD_BADCONTENT;
     if (b)
         return lcb_log_message(b, f->sval, &f->guid, f->size, d->body.s, -1, 0);
-    r = need_spool(d);
-    if (r)
-        return r;
-    ssize_t n = vfs_pwrite(lcb_store_vfs(d->store), d->spool_fd, d->body.s, d->body.len,
-                           (off_t)d->spool_end);
-    if (n < 0)
-        return (int)n;
-    keep_in_spool(d, f);
-    return 0;
+    r = backupd_spool_write(d->spool, 0, d->body.s, d->body.len);
+    return r ? r : backupd_spool_keep(d->spool, &f->guid, f->size, f->sval);
 }
 
 static int store_large(struct backupd *d, struct lcb *b, const struct dlist *f)
 {
     unsigned char digest[SHA1_LEN];
     int r = read_to_spool(d, f->size, digest);
-    if (r)
-        return r;
-    if (memcmp(digest, f->guid.value, SHA1_LEN))
-        return BACKUPD_BADCONTENT;
-    if (!b) {
-        keep_in_spool(d, f);
-        return 0;
-    }
-    r = lcb_log_message(b, f->sval, &f->guid, f->size, NULL, d->spool_fd, d->spool_end);
-    vfs_ftruncate(lcb_store_vfs(d->store), d->spool_fd, (off_t)d->spool_end);
+    if (!r && memcmp(digest, f->guid.value, SHA1_LEN))
+        r = BACKUPD_BADCONTENT;
+    if (!r && !b)
+        return backupd_spool_keep(d->spool, &f->guid, f->size, f->sval);
+    if (!r)
+        r = lcb_log_message(b, f->sval, &f->guid, f->size, NULL, backupd_spool_fd(d->spool),
+                            backupd_spool_end(d->spool));
+    backupd_spool_drop(d->spool);
     return r;
 }
 
@@ -228,20 +214,22 @@ int backupd_staging_message(struct backupd *d)
 
 int backupd_staging_supply(struct backupd *d, struct lcb *b, const struct message_guid *guid)
 {
-    const struct backupd_upload *u = hash_lookupmap(d->spool, guid->value, MESSAGE_GUID_LEN);
-    int r;
-    if (!u)
-        return 0;
-    if (u->size > MEMORY_MAX) {
-        r = lcb_log_message(b, u->partition, guid, u->size, NULL, d->spool_fd, u->at);
+    struct backupd_upload u = {.at = 0};
+    int r = backupd_spool_find(d->spool, guid, &u);
+    int fd = backupd_spool_fd(d->spool);
+    if (r <= 0)
+        return r;
+    const char *partition = buf_cstring(&u.partition);
+    if (u.size > MEMORY_MAX) {
+        r = lcb_log_message(b, partition, guid, u.size, NULL, fd, u.at);
     } else {
         buf_reset(&d->body);
-        char *p = buf_ensure(&d->body, (size_t)u->size);
-        ssize_t n = vfs_pread(lcb_store_vfs(d->store), d->spool_fd, p, (size_t)u->size,
-                              (off_t)u->at);
-        r = n < 0 ? (int)n : (uint64_t)n < u->size ? XERR_EOF : 0;
+        char *p = buf_ensure(&d->body, (size_t)u.size);
+        ssize_t n = vfs_pread(lcb_store_vfs(d->store), fd, p, (size_t)u.size, (off_t)u.at);
+        r = n < 0 ? (int)n : (uint64_t)n < u.size ? XERR_EOF : 0;
         if (!r)
-            r = lcb_log_message(b, u->partition, guid, u->size, p, -1, 0);
+            r = lcb_log_message(b, partition, guid, u.size, p, -1, 0);
     }
+    buf_free(&u.partition);
     return r ? r : 1;
 }

@@ -34,12 +34,13 @@ void backupd_unit_reset(struct backupd *d)
     hash_free(&d->shown, free);
     d->shown = hash_new();
     d->lost_uploads = 0;
-    backupd_staging_clear(d);
+    backupd_spool_clear(d->spool);
 }
 
 void backupd_unit_addowner(struct backupd *d, const char *userid)
 {
-    strarray_add(&d->owners, userid);
+    if (d->owners.count < 2) /* more is no different from two */
+        strarray_add(&d->owners, userid);
 }
 
 const char *backupd_unit_owner(const struct backupd *d)

@@ -47,7 +47,8 @@ enum {
     LCB_CREATE = 2, /* with LCB_WRITE: make a backup for a user that has none */
 };
 /* Open a user's backup. XERR_NOTFOUND without a backup; XERR_LOCKED after WAIT_MS (0: at once).
- * Reading: an index that is missing, damaged or behind is mended first if the lock is free. */
+ * Reading: an index that is missing, damaged or behind is mended first if the lock is free; the data
+ * file is never changed. XERR_FORMAT if it is none. */
 int lcb_open(struct lcb_store *, const char *userid, int flags, int wait_ms, struct lcb **);
 /* The same by path of a data file that need not be registered. */
 int lcb_open_file(struct lcb_store *, const char *path, int flags, int wait_ms, struct lcb **);
@@ -101,6 +102,11 @@ int lcb_setmark(struct lcb *, const char *uniqueid, enum lcb_mark);
  * AT is a position in the data file; LCB_NOW is the current state. */
 
 #define LCB_NOW INT64_MAX
+
+/* From now until the backup is closed every query sees the state of this moment (if it was opened for
+ * reading; a writer sees what it wrote). Meanwhile the index' WAL cannot be folded in: not for
+ * processes that stay. */
+int lcb_snapshot(struct lcb *);
 
 struct lcb_folder {
     int64_t id;

@@ -153,6 +153,15 @@ static int apply_unuser(struct lcb_index *ix, int64_t pos)
     return r;
 }
 
+/* A script is gone; named by its bytecode, it is only active no longer (so clients say it when the
+ * active script was deactivated without another taking its place). */
+static int apply_unsieve(struct lcb_index *ix, int64_t pos, const char *filename)
+{
+    int r = close_script(ix, pos, filename);
+    return r ? r : sqldb_run(ix->db, "UPDATE active SET until=? WHERE filename=? AND until IS NULL",
+                             "it", pos, filename);
+}
+
 enum verb {
     V_SUB, V_UNSUB, V_SEEN, V_SIEVE, V_UNSIEVE, V_ACTIVATE, V_UNACTIVATE, V_QUOTA, V_UNQUOTA,
     V_ANNOTATION, V_UNANNOTATION, V_UNMAILBOX, V_RENAME, V_UNUSER, V_UNKNOWN
@@ -188,7 +197,7 @@ int lcb_apply_dlist(struct lcb_index *ix, int64_t pos, const char *verb, const s
     case V_SIEVE:
         return apply_sieve(ix, pos, v);
     case V_UNSIEVE:
-        return dlist_getatom(v, "FILENAME", &name) && name ? close_script(ix, pos, name)
+        return dlist_getatom(v, "FILENAME", &name) && name ? apply_unsieve(ix, pos, name)
                                                            : XERR_PARAM;
     case V_ACTIVATE:
         return dlist_getatom(v, "FILENAME", &name) && name ? apply_activate(ix, pos, name)

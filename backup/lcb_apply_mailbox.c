@@ -44,9 +44,11 @@ static int new_state(struct lcb_index *ix, int64_t pos, int64_t folder, const st
                                           " VALUES (?,?,NULL,?,?,?,?,?,?)");
     if (!st)
         return XERR_SQL;
-    r = sqldb_bind(st, wildcard ? "iitiiinb" : "iitiiiib", folder, pos, h->mboxname,
-                   (int64_t)h->last_uid, (int64_t)h->highestmodseq, (int64_t)h->uidvalidity,
-                   wildcard ? (int64_t)0 : (int64_t)h->sync_crc, ix->header.s, ix->header.len);
+    r = sqldb_bind(st, "iitiiiib", folder, pos, h->mboxname, (int64_t)h->last_uid,
+                   (int64_t)h->highestmodseq, (int64_t)h->uidvalidity, (int64_t)h->sync_crc,
+                   ix->header.s, ix->header.len);
+    if (!r && wildcard && sqlite3_bind_null(st, 7) != SQLITE_OK)
+        r = XERR_SQL;
     if (!r)
         r = sqldb_step(ix->db, st);
     return r < 0 ? r : 0;

@@ -19,7 +19,7 @@
  * of the member written last, which is allowed because nothing before the sync was promised.
  *
  * Undoing. Two points can be returned to: the last commit and a savepoint. Returning cuts the file,
- * also when all there is to cut are pieces of a write that failed, and restores the text of the open
+ * even if all there is to cut are pieces of a write that failed, and restores the text of the open
  * chunk. If a chunk that has lines from before the savepoint must be written while the savepoint
  * stands, those lines are copied aside first.
  *
@@ -100,7 +100,7 @@ static int written(struct lcb_datafile *df, const struct gzextra *extra, uint64_
     df->seq++;
     df->lines = 0;
     df->full = 0;
-    buf_shrink(&df->text, LCB_LINE_MAX * 2);
+    buf_shrink(&df->text, LCB_LINE_MAX);
     return df->sealed ? df->sealed(df->rock, &chunk) : 0;
 }
 
@@ -126,7 +126,7 @@ static int seal(struct lcb_datafile *df, int flags)
     ssize_t n = vfs_pwrite(df->vfs, df->fd, df->packed.s, df->packed.len, df->end);
     if (n < 0)
         return (int)n;
-    buf_shrink(&df->packed, LCB_LINE_MAX * 2);
+    buf_shrink(&df->packed, LCB_LINE_MAX);
     return written(df, &extra, df->text.len);
 }
 

@@ -34,7 +34,7 @@
 #define APPLICATION_ID 0x43794261 /* "CyBa" */
 #define INDEX_VERSION 1
 #define BUSY_MS 20000
-#define CACHE_KIB 4096
+#define CACHE_KIB 2048
 
 static int set_pragmas(struct lcb_index *ix, int64_t checkpoint)
 {
@@ -42,7 +42,7 @@ static int set_pragmas(struct lcb_index *ix, int64_t checkpoint)
     char sql[256];
     snprintf(sql, sizeof(sql),
              "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-%d;"
-             "PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=%lld",
+             "PRAGMA temp_store=FILE; PRAGMA wal_autocheckpoint=%lld",
              CACHE_KIB, (long long)(checkpoint / 4096 > 0 ? checkpoint / 4096 : 1));
     sqlite3_db_config(ix->db->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     sqlite3_db_config(ix->db->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);

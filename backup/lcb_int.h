@@ -211,7 +211,9 @@ struct lcb {
     char *index_path;
     int fd;
     int writable;
+    int keep_tail; /* on behalf of a reader: what is no commit is left where it is */
     int broken;
+    int savepoint; /* a command is being applied */
     struct lcb_datafile df;
     struct lcb_index *index;
     struct {               /* MAILBOX being written */

@@ -40,6 +40,8 @@ int lcb_rollback(struct lcb *b)
     if (!b->writable)
         return 0;
     b->mb.open = 0;
+    b->savepoint = 0;
+    lcb_datafile_savepoint_release(&b->df);
     if (lcb_datafile_dirty(&b->df))
         r = lcb_datafile_rollback(&b->df);
     if (lcb_index_rollback(b->index) && !r)
@@ -105,11 +107,13 @@ int lcb_savepoint(struct lcb *b)
         r = sqldb_exec(b->index->db, "SAVEPOINT cmd");
     if (!r)
         lcb_datafile_savepoint(&b->df);
+    b->savepoint = !r;
     return r;
 }
 
 int lcb_savepoint_release(struct lcb *b)
 {
+    b->savepoint = 0;
     lcb_datafile_savepoint_release(&b->df);
     return sqldb_exec(b->index->db, "RELEASE cmd");
 }
@@ -117,6 +121,7 @@ int lcb_savepoint_release(struct lcb *b)
 int lcb_savepoint_rollback(struct lcb *b)
 {
     b->mb.open = 0;
+    b->savepoint = 0;
     int r = lcb_datafile_savepoint_rollback(&b->df);
     int s = sqldb_exec(b->index->db, "ROLLBACK TO cmd; RELEASE cmd");
     b->index->last_tick = -1;
@@ -282,7 +287,7 @@ int lcb_log_rename(struct lcb *b, const struct dlist *value)
 
 int lcb_setmark(struct lcb *b, const char *uniqueid, enum lcb_mark mark)
 {
-    int pending = lcb_dirty(b);
+    int pending = lcb_dirty(b) || b->savepoint;
     int r = ready(b);
     if (!r)
         r = sqldb_run(b->index->db, "UPDATE folders SET mark=?1 WHERE uniqueid=?2 AND mark<>?1",

@@ -44,6 +44,18 @@ static const char *text(sqlite3_stmt *st, int col)
     return s ? s : "";
 }
 
+int lcb_snapshot(struct lcb *b)
+{
+    int64_t one;
+    if (b->writable || b->index->transaction)
+        return 0;
+    int r = sqldb_exec(b->index->db, "BEGIN");
+    if (r)
+        return r;
+    b->index->transaction = 1;
+    return sqldb_int(b->index->db, &one, "SELECT count(*) FROM meta", "");
+}
+
 #define FOLDER_COLUMNS "f.id, f.uniqueid, s.mboxname, s.header, s.last_uid, s.highestmodseq," \
                        " s.uidvalidity, s.sync_crc, f.crc, f.mark, s.since, s.until"
 #define FOLDER_JOIN " FROM folder_states s JOIN folders f ON f.id=s.folder"

@@ -24,7 +24,8 @@
  * end of yet another group stands intact, the damage is rot. Rot is passed over and reported; the
  * mailboxes are then marked for a complete resend, which is how the gap heals.
  *
- * What is cut off is kept aside as <data>.tail.<time>, never thrown away. */
+ * What is cut off is kept aside as <data>.tail.<time>, never thrown away. Nothing is cut when the
+ * index is mended for somebody who only reads: the file may be a copy that is still being made. */
 #include "config.h"
 
 #include <errno.h>
@@ -64,7 +65,7 @@ int64_t lcb_check_end(struct vfs *vfs, int fd, off_t end)
 static int point_fits(struct lcb *b, const struct lcb_mark_point *p)
 {
     struct lcb_member m;
-    struct stat st;
+    struct stat st = {.st_size = 0};
     if (vfs_fstat(b->vfs, b->fd, &st) < 0 || p->end > st.st_size)
         return 0;
     if (p->last_offset < 0)
@@ -81,7 +82,7 @@ static int point_fits(struct lcb *b, const struct lcb_mark_point *p)
 
 int lcb_index_fits(struct lcb *b)
 {
-    struct lcb_mark_point p;
+    struct lcb_mark_point p = {.last_offset = -1};
     return !lcb_index_getpoint(b->index, &p) && point_fits(b, &p);
 }
 
@@ -313,7 +314,7 @@ static int set_tail_aside(struct lcb *b, off_t at, off_t size)
 
 static int finish(struct scan *s)
 {
-    struct lcb_mark_point p;
+    struct lcb_mark_point p = {.last_offset = -1};
     int r = 0;
     if (s->rotten)
         r = sqldb_exec(s->b->index->db, "UPDATE folders SET mark=2");
@@ -323,7 +324,7 @@ static int finish(struct scan *s)
         r = lcb_index_setpoint(s->b->index, &p);
     if (!r)
         r = lcb_index_commit(s->b->index);
-    if (!r && s->at < s->size)
+    if (!r && s->at < s->size && !s->b->keep_tail)
         r = set_tail_aside(s->b, s->at, s->size);
     return r;
 }
@@ -331,7 +332,7 @@ static int finish(struct scan *s)
 int lcb_recover(struct lcb *b)
 {
     struct lcb_mark_point p = {.last_offset = -1};
-    struct stat st;
+    struct stat st = {.st_size = 0};
     int rebuild = 0;
     int r = vfs_fstat(b->vfs, b->fd, &st);
     if (!r)

@@ -256,26 +256,42 @@ static int open_read(struct lcb *b)
     return r ? r : st.st_size > p.end; /* 1: usable, but perhaps behind */
 }
 
+/* Is it a data file at all? It begins with a member, or with nothing. */
+static int begins_well(struct lcb *b)
+{
+    struct lcb_member m;
+    struct stat st;
+    int r = vfs_fstat(b->vfs, b->fd, &st);
+    return r || !st.st_size ? r : lcb_member_at(b->vfs, b->fd, 0, st.st_size, &m);
+}
+
+/* What open_read() could not use, or not wholly (BEHIND): mend it as a writer would, then look
+ * again. Who has the lock does that himself. */
+static int mend_and_read(struct lcb **bp, int behind)
+{
+    struct lcb *b = *bp, *w;
+    int r = behind ? 0 : begins_well(b);
+    if (r)
+        return r;
+    w = new_backup(b->store, b->userid, b->path, 1);
+    w->keep_tail = 1;
+    r = open_write(w, 0);
+    lcb_close(&w);
+    if (r)
+        return behind ? 0 : r;
+    *bp = new_backup(b->store, b->userid, b->path, 0);
+    lcb_close(&b);
+    r = open_read(*bp);
+    return r == 1 ? 0 : r == XERR_NOTFOUND ? XERR_FORMAT : r;
+}
+
 static int open_path(struct lcb_store *s, const char *userid, const char *path, int flags,
                      int wait_ms, struct lcb **bp)
 {
     struct lcb *b = new_backup(s, userid, path, flags & LCB_WRITE);
     int r = flags & LCB_WRITE ? open_write(b, wait_ms) : open_read(b);
-    if (!(flags & LCB_WRITE) && (r == 1 || r == XERR_NOTFOUND)) {
-        /* Mend it as a writer would, then look again; who has the lock does that himself. */
-        struct lcb *w = new_backup(s, userid, path, 1);
-        int behind = r == 1;
-        r = open_write(w, 0);
-        lcb_close(&w);
-        if (!r) {
-            lcb_close(&b);
-            b = new_backup(s, userid, path, 0);
-            r = open_read(b);
-            r = r == 1 ? 0 : r;
-        } else if (behind) {
-            r = 0;
-        }
-    }
+    if (!(flags & LCB_WRITE) && (r == 1 || r == XERR_NOTFOUND))
+        r = mend_and_read(&b, r == 1);
     if (r) {
         lcb_close(&b);
         return r;

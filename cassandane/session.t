@@ -443,6 +443,18 @@ sub worker
 }
 {
     my $c = dial($m, $path);
+    my $pid = worker('unix');
+    put($c, 'APPLY RESERVE %(');
+    kill TERM => $pid;
+    my $rest = '';
+    while (read_more($c)) {
+        $rest = $c->{in};
+    }
+    unlike($rest, qr/^OK/m, 'TERM: a command that does not end is given up');
+    wait_until('the worker to end', sub { !kill 0 => $pid });
+}
+{
+    my $c = dial($m, $path);
     ask($c, 'NOOP');
     is($m->stop_master, 0, 'master ends, with a client connected');
     is(line($c), 'BYE shutting down', 'client is told');

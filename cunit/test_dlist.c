@@ -266,9 +266,9 @@ static void test_lookups(void)
     UNIT_STR(buf_cstring(&out), "L (\"x y\")");
     buf_reset(&out);
     dlist_print(kv, &out, 0);
-    UNIT_STR(buf_cstring(&out), "MAILBOX %(A first A second N NIL BIG 18446744073709551615 BIGGER "
-                                "18446744073709551616 NEG -1 EMPTY \"\" WRAP 4294967301 GUID " GUID1
-                                " L (\"x y\"))");
+    UNIT_STR(buf_cstring(&out),
+             "MAILBOX %(A first A second N NIL BIG 18446744073709551615 BIGGER "
+             "18446744073709551616 NEG -1 EMPTY \"\" WRAP 4294967301 GUID " GUID1 " L (\"x y\"))");
     buf_free(&out);
     dlist_pool_free(&pool);
     CU_ASSERT_PTR_NULL(pool);
@@ -329,6 +329,17 @@ static void test_bounds(void)
     source_open(&s, b.s, b.len);
     CU_ASSERT_EQUAL(dlist_reader_skip(&s.r), XERR_EOF); /* any depth */
     source_close(&s);
+    /* more nodes than the pool holds */
+    buf_setcstr(&b, "(");
+    for (int i = 0; i < 100000; i++)
+        buf_appendcstr(&b, i & 1 ? " a" : " ()");
+    buf_appendcstr(&b, ")\r\nNOOP\r\n");
+    source_open(&s, b.s, b.len);
+    CU_ASSERT_EQUAL(dlist_reader_value(&s.r, &d), XERR_TOOBIG);
+    CU_ASSERT_EQUAL(dlist_reader_resync(&s.r), 0);
+    CU_ASSERT_EQUAL(dlist_reader_word(&s.r, &out, 10), 0);
+    UNIT_STR(buf_cstring(&out), "NOOP");
+    source_close(&s);
     /* as deep as allowed */
     buf_setcstr(&b, "");
     for (int i = 0; i < 32; i++)
@@ -359,8 +370,8 @@ static void test_copy_max(void)
 {
     struct source s;
     struct buf out = BUF_INITIALIZER;
-    static const char *const texts[] = {"abcdefgh ", "\"abcdefg \" ", "{8}\r\nabcdefgh",
-                                        "(a b c d e)", "%(A b C d)", "((((()))))"};
+    static const char *const texts[] = {"abcdefgh ",   "\"abcdefg \" ", "{8}\r\nabcdefgh",
+                                        "(a b c d e)", "%(A b C d)",    "((((()))))"};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         source_open(&s, texts[i], strlen(texts[i]));
         buf_setcstr(&out, "12345");
@@ -376,10 +387,10 @@ static void test_copy_max(void)
 
 static void test_walk(void)
 {
-    static const char text[] = "APPLY MESSAGE (%{default " GUID1 " 5}\r\n({5}\n "
-                               "%{\"p q\" 00A1A6BFE5DEE6A06F1C70F78EB26150F42E2B08 0}\n NIL"
-                               " %{{3+}\r\na b " GUID1 "  2}\r\n)) %{d " GUID1
-                               " 7}\r\n1234567)\r\nX\r\n";
+    static const char text[] =
+        "APPLY MESSAGE (%{default " GUID1 " 5}\r\n({5}\n "
+        "%{\"p q\" 00A1A6BFE5DEE6A06F1C70F78EB26150F42E2B08 0}\n NIL"
+        " %{{3+}\r\na b " GUID1 "  2}\r\n)) %{d " GUID1 " 7}\r\n1234567)\r\nX\r\n";
     struct source s;
     struct buf b = BUF_INITIALIZER;
     struct dlist *d;

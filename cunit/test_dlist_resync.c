@@ -115,7 +115,8 @@ static int read_command(struct dlist_reader *r)
 }
 
 /* Serve one command of N bytes at TEXT, resynchronise if it was bad, and append what the stream
- * holds then (that is, what the next commands would be) to REST. Returns the error of the command. */
+ * holds then (that is, what the next commands would be) to REST. Returns the error of the command.
+ */
 static int serve(const char *text, size_t n, size_t step, unsigned seed, struct buf *rest)
 {
     struct dribble d = {text, n, step, seed};
@@ -213,6 +214,7 @@ static void test_literals(void)
 static void test_files(void)
 {
     CHECK("APPLY X " FILES, XERR_SYNTAX);
+    CHECK("APPLY X %{default " GUID1 " 4}\r\n\r\n\r\n\r\n", XERR_SYNTAX);
     CHECK("APPLY MAILBOX %(A " FILES, XERR_SYNTAX);
     CHECK("APPLY MAILBOX %(RECORD (%(UID 1 GUID " FILES, XERR_PARAM);
     CHECK("APPLY MAILBOX %(RECORD (%(UID 1 UID " FILE1 " %x)))\r\n", XERR_SYNTAX);

@@ -156,6 +156,11 @@ static void test_guid(void)
     message_guid_generate(&a, "abc", 3);
     message_guid_encode(&a, text);
     UNIT_STR(text, hex);
+    static const char mail[] = "From: b@example.org\r\nTo: a@example.org\r\nSubject: re: hello\r\n"
+                               "\r\nHi.\r\n";
+    message_guid_generate(&b, mail, sizeof(mail) - 1);
+    message_guid_encode(&b, text);
+    UNIT_STR(text, "db21597f73f94856624427e8bd4664c204b83b60");
     CU_ASSERT_EQUAL(message_guid_decode(&b, "A9993E364706816ABA3E25717850C26C9CD0D89D", 40), 0);
     CU_ASSERT_EQUAL(message_guid_equal(&a, &b), 1);
     CU_ASSERT_EQUAL(message_guid_isnull(&a), 0);
@@ -175,12 +180,9 @@ void suite_mboxname(void);
 void suite_mboxname(void)
 {
     static const struct unit_test tests[] = {
-        {"owners", test_owner},
-        {"owners of odd names", test_owner_odd},
-        {"user ids", test_userid},
-        {"external names", test_external},
-        {"GUIDs", test_guid},
-        {NULL, NULL},
+        {"owners", test_owner},    {"owners of odd names", test_owner_odd},
+        {"user ids", test_userid}, {"external names", test_external},
+        {"GUIDs", test_guid},      {NULL, NULL},
     };
     unit_suite("mboxname", tests);
 }

@@ -123,6 +123,107 @@ static void test_array(void)
     json_decref(all);
 }
 
+/* What a writer prints piece by piece is what output_json prints of the same value. */
+static void print_pieces(struct output_writer *w, const char *key, const json_t *value)
+{
+    if (json_is_object(value)) {
+        void *i = json_object_iter((json_t *)value);
+        output_writer_open(w, key, '{');
+        for (; i; i = json_object_iter_next((json_t *)value, i))
+            print_pieces(w, json_object_iter_key(i), json_object_iter_value(i));
+        output_writer_close(w);
+    } else if (json_is_array(value)) {
+        output_writer_open(w, key, '[');
+        for (size_t i = 0; i < json_array_size(value); i++)
+            print_pieces(w, NULL, json_array_get(value, i));
+        output_writer_close(w);
+    } else {
+        output_writer_value(w, key, json_incref((json_t *)value));
+    }
+}
+
+static void test_writer(void)
+{
+    static const char *const values[] = {
+        "7", "[]", "{}", "[[], {}, [[]], [1, [2, {\"a\": [3, {}]}], 4]]",
+        "{\"q\\\"\\n\": \"x\\ny\", \"b\": {\"c\": {}, \"d\": [true, null]}, \"e\": 1.5}",
+    };
+    for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
+        char *whole = NULL, *pieces = NULL;
+        size_t n = 0;
+        json_t *value = json_loads(values[i], JSON_DECODE_ANY, NULL);
+        FILE *f = open_memstream(&pieces, &n);
+        struct output_writer *w = output_writer_begin(f);
+        print_pieces(w, NULL, value);
+        CU_ASSERT_EQUAL(output_writer_end(&w), 0);
+        CU_ASSERT_PTR_NULL(w);
+        fclose(f);
+        f = open_memstream(&whole, &n);
+        output_json(f, value);
+        fclose(f);
+        UNIT_STR(pieces, whole);
+        free(whole);
+        free(pieces);
+        json_decref(value);
+    }
+}
+
+/* What is left open is closed; a value that contains others is moved to the right as a whole. */
+static void test_writer_mixed(void)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    struct output_writer *w = output_writer_begin(f);
+    output_writer_open(w, NULL, '{');
+    output_writer_open(w, "rows", '[');
+    output_writer_value(w, NULL, json_pack("{s:[i]}", "a", 1));
+    CU_ASSERT_EQUAL(output_writer_end(&w), 0);
+    fclose(f);
+    UNIT_STR(text, "{\n  \"rows\": [\n    {\n      \"a\": [\n        1\n      ]\n    }\n  ]\n}\n");
+    free(text);
+    text = NULL;
+    f = open_memstream(&text, &n);
+    w = output_writer_begin(f);
+    int r = 0, depth = 0;
+    while (!r && depth < 1000) {
+        r = output_writer_open(w, NULL, '[');
+        depth++;
+    }
+    CU_ASSERT_EQUAL(r, -EOVERFLOW);
+    CU_ASSERT_EQUAL(output_writer_end(&w), -EOVERFLOW);
+    fclose(f);
+    free(text);
+}
+
+static void test_setbytes(void)
+{
+    json_t *j = json_object();
+    output_setbytes(j, "a", "gut \xc3\xa4", 6);
+    output_setbytes(j, "b", "\xff\x00z", 3);
+    output_setbytes(j, "c", NULL, 0);
+    output_setbytes(j, "d", "\xef\xbf\xbd", 3);
+    char *text = json_dumps(j, JSON_COMPACT | JSON_ENSURE_ASCII);
+    UNIT_STR(text, "{\"a\":\"gut \\u00E4\",\"b\":\"\\uFFFD\\u0000z\",\"b_base64\":\"/wB6\","
+                   "\"c\":\"\",\"d\":\"\\uFFFD\"}");
+    free(text);
+    json_decref(j);
+    /* Longer than what is encoded at a time. */
+    enum { N = (3 << 20) + 5 };
+    char *bytes = calloc(1, N);
+    memset(bytes, 0xff, N);
+    j = json_object();
+    output_setbytes(j, "x", bytes, N);
+    const char *code = json_string_value(json_object_get(j, "x_base64"));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(code);
+    size_t len = strlen(code);
+    CU_ASSERT_EQUAL(len, (N + 2) / 3 * 4);
+    CU_ASSERT_EQUAL(strspn(code, "/"), len - 2);
+    UNIT_STR(code + len - 3, "/8=");
+    free(bytes);
+    json_decref(j);
+}
+
 static void test_errors(void)
 {
     FILE *f = fopen("/dev/full", "w");
@@ -179,6 +280,9 @@ void suite_output(void)
         {"random bytes", test_string_random},
         {"json", test_json},
         {"array", test_array},
+        {"writer", test_writer},
+        {"writer with whole values", test_writer_mixed},
+        {"bytes", test_setbytes},
         {"errors", test_errors},
         {"time", test_time},
         {NULL, NULL},

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* Tests of lib/prot_tls: options, and handshakes with OpenSSL clients, each in a process of its own. */
+/* Tests of lib/prot_tls: options, and handshakes with OpenSSL clients in processes of their own. */
 #include "config.h"
 
 #include <signal.h>
@@ -37,7 +37,8 @@ static const char *path_in(const struct pki *pki, const char *name)
     return path[at];
 }
 
-static X509 *make_cert(EVP_PKEY *key, const char *cn, X509 *issuer, EVP_PKEY *issuer_key, int serial)
+static X509 *make_cert(EVP_PKEY *key, const char *cn, X509 *issuer, EVP_PKEY *issuer_key,
+                       int serial)
 {
     X509 *x = X509_new();
     X509_set_version(x, 2);
@@ -292,7 +293,7 @@ static void check_version(const struct pki *pki, int version, const char *name, 
 
 static void test_versions(void)
 {
-    struct pki pki;
+    struct pki pki = {.dir = ""};
     pki_init(&pki);
     check_version(&pki, TLS1_2_VERSION, "TLSv1.2", "tls-unique", 12);
     check_version(&pki, TLS1_3_VERSION, "TLSv1.3", "tls-exporter", 32);
@@ -314,7 +315,7 @@ static void test_old_versions(void)
         {SERVER "tls_versions: tls1_3\n", TLS1_2_VERSION, 0},
         {SERVER "tls_versions: tls1_2 tls1_3\n", TLS1_2_VERSION, 1},
     };
-    struct pki pki;
+    struct pki pki = {.dir = ""};
     pki_init(&pki);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct client c = {.min = cases[i].version, .max = cases[i].version, .bytes = 3,
@@ -356,7 +357,7 @@ static void check_client_cert(const struct pki *pki, const char *lines, const ch
 
 static void test_client_certs(void)
 {
-    struct pki pki, other;
+    struct pki pki = {.dir = ""}, other = {.dir = ""};
     pki_init(&pki);
     issue(&pki, "alice", "alice", 0, 3);
     issue(&pki, "mallory", "mallory", 0, 4);
@@ -378,6 +379,103 @@ static void test_client_certs(void)
     pki_free(&other);
 }
 
+/* The channel binding as the client sees it; its length. */
+static unsigned client_binding(SSL *ssl, unsigned char *p)
+{
+    if (SSL_version(ssl) == TLS1_3_VERSION)
+        return SSL_export_keying_material(ssl, p, 32, "EXPORTER-Channel-Binding", 24, NULL, 0, 0) ==
+                       1
+                   ? 32
+                   : 0;
+    return (unsigned)(SSL_session_reused(ssl) ? SSL_get_peer_finished(ssl, p, 64)
+                                              : SSL_get_finished(ssl, p, 64));
+}
+
+static SSL_SESSION *latest;
+
+static int keep_session(SSL *ssl, SSL_SESSION *session)
+{
+    (void)ssl;
+    SSL_SESSION_free(latest);
+    latest = session;
+    return 1;
+}
+
+/* Two connections of VERSION, the second with the session of the first. Sends the binding. */
+static int run_resuming(int version, const int fd[2], int resumed)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    SSL_CTX_set_min_proto_version(ctx, version);
+    SSL_CTX_set_max_proto_version(ctx, version);
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(ctx, keep_session);
+    for (int i = 0; i < 2; i++) {
+        char greeting[6];
+        unsigned char binding[64];
+        SSL *ssl = SSL_new(ctx);
+        SSL_set_fd(ssl, fd[i]);
+        if (latest)
+            SSL_set_session(ssl, latest);
+        if (SSL_connect(ssl) != 1 || SSL_read(ssl, greeting, 6) != 6)
+            return 1;
+        if (SSL_session_reused(ssl) != (i && resumed))
+            return 2;
+        int n = (int)client_binding(ssl, binding);
+        if (SSL_write(ssl, binding, n) != n)
+            return 3;
+        SSL_shutdown(ssl);
+        SSL_free(ssl);
+    }
+    return 0;
+}
+
+static void check_resumption(const struct pki *pki, const char *lines, int version, int resumed)
+{
+    struct tls_server *server = NULL;
+    struct buf err = BUF_INITIALIZER;
+    struct config *config = configure(pki, lines);
+    int fd[2][2], status = -1;
+    CU_ASSERT_EQUAL_FATAL(tls_server_new(config, "csync", &server, &err), 0);
+    for (int i = 0; i < 2; i++)
+        CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, fd[i]), 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (!pid)
+        _exit(run_resuming(version, (int[]){fd[0][1], fd[1][1]}, resumed));
+    for (int i = 0; i < 2; i++) {
+        struct tls_info info;
+        unsigned char theirs[64];
+        close(fd[i][1]);
+        struct protstream *in = prot_new(fd[i][0], 0), *out = prot_new(fd[i][0], 1);
+        CU_ASSERT_EQUAL(tls_server_accept(server, in, out, 30, &info, &err), 0);
+        prot_puts(out, "hello\n");
+        CU_ASSERT_EQUAL(prot_flush(out), 0);
+        CU_ASSERT_FATAL(info.binding_len > 0);
+        CU_ASSERT_EQUAL(prot_readall(in, theirs, info.binding_len), 0);
+        CU_ASSERT_EQUAL(memcmp(theirs, info.binding, info.binding_len), 0);
+        CU_ASSERT_EQUAL(prot_getc(in), -1);
+        prot_free(&out);
+        prot_free(&in);
+        close(fd[i][0]);
+    }
+    CU_ASSERT_EQUAL(waitpid(pid, &status, 0), pid);
+    CU_ASSERT_EQUAL(status, 0);
+    tls_server_free(&server);
+    config_free(&config);
+    buf_free(&err);
+}
+
+static void test_sessions(void)
+{
+    struct pki pki = {.dir = ""};
+    pki_init(&pki);
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        check_resumption(&pki, SERVER, version, 1);
+        check_resumption(&pki, SERVER "tls_session_timeout: 0\n", version, 0);
+    }
+    pki_free(&pki);
+}
+
 /* RSA and EC side by side; the client chooses. */
 static void test_two_certs(void)
 {
@@ -385,7 +483,7 @@ static void test_two_certs(void)
                                      "tls_server_key: ~/server.key,~/rsa.key\n";
     static const char *const ciphers[] = {"ECDHE-RSA-AES128-GCM-SHA256",
                                           "ECDHE-ECDSA-AES128-GCM-SHA256"};
-    struct pki pki;
+    struct pki pki = {.dir = ""};
     pki_init(&pki);
     issue(&pki, "rsa", "localhost", 1, 5);
     for (int i = 0; i < 2; i++) {
@@ -406,7 +504,7 @@ static void test_two_certs(void)
 /* The client closes without close_notify: the end of input, no error. */
 static void test_vanish(void)
 {
-    struct pki pki;
+    struct pki pki = {.dir = ""};
     struct client c = {.min = TLS1_2_VERSION, .max = TLS1_3_VERSION, .vanish = 1};
     struct buf err = BUF_INITIALIZER;
     struct session s;
@@ -424,7 +522,7 @@ static void test_vanish(void)
 /* Handshakes that never come to an end, and plain text behind STARTTLS. */
 static void test_bad_peers(void)
 {
-    struct pki pki;
+    struct pki pki = {.dir = ""};
     struct buf err = BUF_INITIALIZER;
     struct tls_server *server = NULL;
     struct tls_info info;
@@ -482,7 +580,7 @@ static void test_options(void)
         {CA "tls_crl_file: ~/ca.pem\n", "tls_crl_file"},
         {SERVER "tls_session_timeout: 0\n", NULL},
     };
-    struct pki pki;
+    struct pki pki = {.dir = ""};
     pki_init(&pki);
     issue(&pki, "rsa", "localhost", 1, 5);
     EVP_PKEY_CTX *gen = EVP_PKEY_CTX_new_from_name(NULL, "DH", NULL);
@@ -531,7 +629,7 @@ static void test_enabled(void)
         {"tls_server_cert: disabled\ntls_server_key: disabled\n", 0},
         {"tls_server_cert: ~/server.pem\ntls_server_key: disabled\n", 0},
     };
-    struct pki pki;
+    struct pki pki = {.dir = ""};
     pki_init(&pki);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct config *config = configure(&pki, cases[i].lines);
@@ -567,7 +665,7 @@ static int run_stream_client(int fd)
 
 static void test_deflate_in_tls(void)
 {
-    struct pki pki;
+    struct pki pki = {.dir = ""};
     struct buf err = BUF_INITIALIZER;
     struct tls_server *server = NULL;
     struct tls_info info;
@@ -613,6 +711,7 @@ void suite_prot_tls(void)
         {"versions", test_versions},
         {"old_versions", test_old_versions},
         {"client_certs", test_client_certs},
+        {"sessions", test_sessions},
         {"two_certs", test_two_certs},
         {"vanish", test_vanish},
         {"bad_peers", test_bad_peers},

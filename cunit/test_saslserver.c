@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* Tests of lib/saslserver and lib/prot_sasl, with a sasldb of two users and a SASL client in a process
- * of its own. */
+/* Tests of lib/saslserver and lib/prot_sasl, with a sasldb of two users and SASL clients in
+ * processes of their own. */
 #include "config.h"
 
 #include <stdio.h>
@@ -10,13 +10,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <openssl/ssl.h>
 #include <sasl/sasl.h>
 #include <sasl/saslutil.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#else
+#define __lsan_disable() (void)0
+#define __lsan_enable() (void)0
+#endif
+
 #include "cunit/unit.h"
 #include "lib/prot_layer.h"
+#include "lib/prot_tls.h"
 #include "lib/saslserver.h"
-#include "lib/saslserver_policy.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 #include "lib/xmalloc.h"
@@ -44,118 +52,6 @@ static struct config *configure(const char *dir, const char *lines)
     buf_free(&err);
     return config;
 }
-
-/* Policy */
-
-static void check_canonical(const struct config *config, const char *in, const char *expected)
-{
-    char out[128] = "";
-    int n = sasl_policy_canonify(config, "127.0.0.1;2005", in, strlen(in), out, sizeof(out));
-    if (!expected) {
-        CU_ASSERT_EQUAL(n, XERR_SYNTAX);
-        return;
-    }
-    UNIT_STR(out, expected);
-    CU_ASSERT_EQUAL(n, (int)strlen(expected));
-}
-
-static void test_canonify(void)
-{
-    char out[128], longid[82];
-    struct config *config = configure(unit_tmpdir(), "");
-    check_canonical(config, "Cyrus", "cyrus");
-    check_canonical(config, "j.o'hara+x=y-z_1", "j.o'hara+x=y-z_1");
-    check_canonical(config, "a@Example.Org", "a@example.org");
-    check_canonical(config, "a@internal", "a@internal");
-    static const char *const bad[] = {"",     "a%b",   "a/b",       "a*",     "a?",     "a&b",
-                                      "a:b",  "a\tb",  "a\x7f",     "a\xc3",  "Anyone", "anybody",
-                                      "@x.y", "a\nb",  "anonymous"};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        check_canonical(config, bad[i], NULL);
-    CU_ASSERT_EQUAL(sasl_policy_canonify(config, NULL, "a\0b", 3, out, sizeof(out)), XERR_SYNTAX);
-    memset(longid, 'a', sizeof(longid));
-    CU_ASSERT_EQUAL(sasl_policy_canonify(config, NULL, longid, 80, out, sizeof(out)), 80);
-    CU_ASSERT_EQUAL(sasl_policy_canonify(config, NULL, longid, 81, out, sizeof(out)), XERR_TOOBIG);
-    CU_ASSERT_EQUAL(sasl_policy_canonify(config, NULL, longid, 80, out, 80), XERR_TOOBIG);
-    config_free(&config);
-    config = configure(unit_tmpdir(), "username_tolower: no\n");
-    check_canonical(config, "Cyrus", "Cyrus");
-    config_free(&config);
-    config = configure(unit_tmpdir(), "virtdomains: userid\ndefaultdomain: example.org\n");
-    check_canonical(config, "a@example.org", "a");
-    check_canonical(config, "a%Example.ORG", "a");
-    check_canonical(config, "a%other.net", "a@other.net");
-    check_canonical(config, "a%b@other.net", NULL);
-    check_canonical(config, "a@", "a");
-    check_canonical(config, "@other.net", NULL);
-    check_canonical(config, "a", "a");
-    config_free(&config);
-}
-
-static void test_membership(void)
-{
-    struct config *config = configure(unit_tmpdir(), "admins: cyrus  backup group:root\n"
-                                                     "proxyservers: anyone\n");
-    CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_ADMINS, "cyrus"), 1);
-    CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_ADMINS, "backup"), 1);
-    CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_ADMINS, "root"), 1);
-    CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_ADMINS, "Cyrus"), 0);
-    CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_ADMINS, "cyru"), 0);
-    CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_ADMINS, "nobody"), 0);
-    CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_ADMINS, "group:root"), 0);
-    CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_PROXYSERVERS, "whoever"), 1);
-    config_free(&config);
-    config = configure(unit_tmpdir(), "admins: group:root\nunix_group_enable: no\n");
-    CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_ADMINS, "root"), 0);
-    CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_PROXYSERVERS, "root"), 0);
-    config_free(&config);
-}
-
-static int authorize(const struct config *config, const char *authid, const char *authzid)
-{
-    struct buf why = BUF_INITIALIZER;
-    int r = sasl_policy_authorize(config, authid, authzid, &why);
-    CU_ASSERT_EQUAL(why.len > 0, r != 0);
-    buf_free(&why);
-    return r;
-}
-
-static void test_authorize(void)
-{
-    const char *dir = unit_tmpdir();
-    char path[512];
-    struct config *config = configure(dir, "admins: cyrus root@good.org\nproxyservers: proxy\n"
-                                           "loginrealms: good.org better.org\n");
-    CU_ASSERT_EQUAL(authorize(config, "alice", "alice"), 0);
-    CU_ASSERT_EQUAL(authorize(config, "alice", "bob"), XERR_DENIED);
-    CU_ASSERT_EQUAL(authorize(config, "cyrus", "bob"), 0);
-    CU_ASSERT_EQUAL(authorize(config, "proxy", "bob"), 0);
-    CU_ASSERT_EQUAL(authorize(config, "a@good.org", "a@good.org"), 0);
-    CU_ASSERT_EQUAL(authorize(config, "a@better.org", "a@better.org"), 0);
-    CU_ASSERT_EQUAL(authorize(config, "a@bad.org", "a@bad.org"), XERR_DENIED);
-    CU_ASSERT_EQUAL(authorize(config, "a@good", "a@good"), XERR_DENIED);
-    /* The denial list. */
-    snprintf(path, sizeof(path), "%s/user_deny.db", dir);
-    FILE *f = fopen(path, "w");
-    CU_ASSERT_FATAL(f != NULL);
-    fputs("alice\t2\timap,pop3\tno\nbob\t2\timap,back*\tno\ncarol\t2\t*,!backupd\tno\n"
-          "cyrus\t2\t*\tno\ndave\t9\n", f);
-    fclose(f);
-    CU_ASSERT_EQUAL(authorize(config, "alice", "alice"), 0);
-    CU_ASSERT_EQUAL(authorize(config, "bob", "bob"), XERR_DENIED);
-    CU_ASSERT_EQUAL(authorize(config, "carol", "carol"), 0);
-    CU_ASSERT_EQUAL(authorize(config, "cyrus", "cyrus"), 0);
-    xlog_sethook(quiet);
-    CU_ASSERT_EQUAL(authorize(config, "dave", "dave"), XERR_DENIED);
-    CU_ASSERT_EQUAL(authorize(config, "bo", "bo"), 0);
-    config_free(&config);
-    config = configure(dir, "userdeny_db: twoskip\n");
-    CU_ASSERT_EQUAL(authorize(config, "alice", "alice"), XERR_DENIED);
-    xlog_sethook(NULL);
-    config_free(&config);
-}
-
-/* Exchanges */
 
 /* A server with users cyrus (password "secret") and alice ("wonder"). */
 struct world {
@@ -400,6 +296,7 @@ struct saslclient {
     int early;    /* protected bytes follow the last response without waiting for OK */
     int dribble;  /* writes single bytes */
     const char *binding;
+    SSL_CTX *tls;    /* TLS first */
     int login_only;  /* 1: must succeed, -1: must fail; nothing follows */
 };
 
@@ -530,6 +427,18 @@ static int client_login(const struct saslclient *c, sasl_conn_t *conn, struct pr
     return strncmp(line, "OK", 2) ? 14 : 0;
 }
 
+/* TLS on the streams in the role of HANDSHAKE. 0 or an error. */
+static int start_tls(SSL_CTX *ctx, struct protstream *in, struct protstream *out,
+                     int (*handshake)(SSL *))
+{
+    SSL *ssl = SSL_new(ctx);
+    int r = prot_tls_attach(in, out, ssl);
+    if (!r)
+        r = handshake(ssl) == 1 ? prot_settls(in, out, ssl) : prot_tls_error(ssl);
+    SSL_free(ssl);
+    return r;
+}
+
 #define BULK 300000
 
 static int run_client(const struct saslclient *c, int fd)
@@ -538,6 +447,8 @@ static int run_client(const struct saslclient *c, int fd)
     struct protstream *out = c->dribble ? prot_writefn(write_single, &fd) : prot_new(fd, 1);
     sasl_conn_t *conn = client_new(c);
     char *p = xmalloc(BULK);
+    if (c->tls && start_tls(c->tls, in, out, SSL_connect))
+        return 19;
     if (!conn || (c->compress == 1 && prot_setcompress(in, out)))
         return 20;
     int r = client_login(c, conn, in, out);
@@ -571,13 +482,17 @@ static enum saslserver_result serve(struct world *w, const struct saslclient *c)
     }
     close(w->fd[1]);
     w->fd[1] = -1;
+    if (c->tls)
+        CU_ASSERT_EQUAL_FATAL(start_tls(c->tls, w->in, w->out, SSL_accept), 0);
     if (c->compress == 1)
         CU_ASSERT_EQUAL(prot_setcompress(w->in, w->out), 0);
     char line[1024];
     const char *initial = client_line(w->in, line, sizeof(line)) == 'i' ? line + 8 : NULL;
     line[strcspn(line, "\r")] = '\0';
+    __lsan_disable(); /* the DIGEST-MD5 plug-in leaks what it loads for RC4 */
     enum saslserver_result r =
         saslserver_authenticate(w->server, w->in, w->out, c->mech, initial, &w->text);
+    __lsan_enable();
     prot_printf(w->out, "%s %s\r\n", r == SASLSERVER_OK ? "OK" : "NO", buf_cstring(&w->text));
     CU_ASSERT_EQUAL(prot_flush(w->out), 0);
     if (r == SASLSERVER_OK)
@@ -628,6 +543,28 @@ static void test_layers(void)
     check_layer(&before, "Success (privacy protection)");
     check_layer(&early, "Success (privacy protection)");
     check_layer(&dribble, "Success (integrity protection)");
+}
+
+/* DEFLATE within SASL within TLS. */
+static void test_all_layers(void)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *x = X509_new();
+    X509_set_version(x, 2);
+    X509_gmtime_adj(X509_getm_notBefore(x), -3600);
+    X509_gmtime_adj(X509_getm_notAfter(x), 86400);
+    X509_set_pubkey(x, key);
+    SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+    CU_ASSERT_FATAL(X509_sign(x, key, EVP_sha256()) > 0);
+    CU_ASSERT_EQUAL_FATAL(SSL_CTX_use_certificate(ctx, x), 1);
+    CU_ASSERT_EQUAL_FATAL(SSL_CTX_use_PrivateKey(ctx, key), 1);
+    struct saslclient c = {.mech = "DIGEST-MD5", .maxssf = 128, .compress = 2, .tls = ctx};
+    check_layer(&c, "Success (privacy protection)");
+    c.compress = 1;
+    check_layer(&c, "Success (privacy protection)");
+    SSL_CTX_free(ctx);
+    X509_free(x);
+    EVP_PKEY_free(key);
 }
 
 /* A packet that somebody changed ends the session. */
@@ -688,9 +625,6 @@ void suite_saslserver(void);
 void suite_saslserver(void)
 {
     static const struct unit_test tests[] = {
-        {"canonify", test_canonify},
-        {"membership", test_membership},
-        {"authorize", test_authorize},
         {"plain", test_plain},
         {"challenge", test_challenge},
         {"login", test_login},
@@ -699,6 +633,7 @@ void suite_saslserver(void)
         {"proxy", test_proxy},
         {"external", test_external},
         {"layers", test_layers},
+        {"all_layers", test_all_layers},
         {"forged", test_forged},
         {"binding", test_binding},
         {NULL, NULL},

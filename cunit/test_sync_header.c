@@ -103,10 +103,11 @@ static void test_since(void)
 
 static void test_partial(void)
 {
-    CU_ASSERT_EQUAL(parse("UNIQUEID u MBOXNAME n SYNC_CRC 0 LAST_UID 8192 HIGHESTMODSEQ 9 RECENTUID "
-                          "0 RECENTTIME 0 LAST_APPENDDATE 0 POP3_LAST_LOGIN 0 UIDVALIDITY 1 "
-                          "PARTITION p ACL \"\" OPTIONS \"\" MBOXTYPE NIL QUOTAROOT NIL"),
-                    0);
+    CU_ASSERT_EQUAL(
+        parse("UNIQUEID u MBOXNAME n SYNC_CRC 0 LAST_UID 8192 HIGHESTMODSEQ 9 RECENTUID "
+              "0 RECENTTIME 0 LAST_APPENDDATE 0 POP3_LAST_LOGIN 0 UIDVALIDITY 1 "
+              "PARTITION p ACL \"\" OPTIONS \"\" MBOXTYPE NIL QUOTAROOT NIL"),
+        0);
     CU_ASSERT_EQUAL(h.has_sync_crc, 1);
     CU_ASSERT_EQUAL(h.has_sync_crc_annot, 0);
     UNIT_STR(h.acl, "");
@@ -122,7 +123,8 @@ static void test_short(void)
                     0);
     CU_ASSERT_EQUAL(h.intermediate, 1);
     CU_ASSERT_EQUAL(h.highestmodseq, 12);
-    CU_ASSERT_EQUAL(parse("JMAPID j UNIQUEID u MBOXNAME user.joe.A MBOXTYPE d HIGHESTMODSEQ 12"), 0);
+    CU_ASSERT_EQUAL(parse("JMAPID j UNIQUEID u MBOXNAME user.joe.A MBOXTYPE d HIGHESTMODSEQ 12"),
+                    0);
     CU_ASSERT_EQUAL(h.intermediate, 1);
     CU_ASSERT_EQUAL(parse("UNIQUEID u MBOXNAME user.joe.A HIGHESTMODSEQ 12"), XERR_PARAM);
     CU_ASSERT_EQUAL(parse("UNIQUEID u MBOXNAME user.joe.A MBOXTYPE c HIGHESTMODSEQ 12"),
@@ -160,8 +162,9 @@ static void test_mandatory(void)
     struct buf b = BUF_INITIALIZER;
     for (int wrong = -1; wrong < N; wrong++)
         for (int how = 0; how < 3; how++) {
-            const char *instead = how == 0 ? "" : how == 1 ? keys[wrong < 0 ? 0 : wrong].bad
-                                                           : keys[wrong < 0 ? 0 : wrong].nil;
+            const char *instead = how == 0   ? ""
+                                  : how == 1 ? keys[wrong < 0 ? 0 : wrong].bad
+                                             : keys[wrong < 0 ? 0 : wrong].nil;
             int fine = wrong < 0 || !instead || (how == 0 && wrong >= OPTIONAL);
             buf_reset(&b);
             for (int k = 0; k < N; k++)

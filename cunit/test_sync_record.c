@@ -3,6 +3,7 @@
 /* Tests of imap/sync_record: reading, printing and SYNC_CRC. */
 #include "config.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "cunit/unit.h"
@@ -191,6 +192,34 @@ static void test_crc(void)
                     2015929167);
 }
 
+static uint32_t annot(uint32_t uid, const char *entry, const char *userid, const char *value)
+{
+    char name[64];
+    snprintf(name, sizeof(name), "%s%s", *entry == '/' ? "" : "/vendor/cmu/cyrus-imapd/", entry);
+    return sync_crc_annot(uid, name, userid, value, strlen(value));
+}
+
+static void test_crc_annot(void)
+{
+    CU_ASSERT_EQUAL(annot(1, "savedate", "", "1700000000"), 2861288652);
+    CU_ASSERT_EQUAL(annot(1, "createdmodseq", "", "2"), 365805277);
+    uint32_t crc = SYNC_CRC_ANNOT_START ^ annot(1, "savedate", "", "1700000000") ^
+                   annot(1, "createdmodseq", "", "2");
+    CU_ASSERT_EQUAL(crc, 3220837215);
+    CU_ASSERT_EQUAL(annot(2, "/comment", "joe", "private note"), 1526142054);
+    CU_ASSERT_EQUAL(annot(2, "savedate", "", "1700000150"), 1449459211);
+    CU_ASSERT_EQUAL(annot(2, "createdmodseq", "", "3"), 1525744952);
+    crc ^= annot(2, "/comment", "joe", "private note") ^ annot(2, "savedate", "", "1700000150") ^
+           annot(2, "createdmodseq", "", "3");
+    CU_ASSERT_EQUAL(crc, 3919117322);
+    CU_ASSERT_EQUAL(annot(2, "thrid", "", "f1e2d3c4b5a6978"), 3464640992);
+    CU_ASSERT_EQUAL(crc ^ annot(2, "thrid", "", "f1e2d3c4b5a6978"), 656066026);
+    CU_ASSERT_EQUAL(crc ^ annot(2, "thrid", "", "0f1e2d3c4b5a6978"), 3888397362);
+    CU_ASSERT_EQUAL(SYNC_CRC_ANNOT_START ^ annot(1, "savedate", "", "1795305643") ^
+                        annot(1, "createdmodseq", "", "2"),
+                    3123662147);
+}
+
 static void test_crc_flags(void)
 {
     static const uint32_t want = 1626628245;
@@ -266,6 +295,7 @@ void suite_sync_record(void)
         {"bounds", test_bounds},
         {"literals", test_literal},
         {"SYNC_CRC", test_crc},
+        {"SYNC_CRC_ANNOT", test_crc_annot},
         {"flags in SYNC_CRC", test_crc_flags},
         {"comparison", test_equal},
         {NULL, NULL},

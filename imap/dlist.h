@@ -105,8 +105,8 @@ void dlist_reader_init(struct dlist_reader *, struct protstream *in, struct dlis
  * inside. */
 /* One whole value, whatever it is, as a tree. A file item yields only its header (and is refused
  * inside a list that is read as one value): the caller reads the body with dlist_reader_body, or
- * with prot_read and then calls dlist_reader_filedone. At the end of the line, where a value should
- * be, XERR_SYNTAX, and the line end is not consumed. */
+ * with prot_read and then calls dlist_reader_filedone, before it goes on (else XERR_SYNTAX). At the
+ * end of the line, where a value should be, XERR_SYNTAX, and the line end is not consumed. */
 int dlist_reader_value(struct dlist_reader *, struct dlist **out);
 /* Consume "(" or "%(" (KV says which is wanted): XERR_SYNTAX if something else comes. */
 int dlist_reader_enter(struct dlist_reader *, int kv);

@@ -15,45 +15,29 @@
 enum { MAX_SHORT = 1023 };
 enum form { FORM_ATOM, FORM_QUOTED, FORM_LITERAL };
 
-static enum form byte_form(unsigned char c)
-{
-    switch (c) {
-    case '\0':
-    case '\r':
-    case '\n':
-    case '"':
-    case '%':
-    case '\\':
-        return FORM_LITERAL;
-    case ' ':
-    case '(':
-    case ')':
-    case '*':
-    case '{':
-    case 0x7f:
-        return FORM_QUOTED;
-    default:
-        if (c >= 0x80)
-            return FORM_LITERAL;
-        return c < 0x1f ? FORM_QUOTED : FORM_ATOM;
-    }
-}
+/* The simplest form in which each byte can stand. */
+static const unsigned char byte_form[256] = {
+    [1 ... 9] = FORM_QUOTED,     [11 ... 12] = FORM_QUOTED,
+    [14 ... 0x1e] = FORM_QUOTED, ['\0'] = FORM_LITERAL,
+    ['\n'] = FORM_LITERAL,       ['\r'] = FORM_LITERAL,
+    [' '] = FORM_QUOTED,         ['"'] = FORM_LITERAL,
+    ['%'] = FORM_LITERAL,        ['('] = FORM_QUOTED,
+    [')'] = FORM_QUOTED,         ['*'] = FORM_QUOTED,
+    ['\\'] = FORM_LITERAL,       ['{'] = FORM_QUOTED,
+    [0x7f] = FORM_QUOTED,        [0x80 ... 0xff] = FORM_LITERAL,
+};
 
 static enum form string_form(const char *s, size_t len)
 {
-    enum form form = FORM_ATOM;
+    unsigned char form = FORM_ATOM;
     if (len > MAX_SHORT)
         return FORM_LITERAL;
     if (!len || (len == 3 && !memcmp(s, "NIL", 3)))
         return FORM_QUOTED;
-    for (size_t i = 0; i < len; i++) {
-        enum form f = byte_form((unsigned char)s[i]);
-        if (f == FORM_LITERAL)
-            return f;
-        if (f > form)
-            form = f;
-    }
-    return form;
+    for (size_t i = 0; i < len; i++)
+        if (byte_form[(unsigned char)s[i]] > form)
+            form = byte_form[(unsigned char)s[i]];
+    return (enum form)form;
 }
 
 static void print_literal_header(size_t len, struct buf *out, int flags)
@@ -110,8 +94,8 @@ int dlist_printbody(const struct dlist *dl, struct buf *out, int flags)
     for (const struct dlist *d = dl->head; d; d = d->next) {
         if (d != dl->head)
             buf_putc(out, ' ');
-        literal |= dl->type == DL_KVLIST ? dlist_print(d, out, flags)
-                                         : dlist_printval(d, out, flags);
+        literal |=
+            dl->type == DL_KVLIST ? dlist_print(d, out, flags) : dlist_printval(d, out, flags);
     }
     return literal;
 }

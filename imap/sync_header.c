@@ -167,8 +167,7 @@ int sync_header_set(struct sync_header *h, struct dlist_pool *pool, const char *
 {
     struct dlist holder, *d = dlist_getchild(h->tree, key);
     if (!d)
-        return dlist_setatom(pool, h->tree, key, val) ? sync_header_parse(h, h->tree)
-                                                      : XERR_TOOBIG;
+        return dlist_setatom(pool, h->tree, key, val) ? sync_header_parse(h, h->tree) : XERR_TOOBIG;
     memset(&holder, 0, sizeof(holder));
     struct dlist *made = dlist_setatom(pool, &holder, NULL, val);
     if (!made)

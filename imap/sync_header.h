@@ -32,14 +32,14 @@ struct sync_header {
     uint64_t since_modseq;
     uint32_t since_crc;
     uint32_t since_crc_annot;
-    int intermediate; /* the short form: neither LAST_UID nor RECORD */
+    int intermediate;   /* the short form: neither LAST_UID nor RECORD */
     struct dlist *tree; /* the whole kvlist, in the order received */
 };
 
 /* From a kvlist (without RECORD). XERR_PARAM if a mandatory key is missing or not of its type, or
  * a string that must not be NIL is. The short form of intermediates and tombstones (no LAST_UID, a
- * type with "i" or "d") is recognised; of it only uniqueid, mboxname, mboxtype and highestmodseq are
- * sure to be there. */
+ * type with "i" or "d") is recognised; of it only uniqueid, mboxname, mboxtype and highestmodseq
+ * are sure to be there. */
 int sync_header_parse(struct sync_header *, struct dlist *kvlist);
 /* The canonical text between "%(" and ")": every key but RECORD and SINCE_*. Returns 1 if it needs
  * a string literal. */

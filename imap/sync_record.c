@@ -368,6 +368,20 @@ uint32_t sync_record_crc(const struct sync_record *rec)
                           rec->internaldate, &rec->guid);
 }
 
+uint32_t sync_crc_annot(uint32_t uid, const char *entry, const char *userid, const void *value,
+                        size_t n)
+{
+    char num[24];
+    char *at = put_num(num, uid);
+    *at++ = ' ';
+    uint32_t crc = crc32_map(0, num, (size_t)(at - num));
+    crc = crc32_map(crc, entry, strlen(entry));
+    crc = crc32_map(crc, " ", 1);
+    crc = crc32_map(crc, userid, strlen(userid));
+    crc = crc32_map(crc, " ", 1);
+    return crc32_map(crc, value, n);
+}
+
 int sync_record_equal(const struct sync_record *a, const struct sync_record *b)
 {
     if (a->uid != b->uid || a->modseq != b->modseq || a->last_updated != b->last_updated ||

@@ -40,6 +40,12 @@ uint32_t sync_record_crc(const struct sync_record *);
 /* The same from parts; FLAGS of N bytes is the canonical list text. */
 uint32_t sync_crc_basic(uint32_t uid, uint64_t modseq, int64_t last_updated, const char *flags,
                         size_t n, int64_t internaldate, const struct message_guid *guid);
+/* One message annotation's part of SYNC_CRC_ANNOT. A mailbox's is the XOR of the parts of all
+ * annotations of records that are not expunged, begun with SYNC_CRC_ANNOT_START (clients of 3.0:
+ * with 0). Which annotations count, and how thrid is written, depends on the client's version. */
+enum { SYNC_CRC_ANNOT_START = 12345678 };
+uint32_t sync_crc_annot(uint32_t uid, const char *entry, const char *userid, const void *value,
+                        size_t n);
 /* 0: they differ; 1: equal in uid, modseq, last_updated, internaldate, size, guid, expunged and
  * flags; 2: in annotations and unknown keys, too. */
 int sync_record_equal(const struct sync_record *a, const struct sync_record *b);

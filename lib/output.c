@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* output - results as JSON, whole or as a streamed array.
- *
- * A streamed array has the very bytes that output_json() would have printed for it: an item is
- * printed on its own and moved two blanks to the right. (A newline inside a JSON string is written
- * \n, so every newline byte is one of layout.) */
+/* output - results as JSON, strings that are fit for it, times. */
 #include "config.h"
 
 #include <errno.h>
+#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -16,12 +13,6 @@
 #include "lib/xmalloc.h"
 
 #define LAYOUT (JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY)
-
-struct output_array {
-    FILE *f;
-    int r; /* first error; nothing is printed after it */
-    int count;
-};
 
 /* 0, or what went wrong when the last call on F failed. */
 static int stream_error(FILE *f, int failed)
@@ -81,51 +72,23 @@ json_t *output_string(const char *s, size_t n)
     return value ? value : json_null();
 }
 
-struct output_array *output_array_begin(FILE *f)
+void output_setbytes(json_t *object, const char *key, const void *p, size_t n)
 {
-    struct output_array *a = xzmalloc(sizeof(*a));
-    a->f = f;
-    errno = 0;
-    a->r = stream_error(f, fputc('[', f) == EOF);
-    return a;
-}
-
-static int print_indented(FILE *f, const char *text)
-{
-    while (*text) {
-        size_t n = strcspn(text, "\n");
-        if (fputs("\n  ", f) == EOF || fwrite(text, 1, n, f) != n)
-            return -1;
-        text += n + (text[n] == '\n');
-    }
-    return 0;
-}
-
-int output_array_item(struct output_array *a, json_t *value)
-{
-    if (!a->r) {
-        char *text = json_dumps(value, LAYOUT);
-        errno = text ? 0 : EINVAL;
-        int failed = !text || (a->count && fputc(',', a->f) == EOF) || print_indented(a->f, text);
-        a->r = stream_error(a->f, failed);
-        a->count = 1;
-        free(text);
-    }
-    json_decref(value);
-    return a->r;
-}
-
-int output_array_end(struct output_array **ap)
-{
-    struct output_array *a = *ap;
-    *ap = NULL;
-    errno = 0;
-    if (!a->r)
-        a->r = stream_error(a->f,
-                            fputs(a->count ? "\n]\n" : "]\n", a->f) == EOF || fflush(a->f) == EOF);
-    int r = a->r;
-    free(a);
-    return r;
+    json_t *value = output_string(p, n);
+    int same = json_is_string(value) && json_string_length(value) == n &&
+               (!n || !memcmp(json_string_value(value), p, n));
+    json_object_set_new(object, key, value);
+    if (same)
+        return;
+    enum { PIECE = 3 << 20 };
+    char *name = xasprintf("%s_base64", key);
+    char *code = xmalloc(4 * (n / 3 + 1) + 1);
+    for (size_t i = 0; i < n; i += PIECE)
+        EVP_EncodeBlock((unsigned char *)code + i / 3 * 4, (const unsigned char *)p + i,
+                        (int)(n - i < PIECE ? n - i : PIECE));
+    json_object_set_new(object, name, json_string(code));
+    free(code);
+    free(name);
 }
 
 void output_time(int64_t epoch, char out[20])

@@ -14,6 +14,19 @@
 int output_json(FILE *f, const json_t *value);
 /* A JSON string of N bytes; what is not UTF-8 is replaced by U+FFFD. Never NULL. */
 json_t *output_string(const char *s, size_t n);
+/* Add to OBJECT the N bytes at P as KEY; if they are not UTF-8, the bytes themselves too, as
+ * KEY_base64. */
+void output_setbytes(json_t *object, const char *key, const void *p, size_t n);
+/* Stream a value of any shape, piece by piece; the bytes are those that output_json() would print.
+ * After the first error (0 or -errno from each) nothing more is printed. KEY: NULL inside an array
+ * and for the outermost value. */
+struct output_writer;
+struct output_writer *output_writer_begin(FILE *f);
+int output_writer_open(struct output_writer *, const char *key, char bracket); /* '[' or '{' */
+int output_writer_value(struct output_writer *, const char *key, json_t *); /* takes the reference */
+int output_writer_close(struct output_writer *);
+/* Close what is open, and flush. */
+int output_writer_end(struct output_writer **);
 /* Stream an array whose elements come one by one, so that a million rows need no memory. */
 struct output_array;
 struct output_array *output_array_begin(FILE *f);

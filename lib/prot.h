@@ -52,12 +52,12 @@ int prot_readall(struct protstream *, void *p, size_t n);
 uint64_t prot_bytes(const struct protstream *);
 /* Drop what has been received but not read (before STARTTLS), then 1 if there was any. */
 int prot_discard(struct protstream *);
-/* 1 if a read would not wait (with TLS or DEFLATE: probably not, as a record may be incomplete). */
+/* 1 if a read would not wait (with TLS or SASL it may still, for the rest of a packet). */
 int prot_ready(struct protstream *);
 
 static inline int prot_putc(int c, struct protstream *s);
 int prot_write(struct protstream *, const void *p, size_t n);
-int prot_puts(struct protstream *, const char *s);
+int prot_puts(struct protstream *, const char *str);
 int prot_printf(struct protstream *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int prot_vprintf(struct protstream *, const char *fmt, va_list ap)
     __attribute__((format(printf, 2, 0)));
@@ -88,8 +88,8 @@ void prot_setlog(struct protstream *, int fd);
 
 /* Layers. From the next byte on, in both directions. Writing is flushed before; what was received
  * and not read goes into a SASL or DEFLATE layer, and is an error (XERR_FORMAT) for TLS. 0 or an
- * error; XERR_PARAM if there is such a layer, or for TLS any, already. The layers hold references of
- * SSL (whose handshake is done); CONN stays the caller's and must live as long as the streams. */
+ * error; XERR_PARAM if there is such a layer, or for TLS any, already. The layers hold references
+ * of SSL (whose handshake is done); CONN stays the caller's and must outlive the streams. */
 struct ssl_st;
 struct sasl_conn;
 int prot_settls(struct protstream *in, struct protstream *out, struct ssl_st *ssl);

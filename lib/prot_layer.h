@@ -17,8 +17,8 @@
 /* Order from the descriptor upwards, whatever the order in which layers begin. */
 enum prot_rank { PROT_RANK_SOURCE, PROT_RANK_TLS, PROT_RANK_SASL, PROT_RANK_DEFLATE };
 
-/* One direction of one layer; embedded as the first member of the layer's own struct. Functions that
- * make no sense for it are NULL. Errors are negative (XERR_*, -errno). */
+/* One direction of one layer; embedded as the first member of the layer's own struct. Functions
+ * that make no sense for it are NULL. Errors are negative (XERR_*, -errno). */
 struct prot_layer {
     struct prot_layer *below;
     enum prot_rank rank;

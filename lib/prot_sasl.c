@@ -3,8 +3,8 @@
 /* prot_sasl - the security layer that a SASL mechanism negotiated.
  *
  * The mechanism wraps plain bytes into packets. It says how many bytes it takes at most for one
- * packet (SASL_MAXOUTBUF), so writing is cut at that size; packets collect in a buffer, because they
- * are small (4 kB by default) and system calls are not free. In reading, the library assembles
+ * packet (SASL_MAXOUTBUF), so writing is cut at that size; packets collect in a buffer, because
+ * they are small (4 kB by default) and system calls are not free. In reading, the library assembles
  * packets from whatever pieces arrive and bounds their size itself (we told it how much we accept);
  * what it decoded stays in its memory until the next call. */
 #include "config.h"

@@ -29,8 +29,8 @@ struct tls_info {
     const char *binding_name;
 };
 /* Flush OUT, drop what IN has buffered (plain text behind STARTTLS could be anybody's), handshake
- * through the streams within SECONDS, then put the layer into both. On failure the error (XERR_CRYPTO
- * if TLS itself failed) with the reason in ERR; the connection is useless then. */
+ * through the streams within SECONDS, then put the layer into both. On failure the error
+ * (XERR_CRYPTO if TLS itself failed) with the reason in ERR; the connection is useless then. */
 int tls_server_accept(struct tls_server *, struct protstream *in, struct protstream *out,
                       int seconds, struct tls_info *, struct buf *err);
 
@@ -38,7 +38,7 @@ int tls_server_accept(struct tls_server *, struct protstream *in, struct protstr
  * prot_settls follows the handshake. 0, XERR_PARAM (there is a layer already), XERR_CRYPTO. */
 struct ssl_st;
 int prot_tls_attach(struct protstream *in, struct protstream *out, struct ssl_st *ssl);
-/* What a failed operation of SSL means: the stream's error, XERR_EOF, or XERR_CRYPTO if it was TLS. */
+/* What a failed operation of SSL means: the stream's error, XERR_EOF, or XERR_CRYPTO for TLS's. */
 int prot_tls_error(const struct ssl_st *ssl);
 /* Append what OpenSSL's queue of errors says and empty it. */
 void prot_tls_reason(struct buf *err);

@@ -3,8 +3,8 @@
 /* prot_tls_layer - TLS as a layer of a pair of streams, for either role.
  *
  * OpenSSL does its input and output through a BIO of ours that calls the layers below, which block
- * until there is something; so OpenSSL never asks to be called again, and timeouts and signals end a
- * handshake or a read as they end any other wait. The error is kept in the BIO's state because
+ * until there is something; so OpenSSL never asks to be called again, and timeouts and signals end
+ * a handshake or a read as they end any other wait. The error is kept in the BIO's state because
  * OpenSSL's own error values cannot carry it.
  *
  * TLS is the lowest layer, so reading ahead takes nothing from anybody; it saves two system calls

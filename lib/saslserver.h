@@ -18,8 +18,9 @@ enum saslserver_result {
     SASLSERVER_LOST      /* connection gone or line unreadable; the text is for a NO */
 };
 
-/* The configuration must live as long. SERVICE is "csync". LOCAL and REMOTE are "addr;port" or NULL. One per connection; the library
- * itself is initialised at the first. 0 or XERR_CRYPTO with the reason in ERR. */
+/* The configuration must live as long. SERVICE is "csync". LOCAL and REMOTE are "addr;port" or
+ * NULL. One per connection; the library itself is initialised at the first. 0 or XERR_CRYPTO with
+ * the reason in ERR. */
 int saslserver_new(const struct config *, const char *service, const char *local,
                    const char *remote, struct saslserver **, struct buf *err);
 void saslserver_free(struct saslserver **);

@@ -64,7 +64,7 @@ static void local_domain(const char *local, char *domain, size_t size)
     if (!getnameinfo(ai->ai_addr, ai->ai_addrlen, host, sizeof(host), NULL, 0, NI_NAMEREQD)) {
         const char *dot = strchr(host, '.');
         if (dot && strlen(dot + 1) < size)
-            strcpy(domain, dot + 1);
+            memcpy(domain, dot + 1, strlen(dot + 1) + 1);
     }
     freeaddrinfo(ai);
 }
@@ -90,10 +90,10 @@ static int set_domain(const struct config *config, const char *local, char *id, 
         local_domain(local, domain, sizeof(domain));
     if (!*domain || (defdomain && !strcasecmp(domain, defdomain)))
         return 0;
-    if (strlen(id) + 1 + strlen(domain) >= size)
+    size_t used = strlen(id);
+    if (used + 1 + strlen(domain) >= size)
         return XERR_TOOBIG;
-    strcat(id, "@");
-    strcat(id, domain);
+    snprintf(id + used, size - used, "@%s", domain);
     return 0;
 }
 

@@ -12,9 +12,9 @@
 /* Longest user id. */
 #define SASL_POLICY_MAXUSER 80
 
-/* The canonical form of user id IN (LEN bytes) to OUT (SIZE bytes with the NUL). LOCAL is this end's
- * "addr;port" or NULL (its name gives the domain with virtdomains: on). Its length, or a negative
- * error: XERR_TOOBIG, XERR_SYNTAX (impossible or reserved id). */
+/* The canonical form of user id IN (LEN bytes) to OUT (SIZE bytes with the NUL). LOCAL is this
+ * end's "addr;port" or NULL (its name gives the domain with virtdomains: on). Its length, or a
+ * negative error: XERR_TOOBIG, XERR_SYNTAX (impossible or reserved id). */
 int sasl_policy_canonify(const struct config *, const char *local, const char *in, size_t len,
                          char *out, size_t size);
 /* 1 if the canonical USERID is in the list of words of option admins (or proxyservers): the id

@@ -208,7 +208,7 @@ int ts_writehead(struct twoskip *ts, const struct ts_record *rec)
 uint64_t ts_link(const struct ts_record *rec, unsigned n, uint64_t end)
 {
     if (n >= 2)
-        return rec->next[n];
+        return rec->next[n]; /* cppcheck-suppress arrayIndexOutOfBoundsCond */
     if (rec->next[0] >= end)
         return rec->next[1];
     if (rec->next[1] >= end)
@@ -219,7 +219,7 @@ uint64_t ts_link(const struct ts_record *rec, unsigned n, uint64_t end)
 void ts_setlink(struct ts_record *rec, unsigned n, uint64_t to, uint64_t cur)
 {
     if (n >= 2)
-        rec->next[n] = to;
+        rec->next[n] = to; /* cppcheck-suppress arrayIndexOutOfBoundsCond */
     else if (rec->next[0] >= cur)
         rec->next[0] = to;
     else if (rec->next[1] >= cur)

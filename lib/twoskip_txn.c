@@ -225,11 +225,11 @@ static int undo(struct twoskip *ts, const struct ts_header *before)
 
 static void finish(struct twoskip_txn **txnp)
 {
-    struct twoskip *ts = (*txnp)->ts;
-    ts_unlock(ts);
-    ts->txn = NULL;
-    free(*txnp);
+    struct twoskip_txn *txn = *txnp;
+    ts_unlock(txn->ts);
+    txn->ts->txn = NULL; /* may be *TXNP itself, when closing */
     *txnp = NULL;
+    free(txn);
 }
 
 int twoskip_commit(struct twoskip_txn **txnp)

@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -107,6 +108,25 @@ static void warn_deprecated(const char *text, void *rock)
     xlog_warnx("%s", text);
 }
 
+/* Without it, what is there would seem not to be: better no service at all. */
+static int check_configdirectory(struct worker *w)
+{
+    const char *dir = config_getstring(w->service.config, IMAPOPT_CONFIGDIRECTORY);
+    struct buf text = BUF_INITIALIZER;
+    struct stat st;
+    int code = GO_ON;
+    if (!dir) {
+        buf_setcstr(&text, "configdirectory is not set in imapd.conf");
+    } else if (stat(dir, &st)) {
+        int error = errno;
+        buf_printf(&text, "configdirectory %s: %s", dir, error_message(-error));
+    }
+    if (text.len)
+        code = refuse(w, EX_CONFIG, buf_cstring(&text));
+    buf_free(&text);
+    return code;
+}
+
 static int configure(struct worker *w)
 {
     struct buf text = BUF_INITIALIZER;
@@ -118,9 +138,8 @@ static int configure(struct worker *w)
     const struct config *config = w->service.config;
     service_openlog(config, w->service.ident, config_getswitch(config, IMAPOPT_DEBUG));
     config_foreachwarning(config, warn_deprecated, NULL);
-    if (!config_getstring(config, IMAPOPT_CONFIGDIRECTORY))
-        code = refuse(w, EX_CONFIG, "configdirectory is not set in imapd.conf");
-    else if (service_procdir(config, &text))
+    code = check_configdirectory(w);
+    if (code == GO_ON && service_procdir(config, &text))
         code = refuse(w, EX_CONFIG, "proc_path must be an absolute path, and not /");
 out:
     buf_free(&text);

@@ -9,6 +9,7 @@
 
 export LC_ALL=C.UTF-8
 export PATH=$PATH:/usr/sbin:/sbin
+umask 022 # the user cyrus has to read what root makes here
 cyrus_bin=/usr/lib/cyrus/bin
 private_dir=
 policy_file=/usr/sbin/policy-rc.d

@@ -54,7 +54,7 @@ sub line
 {
     my ($self) = @_;
     local $SIG{ALRM} = sub { die "csync: no answer\n" };
-    alarm 60;
+    alarm($self->{patience} // 60);
     my $line = '';
     while (1) {
         my $part = readline $self->{sock};

@@ -67,7 +67,7 @@ sub noise
     }
     my $text = '';
     for (my $i = 0; length $text < $bytes; $i++) {
-        my $cut = ($i * 79 + ($seed // 0)) % length $block;
+        my $cut = 78 * (($i * 7 + ($seed // 0)) % 53);
         $text .= sprintf("%08x%08x\r\n", $i, $seed // 0) . substr($block, $cut) . substr($block, 0, $cut);
     }
     $text = substr $text, 0, $bytes - 2;
@@ -92,7 +92,7 @@ sub DESTROY
 {
     my ($self) = @_;
     local ($@, $!, $?);
-    my $sock = $self->{talk}->release_socket(1);
+    my $sock = $self->{talk} && $self->{talk}->release_socket(1);
     if ($sock) {
         local $SIG{PIPE} = 'IGNORE';
         syswrite $sock, "Z LOGOUT\r\n";

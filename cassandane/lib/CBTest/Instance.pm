@@ -7,9 +7,10 @@ package CBTest::Instance;
 use strict;
 use warnings;
 use CBTest::Config;
-use CBTest::Util qw(as_cyrus run_cmd start_cmd reap wait_until slurp spew);
+use CBTest::Util qw(as_cyrus run_cmd start_cmd wait_until slurp spew);
 use IO::Socket::INET;
 use IO::Socket::UNIX;
+use POSIX ();
 use Time::HiRes qw(sleep time);
 
 my $BIN = '/usr/lib/cyrus/bin';
@@ -58,7 +59,7 @@ sub start
     for my $where (@{ $self->{listen} }) {
         wait_until("$self->{name} at $where", sub {
             die "master of $self->{name} ended: " . (slurp("$self->{dir}/master.err") // '')
-                if waitpid($self->{pid}, 1) == $self->{pid};
+                if waitpid($self->{pid}, POSIX::WNOHANG()) == $self->{pid};
             return connect_to($where);
         }, 30);
     }
@@ -74,20 +75,25 @@ sub connect_to
         : IO::Socket::INET->new(PeerAddr => $where, Proto => 'tcp');
 }
 
-# Stop master and see that every process of its session has gone.
+# Stop master and see that every process of its session has gone. Debian's master sometimes
+# waits for ever: for a child that missed its signal while it was being started, or, spinning,
+# for one that has long ended.
 sub stop
 {
     my ($self) = @_;
     my $pid = delete $self->{pid} // return;
-    my @children = $self->children($pid);
+    my $start = time;
     kill TERM => $pid;
-    my $rc = reap($pid, 10);
-    my $end = time + 5;
-    while (my @left = grep { kill 0 => $_ } $self->session($pid)) {
-        kill +(time > $end ? 'KILL' : 'TERM') => @left;
+    while (1) {
         sleep 0.02;
+        waitpid $pid, POSIX::WNOHANG();
+        my @left = $self->session($pid) or last;
+        my $age = time - $start;
+        my $alone = @left == 1 && $left[0] == $pid;
+        kill KILL => @left if $age > ($alone ? 1 : 10);
+        kill TERM => grep { $_ != $pid } @left if $age > 0.3;
     }
-    return $rc;
+    return;
 }
 
 # All processes whose session is that of our master.

@@ -9,7 +9,7 @@
 # into commands with their answers: csync allows one command at a time.
 #
 # A trip wire can be set: after so many bytes from the client the relay sends
-# SIGKILL to given processes, which is how a test kills a server in the middle of something.
+# SIGKILL to the server's process, which is how a test kills a server in the middle of something.
 package CBTest::Relay;
 use strict;
 use warnings;
@@ -87,7 +87,7 @@ sub serve
             if ($n) {
                 record($log, $c->{id}, $c->{dir}, $buf);
                 send_all($c->{peer}, $buf);
-                $self->check_trip(length $buf) if $c->{dir} eq 'C';
+                $self->check_trip(length $buf, $c->{peer}) if $c->{dir} eq 'C';
                 next;
             }
             record($log, $c->{id}, 'X', '');
@@ -132,31 +132,46 @@ sub send_all
 
 sub check_trip
 {
-    my ($self, $n) = @_;
-    return unless -e $self->{trip};
-    if (!defined $self->{left}) {
-        my ($bytes, @pids) = split ' ', slurp($self->{trip});
-        $self->{left} = $bytes;
+    my ($self, $n, $server) = @_;
+    if (!-e $self->{trip}) {
+        delete $self->{left};
+        return;
     }
+    ($self->{left}) = split ' ', slurp($self->{trip}) unless defined $self->{left};
     $self->{left} -= $n;
     return if $self->{left} > 0;
-    my ($bytes, $master) = split ' ', slurp($self->{trip});
-    for my $stat (map { slurp($_) } glob '/proc/[0-9]*/stat') {
-        next unless defined $stat and $stat =~ /^(\d+) \((.*)\) \S (\d+) /s;
-        kill KILL => $1 if $3 == $master && $2 =~ /^(?:lt-)?backupd/;
-    }
+    my ($bytes, $master, $delay) = split ' ', slurp($self->{trip});
+    select undef, undef, undef, $delay if $delay;
+    kill KILL => $_ for serving($master, $self->{to}, $server->sockport);
     unlink $self->{trip};
     delete $self->{left};
     return;
 }
 
+# The children of a master that hold the server's end of a connection, from one port to the other.
+# Idle ones stay: stock master gives up a service whose waiting processes die.
+sub serving
+{
+    my ($master, $port, $peer) = @_;
+    my $want = sprintf ':%04X [0-9A-F]+:%04X ', $port, $peer;
+    my ($inode) = slurp('/proc/net/tcp') =~ /^\s*\d+: [0-9A-F]+$want(?:\S+\s+){6}(\d+) /m or return;
+    my @pids;
+    for my $stat (grep { defined } map { slurp($_) } glob '/proc/[0-9]*/stat') {
+        next unless $stat =~ /^(\d+) \(.*\) \S (\d+) /s && $2 == $master;
+        my $pid = $1;
+        push @pids, $pid if grep { (readlink // '') eq "socket:[$inode]" } glob "/proc/$pid/fd/*";
+    }
+    return @pids;
+}
+
 # ---- for the test --------------------------------------------------------
 
-# After that many bytes from clients, kill every backupd that is a child of this master.
+# After that many bytes from clients (and a delay in seconds), kill the process that serves them,
+# a child of this master.
 sub set_trip
 {
-    my ($self, $bytes, $master) = @_;
-    spew("$self->{trip}.new", "$bytes $master\n");
+    my ($self, $bytes, $master, $delay) = @_;
+    spew("$self->{trip}.new", "$bytes $master " . ($delay // 0) . "\n");
     rename "$self->{trip}.new", $self->{trip} or die "rename: $!";
     return;
 }

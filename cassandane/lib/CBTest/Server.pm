@@ -66,7 +66,7 @@ sub external
 sub internal
 {
     my ($user, $name) = @_;
-    return $name =~ /^INBOX(\..*)?$/ ? "user.$user" . ($1 // '') : $name;
+    return $name =~ /^INBOX(\..*)?$/i ? "user.$user" . ($1 // '') : $name;
 }
 
 # The state of a user by IMAP:

@@ -28,6 +28,8 @@ my %living;    # directory -> site, for END and the signals
 sub new
 {
     my ($class, %o) = @_;
+    die program('backupd') . " is missing: set BUILDDIR to the build directory\n"
+        unless is_debian() || -x program('backupd');
     my $dir = tempdir('cbtest-XXXXXX', DIR => '/tmp');
     chmod 0755, $dir;
     my $self = bless { dir => $dir, owner => $$, peak => 0 }, $class;
@@ -242,6 +244,8 @@ sub DESTROY
     return;
 }
 
+# A reader of our output that goes away must not keep END from running.
+$SIG{PIPE} = 'IGNORE';
 for my $sig (qw(INT TERM HUP)) {
     $SIG{$sig} = sub { print STDERR "# ended by SIG$sig\n"; exit 130 };
 }

@@ -16,7 +16,7 @@ use Digest::SHA qw(sha1_hex);
 use File::Spec;
 use IO::Socket::INET;
 use POSIX ();
-use Time::HiRes qw(time sleep);
+use Time::HiRes qw(time sleep alarm);
 
 our @EXPORT_OK = qw(as_cyrus run_cmd start_cmd reap wait_until free_port slurp spew
     sha1_hex processes_of peak_memory builddir program peer is_debian);
@@ -41,11 +41,29 @@ sub is_debian
 }
 
 # Prefix a command so that it runs as the user cyrus.
+my @as_cyrus = qw(setpriv --reuid cyrus --regid mail --init-groups);
+
 sub as_cyrus
 {
     my @cmd = @_;
-    return @cmd if $> != 0;
-    return (qw(setpriv --reuid cyrus --regid mail --init-groups), @cmd);
+    return $> == 0 ? (@as_cyrus, @cmd) : @cmd;
+}
+
+# Become the user cyrus for good, as setpriv would, but without another program.
+sub become_cyrus
+{
+    my ($uid, $gid) = (getpwnam 'cyrus')[2, 3] or die "no user cyrus\n";
+    my @groups = ($gid);
+    setgrent;
+    while (my @g = getgrent) {
+        push @groups, $g[2] if $g[2] != $gid && grep { $_ eq 'cyrus' } split ' ', $g[3];
+    }
+    local $! = 0;
+    $( = $gid;
+    $) = "$gid @groups";
+    POSIX::setuid($uid);
+    die "cannot become cyrus: $!\n" if $> != $uid || $< != $uid;
+    return;
 }
 
 sub slurp
@@ -92,7 +110,7 @@ sub free_port
 }
 
 # Start a command in the background; stdin is /dev/null, output goes to files.
-# Keys: cmd (array), out, err (files, default /dev/null), env (hash), session (bool).
+# Keys: cmd (array), in, out, err (files, default /dev/null), env (hash), session (bool).
 sub start_cmd
 {
     my (%o) = @_;
@@ -104,7 +122,12 @@ sub start_cmd
     open STDIN, '<', $o{in} // '/dev/null';
     open STDOUT, '>', $o{out} // '/dev/null';
     open STDERR, '>', $o{err} // '/dev/null';
-    { no warnings 'exec'; exec { $o{cmd}[0] } @{ $o{cmd} }; }
+    my @cmd = @{ $o{cmd} };
+    if ("@cmd" =~ /^\Q@as_cyrus\E /) {
+        splice @cmd, 0, scalar @as_cyrus;
+        eval { become_cyrus(); 1 } or do { print STDERR $@; POSIX::_exit(126) };
+    }
+    { no warnings 'exec'; exec { $cmd[0] } @cmd; }
     POSIX::_exit(127);
 }
 
@@ -113,18 +136,21 @@ sub start_cmd
 sub reap
 {
     my ($pid, $seconds) = @_;
-    my $end = time + ($seconds // 60);
-    while (1) {
-        my $got = waitpid $pid, POSIX::WNOHANG();
-        return ($? & 127) ? 128 + ($? & 127) : $? >> 8 if $got == $pid;
-        return -1 if $got < 0;
-        if (time > $end) {
-            kill KILL => $pid;
-            waitpid $pid, 0;
-            return -1;
-        }
-        sleep 0.005;
+    my $got = eval {
+        local $SIG{ALRM} = sub { die "late\n" };
+        alarm($seconds // 60);
+        my $w = waitpid $pid, 0;
+        alarm 0;
+        $w;
+    };
+    if (!defined $got) {
+        alarm 0;
+        kill KILL => $pid;
+        waitpid $pid, 0;
+        return -1;
     }
+    return -1 if $got != $pid;
+    return ($? & 127) ? 128 + ($? & 127) : $? >> 8;
 }
 
 # Run a command to its end. Returns { rc, out, err, secs }.

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* cyr_backup - look into a backup.
+ *
+ * Exit: 0 done; 64 wrong usage, or not the Cyrus user; 75 something could not be read or written;
+ * 78 configuration. Results go to stdout and nothing else does, so that what is dumped is what was
+ * stored; all else goes to stderr, led by the backup's name. No lock is ever waited for: what is
+ * seen is one state of the backup, the last that was committed when the program started. */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "backup/cyr_backup.h"
+#include "lib/cyrususer.h"
+#include "lib/xerr.h"
+#include "lib/xlog.h"
+
+static const struct command {
+    const char *verb, *item;
+    int min, max; /* number of words behind */
+    cyr_backup_fn *fn;
+} commands[] = {
+    {"list", "chunks", 0, 0, cyr_backup_list_chunks},
+    {"list", "mailboxes", 0, 0, cyr_backup_list_mailboxes},
+    {"list", "messages", 0, 0, cyr_backup_list_messages},
+    {"list", "all", 0, 0, cyr_backup_list_all},
+    {"show", "chunks", 1, INT_MAX, cyr_backup_show_chunks},
+    {"show", "mailboxes", 1, INT_MAX, cyr_backup_show_mailboxes},
+    {"show", "messages", 1, INT_MAX, cyr_backup_show_messages},
+    {"dump", "chunk", 1, 1, cyr_backup_dump_chunk},
+    {"dump", "mailbox", 1, 1, cyr_backup_dump_mailbox},
+    {"dump", "message", 1, 1, cyr_backup_dump_message},
+    {"json", "chunks", 0, 0, cyr_backup_json_chunks},
+    {"json", "mailboxes", 0, 0, cyr_backup_json_mailboxes},
+    {"json", "messages", 0, 0, cyr_backup_json_messages},
+    {"json", "headers", 1, INT_MAX, cyr_backup_json_headers},
+    {"json", "all", 0, 0, cyr_backup_json_all},
+    {NULL, NULL, 0, 0, NULL},
+};
+
+static const char usage_text[] =
+    "usage: cyr_backup [options] [mode] backup command\n"
+    "\n"
+    "Commands:\n"
+    "    list chunks|mailboxes|messages|all          what is there, one line each\n"
+    "    show chunks id...                           chunks by number\n"
+    "    show mailboxes name|uniqueid...             mailboxes with their messages\n"
+    "    show messages guid...                       where messages are, and their headers\n"
+    "    dump chunk id                               the replication commands of a chunk\n"
+    "    dump mailbox name|uniqueid                  live messages of a mailbox as mboxrd\n"
+    "    dump message guid                           a message, to the byte\n"
+    "    json chunks|mailboxes|messages              the lists as JSON\n"
+    "    json headers guid...                        header fields of messages as JSON\n"
+    "    json all                                    the complete present state as JSON\n"
+    "\n"
+    "Modes, at most one:\n"
+    "    -u, --userid                                backup is a user id (default)\n"
+    "    -m, --mailbox                               backup is that of a mailbox's owner\n"
+    "    -f, --filename                              backup is the path of a data file\n"
+    "\n"
+    "Options:\n"
+    "    -C file                                     instead of /etc/imapd.conf\n"
+    "    -v, --verbose                               say more on stderr\n"
+    "    -h, --help                                  print this text\n";
+
+static int usage(void)
+{
+    fputs(usage_text, stderr);
+    return EX_USAGE;
+}
+
+struct request {
+    const char *config;
+    char mode; /* 'u', 'm', 'f' */
+    int verbose;
+    const char *name;
+    const struct command *command;
+    int count;
+    char **items;
+};
+
+static const struct command *find_command(const char *verb, const char *item)
+{
+    for (const struct command *c = commands; c->verb; c++)
+        if (!strcmp(c->verb, verb) && !strcmp(c->item, item))
+            return c;
+    return NULL;
+}
+
+static int parse_words(int count, char **words, struct request *q)
+{
+    if (count < 3 || !*words[0])
+        return -1;
+    q->name = words[0];
+    q->command = find_command(words[1], words[2]);
+    q->count = count - 3;
+    q->items = words + 3;
+    if (!q->command || q->count < q->command->min || q->count > q->command->max)
+        return -1;
+    return 0;
+}
+
+static int parse_arguments(int argc, char **argv, struct request *q)
+{
+    static const struct option long_options[] = {
+        {"filename", no_argument, NULL, 'f'}, {"mailbox", no_argument, NULL, 'm'},
+        {"userid", no_argument, NULL, 'u'},   {"verbose", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},     {NULL, 0, NULL, 0},
+    };
+    int opt;
+    while ((opt = getopt_long(argc, argv, "C:fhmuv", long_options, NULL)) != -1) {
+        switch (opt) {
+        case 'C':
+            q->config = optarg;
+            break;
+        case 'f':
+        case 'm':
+        case 'u':
+            if (q->mode)
+                return -1;
+            q->mode = (char)opt;
+            break;
+        case 'v':
+            q->verbose++;
+            break;
+        default:
+            return -1;
+        }
+    }
+    return parse_words(argc - optind, argv + optind, q);
+}
+
+/* A file of ours must not become descriptor 1 and be printed into. What is written to a missing
+ * stdout fails. */
+static int occupy_standard(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDONLY);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd < 0)
+        return -1;
+    close(fd);
+    return 0;
+}
+
+/* ---- opening ---- */
+
+static int open_user(struct cyr_backup *cb, const char *userid)
+{
+    struct buf canonical = BUF_INITIALIZER;
+    int r = lcb_open(cb->store, userid, 0, 0, &cb->backup);
+    if (r == XERR_NOTFOUND &&
+        !mboxname_userid_canonical(lcb_store_names(cb->store), userid, strlen(userid),
+                                   &canonical) &&
+        strcmp(buf_cstring(&canonical), userid))
+        r = lcb_open(cb->store, buf_cstring(&canonical), 0, 0, &cb->backup);
+    buf_free(&canonical);
+    return r;
+}
+
+static int open_owner(struct cyr_backup *cb, const char *mailbox)
+{
+    struct buf name = BUF_INITIALIZER, userid = BUF_INITIALIZER;
+    const struct mboxname_rules *names = lcb_store_names(cb->store);
+    mboxname_from_external(names, mailbox, &name);
+    mboxname_to_userid(names, buf_cstring(&name), &userid);
+    if (cb->verbose)
+        cyr_backup_say(cb, "mailbox %s of %s", buf_cstring(&name), buf_cstring(&userid));
+    int r = lcb_open(cb->store, buf_cstring(&userid), 0, 0, &cb->backup);
+    buf_free(&name);
+    buf_free(&userid);
+    return r;
+}
+
+static int open_backup(struct cyr_backup *cb, char mode)
+{
+    int r = mode == 'f'   ? lcb_open_file(cb->store, cb->name, 0, 0, &cb->backup)
+            : mode == 'm' ? open_owner(cb, cb->name)
+                          : open_user(cb, cb->name);
+    if (!r)
+        r = lcb_snapshot(cb->backup);
+    if (!r) {
+        if (cb->verbose)
+            cyr_backup_say(cb, "data file %s", lcb_path(cb->backup));
+        return 0;
+    }
+    if (r == XERR_NOTFOUND && mode != 'f')
+        cyr_backup_say(cb, "not found in backups.db");
+    else if (r == XERR_STALE)
+        cyr_backup_say(cb, "the data file is missing");
+    else if (r == XERR_LOCKED)
+        cyr_backup_say(cb, "has no usable index, and is locked by whoever is building one:"
+                           " try again later");
+    else
+        cyr_backup_say(cb, "cannot be opened: %s", error_message(r));
+    return EX_TEMPFAIL;
+}
+
+/* ---- working ---- */
+
+static int work(struct cyr_backup *cb, const struct request *q)
+{
+    int r = q->command->fn(cb, q->count, q->items);
+    errno = 0;
+    int failed = fflush(stdout) == EOF, e = errno;
+    if (failed || ferror(stdout)) {
+        e = e ? -e : r < 0 && r > XERR_FIRST ? r : -EIO;
+        cyr_backup_say(cb, "cannot write the result: %s", error_message(e));
+        return EX_TEMPFAIL;
+    }
+    if (r)
+        cyr_backup_say(cb, "%s", error_message(r));
+    return r || cb->failed ? EX_TEMPFAIL : EX_OK;
+}
+
+static int with_store(const struct config *config, const struct request *q)
+{
+    struct cyr_backup cb = {.name = q->name, .verbose = q->verbose};
+    struct buf err = BUF_INITIALIZER;
+    int r = lcb_store_open(config, NULL, &cb.store, &err);
+    int code;
+    if (r) {
+        fprintf(stderr, "cyr_backup: %s\n", buf_cstring(&err));
+        code = r == XERR_CONFIG ? EX_CONFIG : EX_TEMPFAIL;
+    } else {
+        code = open_backup(&cb, q->mode);
+        if (!code)
+            code = work(&cb, q);
+        lcb_close(&cb.backup);
+        lcb_store_close(&cb.store);
+    }
+    buf_free(&err);
+    return code;
+}
+
+static int with_config(const struct config *config, const struct request *q)
+{
+    struct buf err = BUF_INITIALIZER;
+    xlog_open("cyr_backup", config_getstring(config, IMAPOPT_SYSLOG_PREFIX),
+              config_getstring(config, IMAPOPT_SYSLOG_FACILITY), 0);
+    xlog_tostderr("cyr_backup");
+    int r = cyrususer_become(config, &err);
+    if (r)
+        fprintf(stderr, "cyr_backup: %s\n", buf_cstring(&err));
+    buf_free(&err);
+    if (r)
+        return r == XERR_DENIED ? EX_USAGE : r == XERR_CONFIG ? EX_CONFIG : EX_TEMPFAIL;
+    return with_store(config, q);
+}
+
+int main(int argc, char **argv)
+{
+    struct request q = {.config = NULL};
+    struct config *config;
+    struct buf err = BUF_INITIALIZER;
+    if (occupy_standard() < 0)
+        return EX_TEMPFAIL;
+    if (parse_arguments(argc, argv, &q))
+        return usage();
+    if (config_open(q.config, "cyr_backup", &config, &err)) {
+        fprintf(stderr, "fatal error: %s\n", buf_cstring(&err));
+        buf_free(&err);
+        return EX_CONFIG;
+    }
+    int code = with_config(config, &q);
+    config_free(&config);
+    buf_free(&err);
+    xlog_close();
+    return code;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* What the files of cyr_backup share. A command is a function that gets the open backup and the
+ * words that name items; results go to stdout, everything else to stderr. */
+#ifndef BACKUP_CYR_BACKUP_H
+#define BACKUP_CYR_BACKUP_H
+
+#include "backup/lcb.h"
+#include "lib/buf.h"
+
+struct cyr_backup {
+    struct lcb_store *store;
+    struct lcb *backup;
+    const char *name; /* as the user typed it, for messages */
+    int verbose;
+    int failed; /* an item could not be read; the reason has been printed */
+};
+
+/* All return 0, or what made them give up (printed by the caller). An item that cannot be read does
+ * not keep the others from being printed: it sets failed. */
+typedef int cyr_backup_fn(struct cyr_backup *, int count, char **items);
+/* cyr_backup_list.c */
+cyr_backup_fn cyr_backup_list_chunks, cyr_backup_list_mailboxes, cyr_backup_list_messages,
+    cyr_backup_list_all, cyr_backup_show_chunks;
+/* cyr_backup_show.c */
+cyr_backup_fn cyr_backup_show_mailboxes, cyr_backup_show_messages;
+/* cyr_backup_dump.c */
+cyr_backup_fn cyr_backup_dump_chunk, cyr_backup_dump_message, cyr_backup_dump_mailbox;
+/* cyr_backup_json.c */
+cyr_backup_fn cyr_backup_json_chunks, cyr_backup_json_mailboxes, cyr_backup_json_messages;
+/* cyr_backup_headers.c */
+cyr_backup_fn cyr_backup_json_headers;
+/* cyr_backup_all.c */
+cyr_backup_fn cyr_backup_json_all;
+
+/* ---- cyr_backup_item.c ---- */
+
+/* "NAME: text" to stderr. */
+void cyr_backup_say(const struct cyr_backup *, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Say that ITEM cannot be read, and why; the exit status will be 75. */
+void cyr_backup_bad_item(struct cyr_backup *, const char *item, int r);
+/* With -v: say that ITEM is not there and therefore not in the result. */
+void cyr_backup_left_out(const struct cyr_backup *, const char *item);
+/* The result of the last thing printed: 0 or -errno. */
+int cyr_backup_printed(void);
+/* A mailbox by internal name or UNIQUEID. One that is there goes before those that are gone, a
+ * later one of these before an earlier; an administrator's name is understood if no mailbox is
+ * called so. XERR_NOTFOUND. */
+int cyr_backup_find_mailbox(struct cyr_backup *, const char *item, struct lcb_folder *,
+                            struct buf *strings);
+/* The GUID of a message whose content is here: 0, XERR_NOTFOUND or another error. */
+int cyr_backup_find_message(struct cyr_backup *, const char *item, struct message_guid *);
+/* The bytes of a message up to the first empty line, which is left out, to FN in
+ * pieces. */
+int cyr_backup_read_header(struct cyr_backup *, const struct message_guid *,
+                           int (*fn)(void *rock, const void *p, size_t n), void *rock);
+/* Number of a chunk; -1 for what is none. */
+int64_t cyr_backup_chunk_number(const char *item);
+/* Time of the last append, from the header of a mailbox. */
+int64_t cyr_backup_appended(const struct lcb_folder *, struct dlist_pool *);
+
+#endif
