@@ -307,7 +307,7 @@ int backupd_apply_named(struct backupd *d, const char *name)
     while (c->name && strcmp(c->name, name))
         c++;
     if (!c->name)
-        return BACKUPD_UNKNOWN;
+        return SYNC_PROTOCOL_ERROR;
     dlist_pool_reset(d->reader->pool);
     int r = dlist_reader_value(d->reader, &v);
     if (!r)

@@ -2,11 +2,11 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* backupd_command - GET and APPLY: dispatch, and how results become replies.
  *
- * A command's function returns 0, one of the answers of backupd_int.h, or an error of the library.
- * Whatever it left unread of the command is skipped, announced bodies included, before the reply is
- * written. What a client can do nothing about (disk full, no permission, no partition) is answered
- * with IMAP_MAILBOX_LOCKED, after a pause: that is the one answer after which every client comes
- * again later without making things worse. */
+ * A command's function returns 0, an answer of imap/sync_reply.h or backupd_int.h, or an error of
+ * the library. Whatever it left unread of the command is skipped, announced bodies included, before
+ * the reply is written. What a client can do nothing about (disk full, no permission, no partition)
+ * is answered with IMAP_MAILBOX_LOCKED, after a pause: that is the one answer after which every
+ * client comes again later without making things worse. */
 #include "config.h"
 
 #include <errno.h>
@@ -91,36 +91,24 @@ static const char *trouble(struct backupd *d, int r)
             xlog_errorx("cannot store: %s; clients are told to come again", error_message(r));
         pause_a_while(d);
     }
-    return "NO IMAP_MAILBOX_LOCKED Mailbox locked";
+    return sync_reply_text(SYNC_LOCKED);
 }
 
 static const char *reply_text(struct backupd *d, int r)
 {
+    enum sync_reply reply;
     switch (r) {
-    case 0:
-        return "OK Success";
-    case BACKUPD_NONEXISTENT:
-    case XERR_NOTFOUND:
-        return "NO IMAP_MAILBOX_NONEXISTENT No Such Mailbox";
-    case BACKUPD_CHECKSUM:
-        return "NO IMAP_SYNC_CHECKSUM Checksum Failure";
-    case BACKUPD_CHANGED:
-        return "NO IMAP_SYNC_CHANGED Changed since last sync";
-    case BACKUPD_UNKNOWN:
-        return "NO IMAP_PROTOCOL_ERROR Protocol error";
     case BACKUPD_EXTRA:
         return "BAD Unexpected extra arguments";
     case BACKUPD_BADCONTENT:
         return "NO IMAP_PROTOCOL_ERROR Content does not match its GUID";
-    case XERR_PARAM:
-        return "NO IMAP_PROTOCOL_BAD_PARAMETERS Bad parameters";
     case XERR_TOOBIG:
         return "NO IMAP_PROTOCOL_ERROR Value too large or nested too deeply";
-    case XERR_SYNTAX:
-        return "BAD IMAP_PROTOCOL_ERROR Failed to parse command line";
-    default:
-        return trouble(d, r);
     }
+    reply = sync_reply_code(r);
+    if (r < 0 && (reply == SYNC_LOCKED || reply == SYNC_INTERNAL || reply == SYNC_DENIED))
+        return trouble(d, r);
+    return sync_reply_text(r);
 }
 
 int backupd_at_end(struct backupd *d)

@@ -451,7 +451,7 @@ static int get_quota(struct backupd *d)
     listing_fini(&l);
     buf_free(&root);
     buf_free(&userid);
-    return r ? r : w.found ? 0 : BACKUPD_NONEXISTENT;
+    return r ? r : w.found ? 0 : SYNC_NONEXISTENT;
 }
 
 static int send_script(void *rock, const struct lcb_script *s)
@@ -492,7 +492,7 @@ static int get_fetch_sieve(struct backupd *d)
         r = lcb_foreach_script(b, LCB_NOW, send_script, &w);
     }
     buf_free(&userid);
-    return r ? r : w.found ? 0 : BACKUPD_NONEXISTENT;
+    return r ? r : w.found ? 0 : SYNC_NONEXISTENT;
 }
 
 int backupd_get_named(struct backupd *d, const char *name)
@@ -515,5 +515,5 @@ int backupd_get_named(struct backupd *d, const char *name)
         return get_fetch_sieve(d);
     if (!strcmp(name, "UNIQUEIDS")) /* nobody asks; nothing to say is an answer */
         return dlist_reader_skip(d->reader);
-    return BACKUPD_UNKNOWN;
+    return SYNC_PROTOCOL_ERROR;
 }

@@ -7,6 +7,7 @@
 #include "backup/backupd_command.h"
 #include "backup/backupd_spool.h"
 #include "backup/lcb.h"
+#include "imap/sync_reply.h"
 #include "lib/hash.h"
 #include "lib/strarray.h"
 #include "lib/xlog.h"
@@ -63,14 +64,10 @@ struct backupd {
 
 /* ---- backupd_command.c ---- */
 
-/* Answers that are not plain errors of the store. */
+/* Answers beside those of imap/sync_reply.h and errors of the library. */
 enum {
-    BACKUPD_NONEXISTENT = 1,
-    BACKUPD_CHECKSUM,
-    BACKUPD_CHANGED,
-    BACKUPD_UNKNOWN,    /* unknown GET or APPLY */
-    BACKUPD_BADCONTENT, /* content and GUID differ */
-    BACKUPD_EXTRA,      /* the line goes on behind its value */
+    BACKUPD_BADCONTENT = SYNC_LAST + 1, /* content and GUID differ */
+    BACKUPD_EXTRA,                      /* the line goes on behind its value */
 };
 /* 0 if the line ends here. To be asked before anything is kept: what is answered BAD has no effect. */
 int backupd_at_end(struct backupd *);

@@ -71,7 +71,7 @@ static int refuse(struct incoming *in, enum lcb_mark mark, const char *why)
 {
     in->mark = mark;
     in->why = why;
-    return BACKUPD_CHECKSUM;
+    return SYNC_CHECKSUM;
 }
 
 /* Rules 2 to 4, as far as the header tells. */
@@ -82,11 +82,11 @@ static int check_base(struct incoming *in)
     if (h->has_since) {
         if (!in->have || m->mark != LCB_MARK_NONE || h->since_modseq != m->highestmodseq ||
             (h->since_crc && m->has_sync_crc && m->sync_crc && h->since_crc != m->sync_crc))
-            return BACKUPD_CHANGED;
+            return SYNC_CHANGED;
     } else if (!in->shown || !in->shown->highestmodseq) {
         in->full = 1;
     } else if (!in->have || m->since != in->shown->since || m->mark != in->shown->mark) {
-        return BACKUPD_CHECKSUM;
+        return SYNC_CHECKSUM;
     }
     if (in->have && !in->full &&
         (h->highestmodseq < m->highestmodseq || h->last_uid < m->last_uid ||
@@ -275,7 +275,7 @@ static int undo(struct incoming *in, int r)
         backupd_undo(in->d, in->b);
         return r;
     }
-    if (r != BACKUPD_CHECKSUM)
+    if (r != SYNC_CHECKSUM)
         return r;
     if (in->why)
         xlog_warnx("%s: %s: asking the master for %s", in->h.mboxname, in->why,
