@@ -19,7 +19,7 @@
  * of the member written last, which is allowed because nothing before the sync was promised.
  *
  * Undoing. Two points can be returned to: the last commit and a savepoint. Returning cuts the file,
- * also when all there is to cut are pieces of a write that failed, and restores the text of the open
+ * even if all there is to cut are pieces of a write that failed, and restores the text of the open
  * chunk. If a chunk that has lines from before the savepoint must be written while the savepoint
  * stands, those lines are copied aside first.
  *

@@ -2,8 +2,8 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* lcbtest - a store to try things on.
  *
- * time(2) is defined here, which takes the place of libc's in the test program: with the clock under
- * control the same history gives the same data file, but for the backup's id. fsync(2) and
+ * time(2) is defined here, which takes the place of libc's in the test program: with the clock
+ * under control the same history gives the same data file, but for the backup's id. fsync(2) and
  * fdatasync(2) are, too: while a test of the store runs they do nothing, for SQLite as well. What
  * must be synced is tested with a file system that loses what was not (lib/vfs_fault.h). */
 #include "config.h"
@@ -345,6 +345,19 @@ int lcbtest_same(const struct buf *got, const struct buf *want, const char *what
     printf("\n%s:\n  got  [%.*s]\n  want [%.*s]\n", what, line_length(got, line),
            got->s ? got->s + line : "", line_length(want, line), want->s ? want->s + line : "");
     return 0;
+}
+
+void lcbtest_compare(struct lcbtest *t, const char *path, const char *what)
+{
+    struct buf live = BUF_INITIALIZER, again = BUF_INITIALIZER, data = BUF_INITIALIZER;
+    lcbtest_dump(path, &live);
+    lcbtest_read(path, &data);
+    lcbtest_rebuild(t, data.s, data.len, &again);
+    CU_ASSERT(live.len > 0);
+    CU_ASSERT(lcbtest_same(&live, &again, what));
+    buf_free(&live);
+    buf_free(&again);
+    buf_free(&data);
 }
 
 /* ---- commands in text ---- */

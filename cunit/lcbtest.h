@@ -58,6 +58,8 @@ void lcbtest_freeindex(struct lcbtest_index *);
 void lcbtest_dump(const char *datapath, struct buf *out);
 /* The same for the first N bytes at P when they are opened as a data file without an index. */
 void lcbtest_rebuild(struct lcbtest *, const void *p, size_t n, struct buf *out);
+/* The index beside DATAPATH must say what one made anew would. */
+void lcbtest_compare(struct lcbtest *, const char *datapath, const char *what);
 /* One integer from the index. */
 int64_t lcbtest_int(const char *datapath, const char *sql);
 /* 1 if equal; else shows the first line that differs. */
@@ -97,5 +99,23 @@ void lcbtest_start(struct lcbtest_history *, unsigned seed);
 unsigned lcbtest_draw(struct lcbtest_history *, unsigned below);
 /* One command more, and a little time passes. The same seed gives the same commands. */
 int lcbtest_step(struct lcbtest_history *, struct lcb *);
+
+/* ---- a file to be damaged ---- */
+
+enum { LCBTEST_GROUPS = 7, LCBTEST_MEMBERS = 3 };
+/* A file of LCBTEST_GROUPS commits; group N makes mailbox uN with a message, in
+ * LCBTEST_MEMBERS members. */
+struct lcbtest_file {
+    struct lcbtest t;
+    char *path;
+    struct buf data;
+    struct lcbtest_index index[LCBTEST_GROUPS + 1];
+    struct buf dump[LCBTEST_GROUPS + 1];
+    off_t start[LCBTEST_GROUPS][LCBTEST_MEMBERS + 1]; /* of each member, and the end */
+};
+void lcbtest_makefile(struct lcbtest_file *);
+void lcbtest_freefile(struct lcbtest_file *);
+/* Open it for writing, which must work, and close it; it ends where it was found to. */
+void lcbtest_openfile(struct lcbtest_file *);
 
 #endif

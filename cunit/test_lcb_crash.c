@@ -95,8 +95,8 @@ static void go(struct run *run, struct vfs *vfs, unsigned seed, struct golden *g
 
 /* ---- crashes ---- */
 
-/* The index must say what it said after RUN's last commit, or after the one that was on its way; and
- * always the same, whatever it was before (SAID: what it said first). */
+/* The index must say what it said after RUN's last commit, or after the one that was on its way;
+ * and always the same, whatever it was before (SAID: what it said first). */
 static void check(struct run *run, const struct golden *g, const char *path, struct buf *said,
                   const char *what)
 {
@@ -138,7 +138,7 @@ static void check_usable(struct run *run, const char *what)
     buf_free(&data);
 }
 
-/* After the reboot: without an index, with one of an earlier commit, and with the index as it is. */
+/* After the reboot: without an index, with that of an earlier commit, with the index as it is. */
 static void after_reboot(struct run *run, const struct golden *g, int use, const char *what)
 {
     struct buf data = BUF_INITIALIZER, said = BUF_INITIALIZER;

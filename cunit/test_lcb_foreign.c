@@ -30,7 +30,7 @@ struct member {
 
 static void put(struct member *m, const void *p, size_t n, int flush)
 {
-    int r;
+    int r = Z_OK;
     m->crc = crc32(m->crc, p, (uInt)n);
     m->size += (uint32_t)n;
     m->z.next_in = (unsigned char *)(uintptr_t)p;

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* Tests with long histories: a rebuild gives what live replication gave, and the past stays what it
+ * was. */
+#include "config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "backup/lcb_int.h"
+#include "cunit/lcbtest.h"
+#include "cunit/unit.h"
+
+static void one_history(unsigned seed, int big, unsigned steps)
+{
+    struct lcbtest t;
+    struct lcbtest_history h;
+    char what[64];
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    lcbtest_start(&h, seed);
+    h.big = big;
+    for (unsigned i = 1; i <= steps; i++) {
+        CU_ASSERT_EQUAL_FATAL(lcbtest_step(&h, b), 0);
+        if (lcbtest_draw(&h, 4) && i != steps)
+            continue;
+        CU_ASSERT_EQUAL_FATAL(lcb_commit(b), 0);
+        snprintf(what, sizeof(what), "history %u, step %u", seed, i);
+        if (i == steps || i % 16 == 0)
+            lcbtest_compare(&t, lcb_path(b), what);
+    }
+    CU_ASSERT(h.nextcontent > seed * 1000 % 100000 + 10);
+    lcb_close(&b);
+    lcbtest_fini(&t);
+}
+
+static void test_rebuild(void)
+{
+    for (unsigned seed = 1; seed <= 12; seed++)
+        one_history(seed, 0, 100);
+    one_history(100, 1, 40);
+}
+
+/* ---- the past ---- */
+
+struct past {
+    int64_t at;
+    struct buf said;
+};
+
+static int put_folder(void *rock, const struct lcb_folder *f)
+{
+    buf_printf(rock, "%s %s %u\n", f->uniqueid, f->mboxname, f->last_uid);
+    return 0;
+}
+
+static int put_record(void *rock, const struct lcb_record *r)
+{
+    buf_printf(rock, " %u %llu %d %.*s\n", r->rec.uid, (unsigned long long)r->rec.modseq,
+               r->rec.expunged, (int)r->rec.flags.len, r->rec.flags.s);
+    return 0;
+}
+
+static int put_script(void *rock, const struct lcb_script *s)
+{
+    buf_printf(rock, "%s %lld %.*s%s;", s->filename, (long long)s->last_update, (int)s->len,
+               (const char *)s->content, s->active ? " active" : "");
+    return 0;
+}
+
+static int put_name(void *rock, const char *name)
+{
+    buf_printf(rock, "%s\n", name);
+    return 0;
+}
+
+static int put_seen(void *rock, const struct lcb_seen *s)
+{
+    buf_printf(rock, "%s %s\n", s->uniqueid, s->seenuids);
+    return 0;
+}
+
+static int put_quota(void *rock, const char *root, const char *text, size_t len)
+{
+    buf_printf(rock, "%s %.*s\n", root, (int)len, text);
+    return 0;
+}
+
+static int put_annotation(void *rock, const char *entry, const char *userid, const char *value,
+                          size_t len)
+{
+    buf_printf(rock, "%s %s %.*s\n", entry, userid, (int)len, value);
+    return 0;
+}
+
+/* All that the queries say of the state at AT. Mailboxes that are gone have no say in it. */
+static void say(struct lcb *lcb, int64_t at, struct buf *out)
+{
+    buf_reset(out);
+    CU_ASSERT_EQUAL(lcb_foreach_folder(lcb, at, 0, put_folder, out), 0);
+    for (int64_t id = 1; id <= 8; id++)
+        CU_ASSERT_EQUAL(lcb_foreach_record(lcb, id, at, put_record, out), 0);
+    CU_ASSERT_EQUAL(lcb_foreach_sub(lcb, at, put_name, out), 0);
+    CU_ASSERT_EQUAL(lcb_foreach_seen(lcb, at, put_seen, out), 0);
+    CU_ASSERT_EQUAL(lcb_foreach_script(lcb, at, put_script, out), 0);
+    CU_ASSERT_EQUAL(lcb_foreach_quota(lcb, at, put_quota, out), 0);
+    CU_ASSERT_EQUAL(lcb_foreach_annotation(lcb, at, put_annotation, out), 0);
+}
+
+/* What was so, is so for ever at its position. */
+static void test_past(void)
+{
+    enum { STEPS = 60 };
+    struct lcbtest_history h;
+    struct past past[STEPS] = {{.at = 0}};
+    struct buf now = BUF_INITIALIZER;
+    struct lcbtest t;
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, NULL);
+    struct lcb *lcb = lcbtest_joe(&t);
+    lcbtest_start(&h, 21);
+    for (int i = 0; i < STEPS; i++) {
+        CU_ASSERT_EQUAL(lcbtest_step(&h, lcb), 0);
+        if (lcbtest_draw(&h, 3) == 0)
+            CU_ASSERT_EQUAL(lcb_commit(lcb), 0);
+        past[i].at = LCB_POS(lcb->df.seq, lcb->df.lines);
+        say(lcb, LCB_NOW, &past[i].said);
+    }
+    for (int i = 0; i < STEPS; i++) {
+        say(lcb, past[i].at, &now);
+        CU_ASSERT(lcbtest_same(&now, &past[i].said, "the past"));
+        buf_free(&past[i].said);
+    }
+    buf_free(&now);
+    lcb_close(&lcb);
+    lcbtest_fini(&t);
+}
+
+void suite_lcb_history(void);
+void suite_lcb_history(void)
+{
+    static const struct unit_test tests[] = {
+        {"rebuild equals live", test_rebuild},
+        {"the past", test_past},
+        {NULL, NULL},
+    };
+    unit_suite("lcb_history", tests);
+}
