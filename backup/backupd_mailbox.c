@@ -74,15 +74,34 @@ static int refuse(struct incoming *in, enum lcb_mark mark, const char *why)
     return SYNC_CHECKSUM;
 }
 
+/* Two checksums of one state, as far as either side gives one. */
+static int agree(uint32_t theirs, int has, uint32_t ours)
+{
+    return !theirs || !has || !ours || theirs == ours;
+}
+
+/* Is the state that SINCE_* names the one we have? 1, 0 or an error. */
+static int same_base(struct incoming *in)
+{
+    const struct sync_header *h = &in->h;
+    const struct lcb_folder *m = &in->m;
+    struct sync_header ours;
+    if (!in->have || m->mark != LCB_MARK_NONE || h->since_modseq != m->highestmodseq)
+        return 0;
+    int r = sync_header_parsetext(&ours, in->pool, m->header, m->headerlen);
+    return r ? r : agree(h->since_crc, ours.has_sync_crc, ours.sync_crc) &&
+                       agree(h->since_crc_annot, ours.has_sync_crc_annot, ours.sync_crc_annot);
+}
+
 /* Rules 2 to 4, as far as the header tells. */
 static int check_base(struct incoming *in)
 {
     const struct sync_header *h = &in->h;
     const struct lcb_folder *m = &in->m;
     if (h->has_since) {
-        if (!in->have || m->mark != LCB_MARK_NONE || h->since_modseq != m->highestmodseq ||
-            (h->since_crc && m->has_sync_crc && m->sync_crc && h->since_crc != m->sync_crc))
-            return SYNC_CHANGED;
+        int same = same_base(in);
+        if (same <= 0)
+            return same ? same : SYNC_CHANGED;
     } else if (!in->shown || !in->shown->highestmodseq) {
         in->full = 1;
     } else if (!in->have || m->since != in->shown->since || m->mark != in->shown->mark) {

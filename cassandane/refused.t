@@ -275,11 +275,12 @@ my $alice = $s->{box};
     says('SINCE_MODSEQ too low', $box->apply(%delta, since_modseq => $modseq - 1), $CHANGED);
     says('SINCE_MODSEQ too high', $box->apply(%delta, since_modseq => $modseq + 1), $CHANGED);
     says('SINCE_CRC is another', $box->apply(%delta, since_crc => $crc ^ 1), $CHANGED);
+    says('SINCE_CRC_ANNOT is another', $box->apply(%delta, since_crc_annot => 12345679), $CHANGED);
     says('SINCE_MODSEQ is no number', $box->apply(%delta, since_modseq => 'x'), $PARAMETERS);
     says('SINCE of an unknown mailbox', CBTest::Feed->new(mboxname => 'user.heidi.New')
         ->apply(since_modseq => 5, since_crc => 1), $CHANGED);
     is_deeply(backup_state($site, 'heidi'), $before, 'nothing was applied');
-    says('SINCE is right', $box->apply(%delta), 'OK Success');
+    says('SINCE is right', $box->apply(%delta, since_crc_annot => 0), 'OK Success');
     is(stored_box($box)->{computed_sync_crc}, $box->crc, 'and the change is there');
 
     # a delta with the wrong checksum
