@@ -118,39 +118,20 @@ int lcb_apply_mailbox_begin(struct lcb_index *ix, int64_t pos, const struct sync
     return r == XERR_NOTFOUND ? 0 : r;
 }
 
-static void column_buf(sqlite3_stmt *st, int col, struct buf *b)
-{
-    const void *p = sqlite3_column_blob(st, col);
-    buf_setmap(b, p, (size_t)sqlite3_column_bytes(st, col));
-}
-
 /* The current record of UID in the mailbox at hand, to ix->old: 1 with its row id, 0 or an error. */
 static int find_old(struct lcb_index *ix, uint32_t uid, int64_t *row)
 {
-    struct sync_record *o = &ix->old;
     if (uid > ix->maxuid)
         return 0;
-    sqlite3_stmt *st = sqldb_stmt(ix->db,
-        "SELECT r.id, r.modseq, r.last_updated, r.internaldate, r.size, c.guid, r.expunged,"
-        " r.flags, r.annotations, r.extra FROM records r JOIN contents c ON c.id=r.content"
-        " WHERE r.folder=? AND r.uid=? AND r.until IS NULL");
+    sqlite3_stmt *st = sqldb_stmt(ix->db, "SELECT " LCB_RECORD_COLUMNS ", r.id" LCB_RECORD_JOIN
+                                  " WHERE r.folder=? AND r.uid=? AND r.until IS NULL");
     if (!st || sqldb_bind(st, "ii", ix->folder, (int64_t)uid))
         return XERR_SQL;
     int r = sqldb_step(ix->db, st);
     if (r != 1)
         return r;
-    *row = sqlite3_column_int64(st, 0);
-    o->uid = uid;
-    o->modseq = (uint64_t)sqlite3_column_int64(st, 1);
-    o->last_updated = sqlite3_column_int64(st, 2);
-    o->internaldate = sqlite3_column_int64(st, 3);
-    o->size = (uint64_t)sqlite3_column_int64(st, 4);
-    if (sqlite3_column_bytes(st, 5) == MESSAGE_GUID_LEN)
-        memcpy(o->guid.value, sqlite3_column_blob(st, 5), MESSAGE_GUID_LEN);
-    o->expunged = sqlite3_column_int(st, 6);
-    column_buf(st, 7, &o->flags);
-    column_buf(st, 8, &o->annotations);
-    column_buf(st, 9, &o->extra);
+    lcb_record_row(st, &ix->old);
+    *row = sqlite3_column_int64(st, LCB_RECORD_WIDTH);
     sqlite3_reset(st);
     return 1;
 }
@@ -243,7 +224,8 @@ static int load_state(struct lcb_index *ix, const char *name, int64_t *folder,
     if (r != 1)
         return r ? r : XERR_NOTFOUND;
     *folder = sqlite3_column_int64(st, 0);
-    column_buf(st, 1, &ix->header);
+    const void *text = sqlite3_column_blob(st, 1);
+    buf_setmap(&ix->header, text, (size_t)sqlite3_column_bytes(st, 1));
     sqlite3_reset(st);
     dlist_pool_reset(ix->pool);
     return sync_header_parsetext(h, ix->pool, ix->header.s, ix->header.len);
@@ -294,8 +276,7 @@ static int edit_annotations(struct lcb_index *ix, struct sync_header *h, const c
             dlist_getatom(item, "USERID", &u) && !strcmp(u ? u : "", userid))
             continue;
         item->next = NULL;
-        *(kept->tail ? &kept->tail->next : &kept->head) = item;
-        kept->tail = item;
+        dlist_append(kept, item);
     }
     if (value) {
         struct dlist *item = dlist_newkvlist(ix->pool, NULL);
@@ -304,8 +285,7 @@ static int edit_annotations(struct lcb_index *ix, struct sync_header *h, const c
             !dlist_setnum64(ix->pool, item, "MODSEQ", 0) ||
             !dlist_setmap(ix->pool, item, "VALUE", value->sval, value->len))
             return XERR_TOOBIG;
-        *(kept->tail ? &kept->tail->next : &kept->head) = item;
-        kept->tail = item;
+        dlist_append(kept, item);
     }
     for (struct dlist **at = &h->tree->head, *prev = NULL; *at; prev = *at, at = &(*at)->next)
         if (*at == old) {
@@ -314,10 +294,8 @@ static int edit_annotations(struct lcb_index *ix, struct sync_header *h, const c
                 h->tree->tail = prev;
             break;
         }
-    if (kept->head) {
-        *(h->tree->tail ? &h->tree->tail->next : &h->tree->head) = kept;
-        h->tree->tail = kept;
-    }
+    if (kept->head)
+        dlist_append(h->tree, kept);
     return 0;
 }
 

@@ -123,6 +123,12 @@ void lcb_index_close(struct lcb_index **ixp)
     *ixp = NULL;
 }
 
+void lcb_index_findtick(struct lcb_index *ix)
+{
+    ix->last_tick = -1;
+    (void)sqldb_int(ix->db, &ix->last_tick, "SELECT time FROM ticks ORDER BY pos DESC LIMIT 1", "");
+}
+
 int lcb_index_begin(struct lcb_index *ix)
 {
     if (ix->transaction)
@@ -131,8 +137,7 @@ int lcb_index_begin(struct lcb_index *ix)
     if (r)
         return r;
     ix->transaction = 1;
-    ix->last_tick = -1;
-    (void)sqldb_int(ix->db, &ix->last_tick, "SELECT time FROM ticks ORDER BY pos DESC LIMIT 1", "");
+    lcb_index_findtick(ix);
     return 0;
 }
 

@@ -147,6 +147,8 @@ void lcb_index_close(struct lcb_index **);
 int lcb_index_begin(struct lcb_index *);    /* idempotent */
 int lcb_index_commit(struct lcb_index *);
 int lcb_index_rollback(struct lcb_index *); /* idempotent */
+/* Look up ix->last_tick again, after rows were undone. */
+void lcb_index_findtick(struct lcb_index *);
 int lcb_index_getpoint(struct lcb_index *, struct lcb_mark_point *);
 int lcb_index_setpoint(struct lcb_index *, const struct lcb_mark_point *);
 /* Remove every row, in the open transaction. */
@@ -174,6 +176,16 @@ int lcb_apply_dlist(struct lcb_index *, int64_t pos, const char *verb, const str
 int lcb_apply_unmailbox(struct lcb_index *, int64_t pos, const char *mboxname);
 int lcb_apply_rename(struct lcb_index *, int64_t pos, const struct dlist *value);
 int lcb_apply_annotation(struct lcb_index *, int64_t pos, const struct dlist *value, int remove);
+
+/* ---- lcb_query_mail.c: records as they stand in rows ---- */
+
+/* Columns of a record r with its content c, LCB_RECORD_WIDTH of them; more may follow. */
+#define LCB_RECORD_COLUMNS "r.uid, r.modseq, r.last_updated, r.internaldate, r.size, c.guid," \
+                           " r.expunged, r.flags, r.annotations, r.extra"
+#define LCB_RECORD_JOIN " FROM records r JOIN contents c ON c.id=r.content"
+#define LCB_RECORD_WIDTH 10
+/* The row at hand; REC's bufs are reused. */
+void lcb_record_row(sqlite3_stmt *, struct sync_record *rec);
 
 /* ---- lcb_line.c: the data file's own grammar ---- */
 
@@ -220,7 +232,6 @@ struct lcb {
         struct buf header;
         int header_literal;
         int open;          /* a line is begun */
-        int written;       /* at least one line is complete */
         int literal;       /* the open line holds one */
         int records;       /* in the open line */
         size_t start;      /* of the records in the text of the open chunk */

@@ -124,9 +124,7 @@ int lcb_savepoint_rollback(struct lcb *b)
     b->savepoint = 0;
     int r = lcb_datafile_savepoint_rollback(&b->df);
     int s = sqldb_exec(b->index->db, "ROLLBACK TO cmd; RELEASE cmd");
-    b->index->last_tick = -1;
-    (void)sqldb_int(b->index->db, &b->index->last_tick,
-                    "SELECT time FROM ticks ORDER BY pos DESC LIMIT 1", "");
+    lcb_index_findtick(b->index);
     r = r ? r : s;
     if (r)
         b->broken = 1;
@@ -151,7 +149,6 @@ static int mailbox_line_begin(struct lcb *b)
 static int mailbox_line_end(struct lcb *b)
 {
     b->mb.open = 0;
-    b->mb.written = 1;
     buf_appendmap(&b->df.text, "))", 2);
     return lcb_datafile_end(&b->df, b->mb.literal);
 }
@@ -197,7 +194,7 @@ int lcb_log_mailbox_begin(struct lcb *b, const struct sync_header *h)
         return r;
     buf_reset(&b->mb.header);
     b->mb.header_literal = sync_header_print(h, &b->mb.header);
-    b->mb.open = b->mb.written = 0;
+    b->mb.open = 0;
     r = lcb_apply_header_differs(b->index, h);
     if (r < 0)
         return r;
@@ -264,16 +261,11 @@ int lcb_log_rename(struct lcb *b, const struct dlist *value)
     const char *name;
     struct lcb_folder f = {.id = 0};
     struct buf strings = BUF_INITIALIZER;
-    struct sync_header h;
     if (!dlist_getatom(value, "NEWMBOXNAME", &name) || !name)
         return XERR_PARAM;
     int r = lcb_log_dlist(b, "RENAME", value);
     if (!r)
         r = lcb_find_name(b, name, &f, &strings);
-    if (!r) {
-        dlist_pool_reset(b->index->pool);
-        r = sync_header_parsetext(&h, b->index->pool, f.header, f.headerlen);
-    }
     if (!r) {
         buf_setmap(&b->mb.header, f.header, f.headerlen);
         b->mb.header_literal = memchr(f.header, '\n', f.headerlen) != NULL;

@@ -8,17 +8,13 @@
 #include "backup/lcb_int.h"
 #include "lib/xerr.h"
 
-#define RECORD_COLUMNS "r.uid, r.modseq, r.last_updated, r.internaldate, r.size, c.guid," \
-                       " r.expunged, r.flags, r.annotations, r.extra, r.since, c.chunk"
-#define RECORD_JOIN " FROM records r JOIN contents c ON c.id=r.content"
-
 static void column_buf(sqlite3_stmt *st, int col, struct buf *b)
 {
     const void *p = sqlite3_column_blob(st, col);
     buf_setmap(b, p, (size_t)sqlite3_column_bytes(st, col));
 }
 
-static void record_row(sqlite3_stmt *st, struct sync_record *rec)
+void lcb_record_row(sqlite3_stmt *st, struct sync_record *rec)
 {
     rec->uid = (uint32_t)sqlite3_column_int64(st, 0);
     rec->modseq = (uint64_t)sqlite3_column_int64(st, 1);
@@ -41,9 +37,9 @@ int lcb_foreach_record(struct lcb *b, int64_t folder, int64_t at,
                        int (*fn)(void *rock, const struct lcb_record *), void *rock)
 {
     const char *sql = at == LCB_NOW
-        ? "SELECT " RECORD_COLUMNS RECORD_JOIN
+        ? "SELECT " LCB_RECORD_COLUMNS ", r.since, c.chunk" LCB_RECORD_JOIN
           " WHERE r.folder=?1 AND r.until IS NULL AND ?2 ORDER BY r.uid"
-        : "SELECT " RECORD_COLUMNS RECORD_JOIN
+        : "SELECT " LCB_RECORD_COLUMNS ", r.since, c.chunk" LCB_RECORD_JOIN
           " WHERE r.folder=?1 AND r.since<=?2 AND (r.until IS NULL OR r.until>?2) ORDER BY r.uid";
     struct lcb_record rec = {.has_content = 0};
     sqlite3_stmt *st = NULL;
@@ -54,9 +50,9 @@ int lcb_foreach_record(struct lcb *b, int64_t folder, int64_t at,
         r = sqldb_bind(st, "ii", folder, at);
     int step = SQLITE_DONE;
     while (!r && (step = sqlite3_step(st)) == SQLITE_ROW) {
-        int64_t since = sqlite3_column_int64(st, 10);
-        record_row(st, &rec.rec);
-        rec.has_content = sqlite3_column_type(st, 11) != SQLITE_NULL;
+        int64_t since = sqlite3_column_int64(st, LCB_RECORD_WIDTH);
+        lcb_record_row(st, &rec.rec);
+        rec.has_content = sqlite3_column_type(st, LCB_RECORD_WIDTH + 1) != SQLITE_NULL;
         if (since != last)
             rec.time = lcb_index_time(b->index, last = since);
         r = fn(rock, &rec);
@@ -70,14 +66,14 @@ int lcb_foreach_record(struct lcb *b, int64_t folder, int64_t at,
 
 int lcb_find_record(struct lcb *b, int64_t folder, uint32_t uid, struct sync_record *rec)
 {
-    sqlite3_stmt *st = sqldb_stmt(b->index->db, "SELECT " RECORD_COLUMNS RECORD_JOIN
+    sqlite3_stmt *st = sqldb_stmt(b->index->db, "SELECT " LCB_RECORD_COLUMNS LCB_RECORD_JOIN
                                   " WHERE r.folder=? AND r.uid=? AND r.until IS NULL");
     if (!st || sqldb_bind(st, "ii", folder, (int64_t)uid))
         return XERR_SQL;
     int r = sqldb_step(b->index->db, st);
     if (r != 1)
         return r ? r : XERR_NOTFOUND;
-    record_row(st, rec);
+    lcb_record_row(st, rec);
     sqlite3_reset(st);
     return 0;
 }

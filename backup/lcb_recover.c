@@ -119,9 +119,7 @@ static int end_group(struct scan *s, int keep)
         s->last_time = s->group.last_time;
         s->last_offset = s->group.last_offset;
         s->id = s->group.id;
-        s->b->index->last_tick = -1;
-        (void)sqldb_int(s->b->index->db, &s->b->index->last_tick,
-                        "SELECT time FROM ticks ORDER BY pos DESC LIMIT 1", "");
+        lcb_index_findtick(s->b->index);
     }
     return r;
 }

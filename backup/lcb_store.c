@@ -300,13 +300,9 @@ static int open_path(struct lcb_store *s, const char *userid, const char *path, 
     return 0;
 }
 
-struct new_file {
-    struct lcb_store *store;
-};
-
 static int make_file(void *rock, const char *userid, char **path)
 {
-    struct lcb_store *s = ((struct new_file *)rock)->store;
+    struct lcb_store *s = rock;
     const struct config *c = s->config;
     const struct lcb_partition *chosen;
     struct lcb_placement p = {
@@ -330,11 +326,10 @@ int lcb_open(struct lcb_store *s, const char *userid, int flags, int wait_ms, st
 {
     int r = XERR_STALE;
     for (int i = 0; r == XERR_STALE && i < REOPEN_MAX; i++) {
-        struct new_file rock = {s};
         char *path = NULL;
         r = lcb_db_find(s->db, userid, &path);
         if (r == XERR_NOTFOUND && (flags & LCB_CREATE))
-            r = lcb_db_create(s->db, userid, make_file, &rock, &path, NULL);
+            r = lcb_db_create(s->db, userid, make_file, s, &path, NULL);
         if (!r) {
             r = open_path(s, userid, path, flags, wait_ms, bp);
             if (r == XERR_STALE && i == REOPEN_MAX - 1)

@@ -18,8 +18,7 @@ static int adopt(struct dlist_pool *pool, struct dlist *tree, const struct buf *
     name[key->len] = '\0';
     value->name = name;
     value->next = NULL;
-    *(tree->tail ? &tree->tail->next : &tree->head) = value;
-    tree->tail = value;
+    dlist_append(tree, value);
     return 0;
 }
 
