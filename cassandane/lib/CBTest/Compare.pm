@@ -11,7 +11,7 @@ use CBTest::Server qw(by_imap by_csync is_shared);
 use CBTest::Util qw(is_debian sha1_hex);
 use Exporter 'import';
 use JSON;
-our @EXPORT_OK = qw(differences backup_state crc_differences foreign_mail uid_set);
+our @EXPORT_OK = qw(differences backup_json backup_state crc_differences foreign_mail uid_set);
 
 my %virtual = map { ("/vendor/cmu/cyrus-imapd/$_" => 1) } qw(thrid basethrid savedate createdmodseq);
 
