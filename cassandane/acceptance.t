@@ -43,13 +43,30 @@ sub equal
     return;
 }
 
+# Delivery would add header fields.
+sub append
+{
+    my ($site, @messages) = @_;
+    $site->imap_as('cassandane')->append('INBOX', $_) for @messages;
+    return;
+}
+
 # Names of the mailboxes in a backup, from `list mailboxes`.
 sub listed
 {
     my ($site, $user) = @_;
     my $r = $site->cyr_backup($user, 'list', 'mailboxes');
     is($r->{rc}, 0, "cyr_backup $user list mailboxes") or diag($r->{err});
-    return join ' ', sort split /\n/, $r->{out};
+    my (undef, @lines) = split /\n/, $r->{out};    # the first one is a heading
+    return join ' ', sort map { (split ' ')[-1] } @lines;
+}
+
+# A mailbox from `json mailboxes`.
+sub mailbox
+{
+    my ($site, $user, $name) = @_;
+    my ($m) = grep { $_->{mboxname} eq $name } @{ backup_json($site, $user, 'mailboxes') };
+    return $m // {};
 }
 
 # A message, as the backup has it, is the one that was delivered.
@@ -64,12 +81,10 @@ sub dumped
 subtest 'basic' => sub {
     my $site = site();
     my $message = CBTest::Imap::message();
-    $site->deliver('cassandane', $message);
+    append($site, $message);
     synced($site, '-u', 'cassandane');
     is(listed($site, 'cassandane'), 'user.cassandane', 'the INBOX');
-    my $inbox = backup_json($site, 'cassandane', 'mailbox', 'user.cassandane');
-    $inbox = $inbox->[0] if ref $inbox eq 'ARRAY';
-    is($inbox->{mboxname}, 'user.cassandane', 'json mailbox');
+    my $inbox = mailbox($site, 'cassandane', 'user.cassandane');
     is(scalar @{ $inbox->{messages} }, 1, 'one message in it');
     is($inbox->{messages}[0]{guid}, sha1_hex($message), 'which is the one that was delivered');
     dumped($site, 'cassandane', 'byte for byte', $message);
@@ -92,8 +107,7 @@ subtest 'messages' => sub {
     for my $folder (sort keys %in) {
         dumped($site, 'cassandane', "message $_ of $folder", $in{$folder}[ $_ - 1 ]) for 1 .. 5;
         (my $name = $folder) =~ s/^INBOX/user.cassandane/;
-        my $m = backup_json($site, 'cassandane', 'mailbox', $name);
-        $m = $m->[0] if ref $m eq 'ARRAY';
+        my $m = mailbox($site, 'cassandane', $name);
         is(join(' ', map { $_->{guid} } @{ $m->{messages} }), join(' ', map { sha1_hex($_) } @{ $in{$folder} }),
             "$folder has all of them, in order");
     }
@@ -140,32 +154,34 @@ subtest 'deleted mailbox' => sub {
         'it is among the deleted ones');
     equal($site, 'cassandane');
     dumped($site, 'cassandane', 'its message', $message);
-    # for good; sync_client tells of it when its log does
+    # for good: of which sync_client 3.6 says nothing, so the backup goes on having it
     my $gone = $site->{imap}->tool('cyr_expire', '-D', '0', '-E', '1000', '-X', '1000');
     is($gone->{rc}, 0, 'cyr_expire') or diag($gone->{err});
     is(scalar keys %{ by_imap($site, 'cassandane')->{mailboxes} }, 1, 'gone from the server');
-    my $r = $site->sync_log_once('tcp');
-    is($r->{rc}, 0, 'rolling');
+    is($site->sync_log_once('tcp')->{rc}, 0, 'rolling');
+    synced($site, '-u', 'cassandane');
     dumped($site, 'cassandane', 'its message is still in the backup', $message);
     $imap->must(create => 'INBOX.foo');
     my $second = CBTest::Imap::message();
     $imap->append('INBOX.foo', $second);
     synced($site, '-u', 'cassandane');
-    equal($site, 'cassandane');
-    dumped($site, 'cassandane', 'so it is with another of its name', $message);
+    my @d = grep { !/ DELETED\.\S+ only in the backup$/ } differences($site, 'cassandane');
+    no_differences('another of its name: the backup has what IMAP shows', @d);
+    dumped($site, 'cassandane', 'and its message', $second);
+    dumped($site, 'cassandane', 'and still the old one', $message);
 };
 
 subtest 'locks' => sub {
     my $site = site();
-    $site->deliver('cassandane', CBTest::Imap::message());
+    append($site, CBTest::Imap::message());
     synced($site, '-u', 'cassandane');
     my $holder = CBTest::Holder->new($site->data_file('cassandane'));
     my $c = $site->backup_csync;
     is($c->command('GET USER cassandane')->{text}, 'NO IMAP_MAILBOX_LOCKED Mailbox locked', 'locked by another');
     my $second = CBTest::Imap::message();
-    $site->deliver('cassandane', $second);
+    append($site, $second);
     isnt($site->sync('tcp', '-u', 'cassandane')->{rc}, 0, 'sync_client fails');
-    is($site->cyr_backup('cassandane', 'list', 'mailboxes')->{out}, "user.cassandane\n", 'reading needs no lock');
+    is(listed($site, 'cassandane'), 'user.cassandane', 'reading needs no lock');
     $holder->release;
     is($c->command('GET USER cassandane')->{text}, 'OK Success', 'and when it is free, we have it');
     ok(!CBTest::Holder::is_free($site->data_file('cassandane')), 'and no other can');
@@ -197,7 +213,7 @@ subtest 'XBACKUP of a user' => sub {
     my $site = site();
     my $imap = $site->imap_as('cassandane');
     my $message = CBTest::Imap::message();
-    $site->deliver('cassandane', $message);
+    append($site, $message);
     $imap->must(create => 'INBOX.foo');
     $imap->append('INBOX.foo', CBTest::Imap::message(), flags => ['\\Flagged']);
     $imap->must(subscribe => 'INBOX.foo');
@@ -207,7 +223,7 @@ subtest 'XBACKUP of a user' => sub {
     is(listed($site, 'cassandane'), 'user.cassandane user.cassandane.foo', 'both mailboxes');
     dumped($site, 'cassandane', 'the message', $message);
     equal($site, 'cassandane');
-    $site->deliver('cassandane', CBTest::Imap::message());
+    append($site, CBTest::Imap::message());
     xbackup($site, 'user.*');
     equal($site, 'cassandane');
     ok(CBTest::Holder::is_free($site->data_file('cassandane')), 'and nothing stays locked');
