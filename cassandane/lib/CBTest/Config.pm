@@ -131,10 +131,11 @@ sub texts
     my %all = (%{$o}, %{ $inst->{options} // {} });
     my $imapd = join '', map { "$_: $all{$_}\n" } grep { defined $all{$_} } sort keys %all;
 
+    my $maxchild = $inst->{maxchild} // 30;
     my $c = "-C $inst->{dir}/imapd.conf";
     my $cyrus = "START {\n  recover cmd=\"ctl_cyrusdb -r $c\"\n}\nSERVICES {\n";
     for my $s (@{$services}) {
-        $cyrus .= qq(  $s->[0] cmd="$s->[1] $c" listen="$s->[2]" prefork=0 maxchild=30\n);
+        $cyrus .= qq(  $s->[0] cmd="$s->[1] $c" listen="$s->[2]" prefork=0 maxchild=$maxchild\n);
     }
     $cyrus .= "}\nEVENTS {\n  checkpoint cmd=\"ctl_cyrusdb -c $c\" period=600\n}\n";
     return ($imapd, $cyrus);

@@ -23,7 +23,8 @@ use Time::HiRes qw(sleep time);
 
 my %living;    # directory -> site, for END and the signals
 
-# Keys: roles (default imap and backup), users (names), options => { role => { key => value } }.
+# Keys: roles (default imap and backup), users (names), options => { role => { key => value } },
+# maxchild => { role => how many processes a service may have }.
 # Everything is started when new() returns.
 sub new
 {
@@ -39,7 +40,7 @@ sub new
     $self->add_user($_) for qw(admin cyrus), @{ $o{users} // [] };
     for my $role (@{ $o{roles} // [qw(imap backup)] }) {
         $self->{$role} = CBTest::Instance->new(site => $self, name => $role,
-            options => $o{options}{$role});
+            options => $o{options}{$role}, maxchild => $o{maxchild}{$role});
         $self->{$role}->start;
     }
     $self->create_mailboxes($_) for @{ $o{users} // [] };
