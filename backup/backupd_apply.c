@@ -97,6 +97,18 @@ static int log_leniently(struct backupd *d, const struct command *c, struct dlis
     return 0;
 }
 
+/* Commands that speak of a mailbox by its name mean the one that had it when the client was told. Has
+ * another one come to it since, through another connection? Then XERR_NOTFOUND. */
+static int find_meant(struct backupd *d, struct lcb *b, const char *name, struct lcb_folder *f,
+                      struct buf *strings)
+{
+    int r = lcb_find_name(b, name, f, strings);
+    if (r || backupd_shown(d, lcb_userid(b), name, f->uniqueid))
+        return r;
+    r = backupd_came_later(d, b, name, f->uniqueid);
+    return r > 0 ? XERR_NOTFOUND : r;
+}
+
 /* UNMAILBOX: NONEXISTENT counts as success with every client. */
 static int unmailbox(struct backupd *d, const struct command *c, struct dlist *v)
 {
@@ -105,7 +117,7 @@ static int unmailbox(struct backupd *d, const struct command *c, struct dlist *v
     struct lcb *b;
     int r = command_backup(d, c, v, 0, &b);
     if (!r)
-        r = lcb_find_name(b, v->sval, &f, &strings);
+        r = find_meant(d, b, v->sval, &f, &strings);
     buf_free(&strings);
     if (!r)
         r = lcb_savepoint(b);
@@ -123,24 +135,13 @@ static struct dlist *name_value(struct backupd *d, const char *name)
     return v;
 }
 
-/* What was shown of a mailbox stays true when it is only called otherwise. */
-static void shown_again(struct backupd *d, struct lcb *b, const char *name)
-{
-    struct buf strings = BUF_INITIALIZER;
-    struct lcb_folder f = {.id = 0};
-    if (!lcb_find_name(b, name, &f, &strings) && backupd_shown(d, f.uniqueid) &&
-        f.mark == LCB_MARK_NONE)
-        backupd_show(d, &f, 1);
-    buf_free(&strings);
-}
-
 static int rename_within(struct backupd *d, struct lcb *b, struct dlist *v, const char *from,
                          const char *to)
 {
-    struct buf strings = BUF_INITIALIZER;
-    struct lcb_folder f = {.id = 0};
+    struct buf strings = BUF_INITIALIZER, others = BUF_INITIALIZER;
+    struct lcb_folder f = {.id = 0}, occupant = {.id = 0};
     struct dlist *occupied;
-    int r = lcb_find_name(b, from, &f, &strings);
+    int r = find_meant(d, b, from, &f, &strings);
     if (r == XERR_NOTFOUND) {
         /* Done before, perhaps: then the new name is there. */
         r = lcb_find_name(b, to, &f, &strings);
@@ -149,17 +150,18 @@ static int rename_within(struct backupd *d, struct lcb *b, struct dlist *v, cons
     }
     if (!r)
         r = lcb_savepoint(b);
-    if (!r && strcmp(from, to) && !lcb_find_name(b, to, &f, &strings)) {
+    if (!r && strcmp(from, to) && !lcb_find_name(b, to, &occupant, &others)) {
         occupied = name_value(d, to);
         r = occupied ? lcb_log_dlist(b, "UNMAILBOX", occupied) : XERR_TOOBIG;
         if (r)
             r = settle(d, b, r);
     }
-    buf_free(&strings);
     if (!r)
         r = settle(d, b, lcb_log_rename(b, v));
     if (!r)
-        shown_again(d, b, to);
+        backupd_shown_changed(d, b, &f);
+    buf_free(&strings);
+    buf_free(&others);
     return r;
 }
 
@@ -206,12 +208,16 @@ static int rename_mailbox(struct backupd *d, const struct command *c, struct dli
 /* ANNOTATION of a mailbox is an edit of its header; of one we do not have, nothing. */
 static int annotation(struct backupd *d, const struct command *c, struct dlist *v)
 {
+    struct buf strings = BUF_INITIALIZER;
+    struct lcb_folder f = {.id = 0};
     const char *name;
     struct lcb *b;
+    int known = dlist_getatom(v, "MBOXNAME", &name) && name && *name &&
+                !command_backup(d, c, v, 0, &b) && !lcb_find_name(b, name, &f, &strings);
     int r = log_leniently(d, c, v);
-    if (!r && dlist_getatom(v, "MBOXNAME", &name) && name && *name &&
-        !command_backup(d, c, v, 0, &b))
-        shown_again(d, b, name);
+    if (!r && known && !command_backup(d, c, v, 0, &b))
+        backupd_shown_changed(d, b, &f);
+    buf_free(&strings);
     return r;
 }
 

@@ -35,6 +35,7 @@ static void listing_init(struct listing *l, struct backupd *d)
 {
     memset(l, 0, sizeof(*l));
     l->d = d;
+    d->answer++;
     l->names = hash_new();
     l->pool = dlist_pool_new(d->max_text);
 }
@@ -179,7 +180,8 @@ static int read_userid(struct backupd *d, struct buf *userid)
     return r;
 }
 
-/* GET USER begins a unit of its own: what the one before left open is committed and let go. */
+/* GET USER begins a unit of its own. GET META does not, but it, too, ends the work on others: what
+ * that left open is committed and let go. */
 static int get_user(struct backupd *d, int meta_only)
 {
     struct buf userid = BUF_INITIALIZER;
@@ -191,14 +193,16 @@ static int get_user(struct backupd *d, int meta_only)
         return r;
     }
     const char *user = buf_cstring(&userid);
+    listing_init(&l, d);
+    r = backupd_close_all(d, user);
     if (!meta_only) {
-        r = backupd_close_all(d, user);
         backupd_unit_reset(d);
         backupd_unit_addowner(d, user);
     }
     if (!r)
         r = backupd_backup(d, user, 0, &b);
-    listing_init(&l, d);
+    if (!meta_only && (!r || r == XERR_NOTFOUND))
+        backupd_ask_user(d, user, r ? NULL : b);
     if (!r && !meta_only)
         r = lcb_foreach_folder(b, LCB_NOW, 0, list_folder, &l);
     if (!r && !meta_only)
@@ -219,6 +223,8 @@ static int list_name(struct listing *l, const char *name)
     if (!r) {
         backupd_unit_addowner(l->d, buf_cstring(&userid));
         r = backupd_backup(l->d, buf_cstring(&userid), 0, &b);
+        if (!r || r == XERR_NOTFOUND)
+            backupd_ask_name(l->d, name, r ? NULL : b);
     }
     if (!r)
         r = lcb_find_name(b, name, &f, &strings);

@@ -17,14 +17,15 @@
 /* Backups open at once; more are closed, least recently used first. Clients that speak of many users
  * in one command exist (3.0, 3.2), and each open index has its cache. */
 #define BACKUPD_OPEN_MAX 4
-/* A backup unused for this many seconds is closed. */
-#define BACKUPD_IDLE 300
+/* A backup unused for this long is closed: well below what others wait for it. */
+#define BACKUPD_IDLE_MS 2000
 
 struct backupd_open_backup {
     char *userid;
     struct lcb *b;
-    int64_t used; /* monotonic seconds */
+    int64_t used; /* monotonic ms */
     uint64_t turn;
+    uint64_t command; /* the last that needed it */
 };
 
 /* What this connection was shown of a mailbox: key UNIQUEID. */
@@ -34,6 +35,13 @@ struct backupd_shown {
     int64_t since;       /* position of the state that was shown */
     uint32_t crc;
     enum lcb_mark mark;
+    uint64_t answer;     /* number of the GET whose answer this was */
+};
+
+/* A question about mailboxes, shown or not: key name. */
+struct backupd_asked {
+    int64_t at;      /* position; 0: there was no backup */
+    uint64_t answer;
 };
 
 struct backupd {
@@ -42,18 +50,25 @@ struct backupd {
     struct protstream *in, *out;
     struct dlist_reader *reader;
     struct lcb_store *store;
-    int lock_wait_ms;
+    int lock_wait_ms; /* for each command */
+    int wait_left_ms; /* for this one */
     int pause_ms;
     size_t max_text;
 
     /* unit */
     struct strarray owners;
     struct hash *shown;
+    struct hash *asked;
+    char *asked_user; /* whose mailboxes were all asked for, or NULL */
+    struct backupd_asked asked_all;
+    uint64_t answer; /* number of the last GET */
     int lost_uploads; /* uploads that were acknowledged had to be undone */
 
     /* open backups */
     struct backupd_open_backup open[BACKUPD_OPEN_MAX];
     uint64_t turn;
+    uint64_t command; /* number of the command */
+    int busy;         /* it is being worked on */
 
     struct backupd_spool *spool; /* uploads without an owner as yet */
 
@@ -83,14 +98,30 @@ void backupd_unit_addowner(struct backupd *, const char *userid);
 const char *backupd_unit_owner(const struct backupd *);
 /* User id of a mailbox name, or XERR_PARAM for a name that can be none. */
 int backupd_owner_of(struct backupd *, const char *mboxname, struct buf *userid);
-/* A user's backup, locked. CREATE: make it if there is none; else XERR_NOTFOUND. */
+/* A user's backup, locked, at least until the command ends or needs another one: that may commit and
+ * close this one. CREATE: make it if there is none; else XERR_NOTFOUND. XERR_LOCKED after having
+ * waited, XERR_SIGNAL when the process is to end. */
 int backupd_backup(struct backupd *, const char *userid, int create, struct lcb **);
 /* Commit and close all but KEEP (NULL: all). The first error. */
 int backupd_close_all(struct backupd *, const char *keep);
 /* After an error: undo what this backup has not committed. */
 void backupd_undo(struct backupd *, struct lcb *);
+/* Around each command: locks are counted by command. */
+void backupd_command_begin(struct backupd *);
+void backupd_command_end(struct backupd *);
 void backupd_show(struct backupd *, const struct lcb_folder *, int listed);
-const struct backupd_shown *backupd_shown(const struct backupd *, const char *uniqueid);
+/* A mailbox that was as shown BEFORE a change of the client's own still is what it was told. */
+void backupd_shown_changed(struct backupd *, struct lcb *, const struct lcb_folder *before);
+/* All mailboxes of a user, or one name, were asked for now. B NULL: there is no backup. */
+void backupd_ask_user(struct backupd *, const char *userid, struct lcb *b);
+void backupd_ask_name(struct backupd *, const char *mboxname, struct lcb *b);
+/* What the last answer that could speak of this mailbox said of it; NULL if it did not, or if there
+ * was none. */
+const struct backupd_shown *backupd_shown(const struct backupd *, const char *userid,
+                                          const char *mboxname, const char *uniqueid);
+/* Did this mailbox, which was not shown, come, change or go after that answer? 1, 0 or an error. */
+int backupd_came_later(const struct backupd *, struct lcb *, const char *mboxname,
+                       const char *uniqueid);
 
 /* ---- backupd_staging.c: content on its way ---- */
 

@@ -10,8 +10,9 @@
  *     else CHANGED, and the client asks.
  *  3. Without SINCE_* they are relative to what this connection was shown. Not shown, or shown with
  *     HIGHESTMODSEQ 0: the records are the complete mailbox, and what we have beyond them has been
- *     forgotten by the master; that is logged as expunged. Shown: the state must still be the one
- *     that was shown, else CHECKSUM, and the client asks again.
+ *     forgotten by the master; that is logged as expunged. But in either case nothing may have
+ *     changed since: else the records may be older than what we have, complete or not. Then
+ *     CHECKSUM, and the client asks again.
  *  4. A delta to an older state than ours (the master was restored from a backup), or one that gives
  *     a UID another content, makes no sense: the mailbox is marked RESEND and CHECKSUM answered; the
  *     complete mailbox that comes then is the new truth, and the old one history.
@@ -102,10 +103,15 @@ static int check_base(struct incoming *in)
         int same = same_base(in);
         if (same <= 0)
             return same ? same : SYNC_CHANGED;
-    } else if (!in->shown || !in->shown->highestmodseq) {
+    } else if (in->shown) {
+        if (!in->have || m->since != in->shown->since || m->mark != in->shown->mark)
+            return SYNC_CHECKSUM;
+        in->full = !in->shown->highestmodseq;
+    } else {
+        int r = backupd_came_later(in->d, in->b, h->mboxname, h->uniqueid);
+        if (r)
+            return r < 0 ? r : SYNC_CHECKSUM;
         in->full = 1;
-    } else if (!in->have || m->since != in->shown->since || m->mark != in->shown->mark) {
-        return SYNC_CHECKSUM;
     }
     if (in->have && !in->full &&
         (h->highestmodseq < m->highestmodseq || h->last_uid < m->last_uid ||
@@ -332,7 +338,7 @@ static int apply(struct incoming *in)
     in->have = !r;
     if (r && r != XERR_NOTFOUND)
         return r;
-    in->shown = backupd_shown(in->d, in->h.uniqueid);
+    in->shown = backupd_shown(in->d, lcb_userid(in->b), in->h.mboxname, in->h.uniqueid);
     r = lcb_savepoint(in->b);
     if (r)
         return r;

@@ -6,11 +6,17 @@
  * ask. The owners of a unit are the owners of all names in GET USER and GET MAILBOXES since the last
  * RESTART or GET USER. While there is one, uploads can only be for him.
  *
- * Backups are locked from the first question about a user until RESTART, EXIT, GET USER of another
- * user, five minutes without use, or until more than a few are open. Whatever is closed is committed
- * first. Because a backup can be closed between question and answer, what was shown of a mailbox is
- * remembered by UNIQUEID with the position of the state that was shown: a change that is relative to
- * a listing is accepted only if that state is still the current one. */
+ * Locks. An open backup is locked, and others wait for it: other clients, and the tools. So it is
+ * kept no longer than it is of use: until RESTART, EXIT, GET USER or GET META of another user, a
+ * moment without use (even in the middle of a command that does not need it), or until more than a
+ * few are open. Who has to wait for a lock lets go of all others first: nobody waits while he holds
+ * something that another waits for. The wait for a busy backup is bounded for each command, however
+ * many backups it needs, far below the time after which clients give up.
+ *
+ * Whatever is closed is committed first. Since another client may then change it between question
+ * and answer, what this connection was told is remembered: of each mailbox the position of the state
+ * that was shown, by UNIQUEID; and of each name that was asked for when that was. A change without
+ * SINCE_* is relative to the last answer, and accepted only if nothing has changed since. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -21,11 +27,11 @@
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
-static int64_t now(void)
+static int64_t now_ms(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    return ts.tv_sec;
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 void backupd_unit_reset(struct backupd *d)
@@ -33,6 +39,10 @@ void backupd_unit_reset(struct backupd *d)
     strarray_fini(&d->owners);
     hash_free(&d->shown, free);
     d->shown = hash_new();
+    hash_free(&d->asked, free);
+    d->asked = hash_new();
+    free(d->asked_user);
+    d->asked_user = NULL;
     d->lost_uploads = 0;
     backupd_spool_clear(d->spool);
 }
@@ -81,12 +91,30 @@ int backupd_close_all(struct backupd *d, const char *keep)
     return result;
 }
 
-void backupd_idle(struct backupd *d)
+void backupd_release(struct backupd *d)
+{
+    for (int i = 0; i < BACKUPD_OPEN_MAX; i++) {
+        struct backupd_open_backup *o = &d->open[i];
+        int needed = d->busy && o->command == d->command;
+        if (o->b && !needed && now_ms() - o->used > BACKUPD_IDLE_MS && close_one(o))
+            d->lost_uploads = 1;
+    }
+}
+
+void backupd_command_begin(struct backupd *d)
+{
+    d->command++;
+    d->busy = 1;
+    d->wait_left_ms = d->lock_wait_ms;
+    backupd_release(d);
+}
+
+void backupd_command_end(struct backupd *d)
 {
     for (int i = 0; i < BACKUPD_OPEN_MAX; i++)
-        if (d->open[i].b && now() - d->open[i].used > BACKUPD_IDLE)
-            if (close_one(&d->open[i]))
-                d->lost_uploads = 1;
+        if (d->open[i].b && d->open[i].command == d->command)
+            d->open[i].used = now_ms();
+    d->busy = 0;
 }
 
 /* A free slot; the least recently used backup makes room. */
@@ -105,25 +133,45 @@ static int free_slot(struct backupd *d, struct backupd_open_backup **slot)
     return close_one(oldest);
 }
 
+/* Open and lock; while another has the lock, wait for as long as this command may, holding none. */
+static int open_locked(struct backupd *d, const char *userid, int flags, struct lcb **b)
+{
+    int r = lcb_open(d->store, userid, flags, 0, b);
+    if (r != XERR_LOCKED || d->wait_left_ms <= 0)
+        return r;
+    r = backupd_close_all(d, NULL);
+    if (r)
+        return r;
+    int64_t start = now_ms();
+    r = lcb_open(d->store, userid, flags, d->wait_left_ms, b);
+    int64_t waited = now_ms() - start;
+    d->wait_left_ms -= waited < d->wait_left_ms ? (int)waited : d->wait_left_ms;
+    return r;
+}
+
+static void in_use(struct backupd *d, struct backupd_open_backup *o)
+{
+    o->used = now_ms();
+    o->turn = ++d->turn;
+    o->command = d->command;
+}
+
 int backupd_backup(struct backupd *d, const char *userid, int create, struct lcb **bp)
 {
     struct backupd_open_backup *slot;
     for (int i = 0; i < BACKUPD_OPEN_MAX; i++)
         if (d->open[i].b && !strcmp(d->open[i].userid, userid)) {
-            d->open[i].used = now();
-            d->open[i].turn = ++d->turn;
+            in_use(d, &d->open[i]);
             *bp = d->open[i].b;
             return 0;
         }
     int r = free_slot(d, &slot);
     if (!r)
-        r = lcb_open(d->store, userid, LCB_WRITE | (create ? LCB_CREATE : 0), d->lock_wait_ms,
-                     &slot->b);
+        r = open_locked(d, userid, LCB_WRITE | (create ? LCB_CREATE : 0), &slot->b);
     if (r)
         return r;
     slot->userid = xstrdup(userid);
-    slot->used = now();
-    slot->turn = ++d->turn;
+    in_use(d, slot);
     *bp = slot->b;
     return 0;
 }
@@ -154,9 +202,56 @@ void backupd_show(struct backupd *d, const struct lcb_folder *f, int listed)
     s->since = f->since;
     s->crc = f->crc;
     s->mark = f->mark;
+    s->answer = d->answer;
 }
 
-const struct backupd_shown *backupd_shown(const struct backupd *d, const char *uniqueid)
+void backupd_shown_changed(struct backupd *d, struct lcb *b, const struct lcb_folder *before)
 {
-    return hash_lookup(d->shown, uniqueid);
+    struct backupd_shown *s = hash_lookup(d->shown, before->uniqueid);
+    struct buf strings = BUF_INITIALIZER;
+    struct lcb_folder f = {.id = 0};
+    if (s && s->since == before->since && !lcb_find_uniqueid(b, before->uniqueid, &f, &strings))
+        s->since = f.since;
+    buf_free(&strings);
+}
+
+void backupd_ask_user(struct backupd *d, const char *userid, struct lcb *b)
+{
+    d->asked_user = xstrdup(userid);
+    d->asked_all.at = b ? lcb_position(b) : 0;
+    d->asked_all.answer = d->answer;
+}
+
+void backupd_ask_name(struct backupd *d, const char *mboxname, struct lcb *b)
+{
+    struct backupd_asked *a = hash_lookup(d->asked, mboxname);
+    if (!a) {
+        a = xzmalloc(sizeof(*a));
+        hash_insert(d->asked, mboxname, a);
+    }
+    a->at = b ? lcb_position(b) : 0;
+    a->answer = d->answer;
+}
+
+/* The last question whose answer had to speak of this mailbox, or NULL. */
+static const struct backupd_asked *last_asked(const struct backupd *d, const char *userid,
+                                              const char *mboxname)
+{
+    const struct backupd_asked *a = hash_lookup(d->asked, mboxname);
+    return a ? a : d->asked_user && !strcmp(d->asked_user, userid) ? &d->asked_all : NULL;
+}
+
+const struct backupd_shown *backupd_shown(const struct backupd *d, const char *userid,
+                                          const char *mboxname, const char *uniqueid)
+{
+    const struct backupd_shown *s = hash_lookup(d->shown, uniqueid);
+    const struct backupd_asked *a = last_asked(d, userid, mboxname);
+    return s && a && a->answer > s->answer ? NULL : s;
+}
+
+int backupd_came_later(const struct backupd *d, struct lcb *b, const char *mboxname,
+                       const char *uniqueid)
+{
+    const struct backupd_asked *a = last_asked(d, lcb_userid(b), mboxname);
+    return a ? lcb_changed_since(b, uniqueid, a->at) : 0;
 }

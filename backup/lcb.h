@@ -127,6 +127,10 @@ struct lcb_folder {
 /* Current mailbox by UNIQUEID or name: 0 and the strings in STRINGS, or XERR_NOTFOUND. */
 int lcb_find_uniqueid(struct lcb *, const char *uniqueid, struct lcb_folder *, struct buf *strings);
 int lcb_find_name(struct lcb *, const char *mboxname, struct lcb_folder *, struct buf *strings);
+/* What is written from now on has this position or a later one. For a backup opened for writing. */
+int64_t lcb_position(const struct lcb *);
+/* 1 if a state of this mailbox began or ended at this position or later, 0 if not, or an error. */
+int lcb_changed_since(struct lcb *, const char *uniqueid, int64_t position);
 /* FN for every mailbox of the state AT, by name; with DELETED also those that are gone. The strings
  * live during the call. A non-zero result ends it. */
 int lcb_foreach_folder(struct lcb *, int64_t at, int deleted,

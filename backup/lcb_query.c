@@ -121,6 +121,22 @@ int lcb_find_name(struct lcb *b, const char *mboxname, struct lcb_folder *f, str
                        " WHERE s.mboxname=? AND s.until IS NULL", mboxname, f, strings);
 }
 
+int64_t lcb_position(const struct lcb *b)
+{
+    return LCB_POS(b->df.seq, 0);
+}
+
+/* States follow each other, so the last one tells. */
+int lcb_changed_since(struct lcb *b, const char *uniqueid, int64_t position)
+{
+    static const char sql[] =
+        "SELECT s.since>=?2 OR coalesce(s.until,0)>=?2 FROM folder_states s"
+        " JOIN folders f ON f.id=s.folder WHERE f.uniqueid=?1 ORDER BY s.since DESC LIMIT 1";
+    int64_t changed = 0;
+    int r = sqldb_int(b->index->db, &changed, sql, "ti", uniqueid, position);
+    return r == XERR_NOTFOUND ? 0 : r ? r : changed != 0;
+}
+
 int lcb_foreach_folder(struct lcb *b, int64_t at, int deleted,
                        int (*fn)(void *rock, const struct lcb_folder *), void *rock)
 {
