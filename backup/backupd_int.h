@@ -29,11 +29,12 @@ struct backupd_open_backup {
 
 /* What this connection was shown of a mailbox: key UNIQUEID. */
 struct backupd_shown {
-    uint32_t last_uid;
+    const char *userid;     /* in whose backup */
+    char *mboxname;         /* under which name, or what it was renamed to since */
+    int listed;             /* 0: it is there, but was left out */
+    uint32_t last_uid;      /* as listed; 0 if it was not */
     uint64_t highestmodseq;
-    int64_t since;       /* position of the state that was shown */
-    uint32_t crc;
-    enum lcb_mark mark;
+    int64_t since;          /* position of the state that was shown */
 };
 
 struct backupd {
@@ -48,7 +49,9 @@ struct backupd {
 
     /* unit */
     struct strarray owners;
-    struct hash *shown;
+    struct hash *shown;       /* UNIQUEID -> struct backupd_shown */
+    struct hash *shown_names; /* its mboxname -> the same */
+    struct hash *asked;       /* user id -> struct backupd_asked */
     int lost_uploads; /* uploads that were acknowledged had to be undone */
 
     /* open backups */
@@ -76,6 +79,8 @@ enum backupd_next backupd_finish(struct backupd *, int r);
 
 /* ---- backupd_unit.c: whose backups, which are open, what was shown ---- */
 
+void backupd_unit_init(struct backupd *);
+void backupd_unit_free(struct backupd *);
 /* A new unit of work: nothing shown, no owners, no uploads. */
 void backupd_unit_reset(struct backupd *);
 void backupd_unit_addowner(struct backupd *, const char *userid);
@@ -89,8 +94,20 @@ int backupd_backup(struct backupd *, const char *userid, int create, struct lcb 
 int backupd_close_all(struct backupd *, const char *keep);
 /* After an error: undo what this backup has not committed. */
 void backupd_undo(struct backupd *, struct lcb *);
-void backupd_show(struct backupd *, const struct lcb_folder *, int listed);
+/* The client asks about this user's mailboxes: what is in the backup now, it will know. */
+void backupd_asks(struct backupd *, struct lcb *);
+/* Position up to which the client knows a user's backup; INT64_MAX if it never asked. */
+int64_t backupd_asked(const struct backupd *, const char *userid);
+/* The client was told of the mailbox F in backup B, or (LISTED 0) is made to send it whole. */
+void backupd_show(struct backupd *, struct lcb *, const struct lcb_folder *, int listed);
+/* The client asks again about NAME: what it was told before counts no longer. */
+void backupd_unshow(struct backupd *, const char *name);
 const struct backupd_shown *backupd_shown(const struct backupd *, const char *uniqueid);
+/* What was shown in state SINCE is now state F, and otherwise the same: it was renamed or annotated
+ * by this client. */
+void backupd_shown_moved(struct backupd *, struct lcb *, int64_t since, const struct lcb_folder *f);
+/* The mailbox shown as FROM was given another owner under the name TO. */
+void backupd_shown_renamed(struct backupd *, const char *from, const char *to);
 
 /* ---- backupd_staging.c: content on its way ---- */
 

@@ -10,7 +10,11 @@
  * user, five minutes without use, or until more than a few are open. Whatever is closed is committed
  * first. Because a backup can be closed between question and answer, what was shown of a mailbox is
  * remembered by UNIQUEID with the position of the state that was shown: a change that is relative to
- * a listing is accepted only if that state is still the current one. */
+ * a listing is accepted only if that state is still the current one, in the same backup. The same
+ * UNIQUEID may be in the backups of two users (one of them was not told of a rename); the client
+ * was shown one of them.
+ *
+ * A question about a name replaces what was shown under it before. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -28,12 +32,38 @@ static int64_t now(void)
     return ts.tv_sec;
 }
 
-void backupd_unit_reset(struct backupd *d)
+struct backupd_asked {
+    int64_t position;
+    char userid[];
+};
+
+static void free_shown(void *data)
+{
+    struct backupd_shown *s = data;
+    free(s->mboxname);
+    free(s);
+}
+
+void backupd_unit_free(struct backupd *d)
 {
     strarray_fini(&d->owners);
-    hash_free(&d->shown, free);
+    hash_free(&d->shown_names, NULL);
+    hash_free(&d->shown, free_shown);
+    hash_free(&d->asked, free);
+}
+
+void backupd_unit_init(struct backupd *d)
+{
+    d->shown_names = hash_new();
     d->shown = hash_new();
+    d->asked = hash_new();
     d->lost_uploads = 0;
+}
+
+void backupd_unit_reset(struct backupd *d)
+{
+    backupd_unit_free(d);
+    backupd_unit_init(d);
     backupd_spool_clear(d->spool);
 }
 
@@ -141,22 +171,82 @@ void backupd_undo(struct backupd *d, struct lcb *b)
             }
 }
 
-/* LISTED 0: it is there, but the client was not told (so it sends everything). */
-void backupd_show(struct backupd *d, const struct lcb_folder *f, int listed)
+static struct backupd_asked *find_asked(struct backupd *d, const char *userid)
+{
+    struct backupd_asked *a = hash_lookup(d->asked, userid);
+    if (!a) {
+        size_t n = strlen(userid) + 1;
+        a = xzmalloc(sizeof(*a) + n);
+        memcpy(a->userid, userid, n);
+        a->position = INT64_MAX;
+        hash_insert(d->asked, userid, a);
+    }
+    return a;
+}
+
+void backupd_asks(struct backupd *d, struct lcb *b)
+{
+    find_asked(d, lcb_userid(b))->position = lcb_position(b);
+}
+
+int64_t backupd_asked(const struct backupd *d, const char *userid)
+{
+    const struct backupd_asked *a = hash_lookup(d->asked, userid);
+    return a ? a->position : INT64_MAX;
+}
+
+/* S is known by NAME from now on. */
+static void name_shown(struct backupd *d, struct backupd_shown *s, const char *name)
+{
+    if (s->mboxname && !strcmp(s->mboxname, name))
+        return;
+    if (s->mboxname && hash_lookup(d->shown_names, s->mboxname) == s)
+        hash_del(d->shown_names, s->mboxname);
+    free(s->mboxname);
+    s->mboxname = xstrdup(name);
+    hash_insert(d->shown_names, name, s);
+}
+
+void backupd_show(struct backupd *d, struct lcb *b, const struct lcb_folder *f, int listed)
 {
     struct backupd_shown *s = hash_lookup(d->shown, f->uniqueid);
     if (!s) {
         s = xzmalloc(sizeof(*s));
         hash_insert(d->shown, f->uniqueid, s);
     }
+    name_shown(d, s, f->mboxname);
+    s->userid = find_asked(d, lcb_userid(b))->userid;
+    s->listed = listed;
     s->last_uid = listed ? f->last_uid : 0;
     s->highestmodseq = listed && f->mark == LCB_MARK_NONE ? f->highestmodseq : 0;
     s->since = f->since;
-    s->crc = f->crc;
-    s->mark = f->mark;
+}
+
+void backupd_unshow(struct backupd *d, const char *name)
+{
+    struct backupd_shown *s = hash_del(d->shown_names, name);
+    if (s)
+        s->userid = NULL;
 }
 
 const struct backupd_shown *backupd_shown(const struct backupd *d, const char *uniqueid)
 {
-    return hash_lookup(d->shown, uniqueid);
+    const struct backupd_shown *s = hash_lookup(d->shown, uniqueid);
+    return s && s->userid ? s : NULL;
+}
+
+void backupd_shown_moved(struct backupd *d, struct lcb *b, int64_t since, const struct lcb_folder *f)
+{
+    struct backupd_shown *s = hash_lookup(d->shown, f->uniqueid);
+    if (!s || !s->userid || s->since != since || strcmp(s->userid, lcb_userid(b)))
+        return;
+    name_shown(d, s, f->mboxname);
+    s->since = f->since;
+}
+
+void backupd_shown_renamed(struct backupd *d, const char *from, const char *to)
+{
+    struct backupd_shown *s = hash_lookup(d->shown_names, from);
+    if (s)
+        name_shown(d, s, to);
 }
