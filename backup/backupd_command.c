@@ -50,8 +50,7 @@ int backupd_open(struct service *service, struct protstream *in, struct protstre
     d->lock_wait_ms = lock_wait_ms(d->config);
     d->pause_ms = (int)config_getduration(d->config, IMAPOPT_BACKUP_ERROR_PAUSE) * 1000;
     d->max_text = (size_t)config_getbytesize(d->config, IMAPOPT_BACKUP_MAX_DLIST);
-    d->shown = hash_new();
-    d->asked = hash_new();
+    backupd_unit_init(d);
     int r = lcb_store_open(d->config, NULL, &d->store, &err);
     if (r) {
         xlog_errorx("cannot open the store: %s", buf_cstring(&err));
@@ -76,10 +75,7 @@ void backupd_close(struct backupd **dp)
             xlog_errorx("at the end of the connection: %s", error_message(r));
     }
     backupd_spool_free(&d->spool);
-    hash_free(&d->shown, free);
-    hash_free(&d->asked, free);
-    free(d->asked_user);
-    strarray_fini(&d->owners);
+    backupd_unit_free(d);
     lcb_store_close(&d->store);
     buf_free(&d->body);
     buf_free(&d->text);

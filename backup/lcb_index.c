@@ -32,7 +32,7 @@
 #include "lib/xmalloc.h"
 
 #define APPLICATION_ID 0x43794261 /* "CyBa" */
-#define INDEX_VERSION 1
+#define INDEX_VERSION 2
 #define BUSY_MS 20000
 #define CACHE_KIB 2048
 
@@ -209,7 +209,7 @@ int lcb_index_clear(struct lcb_index *ix)
                       "DELETE FROM ticks; DELETE FROM contents; DELETE FROM folders;"
                       "DELETE FROM folder_states; DELETE FROM records; DELETE FROM subs;"
                       "DELETE FROM seens; DELETE FROM scripts; DELETE FROM active;"
-                      "DELETE FROM quotas; DELETE FROM annots");
+                      "DELETE FROM quotas; DELETE FROM annots; DELETE FROM replaced");
 }
 
 int lcb_index_addchunk(struct lcb_index *ix, const struct lcb_chunk *c)

@@ -226,6 +226,7 @@ struct lcb {
     int keep_tail; /* on behalf of a reader: what is no commit is left where it is */
     int broken;
     int savepoint; /* a command is being applied */
+    struct buf whole; /* a bit for each chunk that was read and found intact */
     struct lcb_datafile df;
     struct lcb_index *index;
     struct {               /* MAILBOX being written */
