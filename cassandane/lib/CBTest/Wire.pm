@@ -5,11 +5,13 @@
 # under any pile of layers (TLS below SASL below DEFLATE), none of them the server's own code: TLS
 # is IO::Socket::SSL, SASL is Authen::SASL, DEFLATE is Compress::Raw::Zlib.
 #
-# Every function takes the connection first and is a method too.
+# Every function takes the connection first and is a method too; those of CBTest::CSync (command,
+# answer, get) work as well.
 package CBTest::Wire;
 use strict;
 use warnings;
 use Authen::SASL qw(Perl);
+use CBTest::CSync;
 use Compress::Raw::Zlib;
 use Exporter 'import';
 use IO::Socket::SSL;
@@ -17,6 +19,7 @@ use MIME::Base64 qw(encode_base64 decode_base64);
 our @EXPORT_OK = qw(dial greeting expect read_more line closed put ask hang_up plain login
     start_tls start_deflate sasl_login);
 
+our @ISA = qw(CBTest::CSync);
 our $WAIT = 30;    # seconds that any answer may take
 
 # Connect to where a service of CBTest::Master listens, and read the greeting into {greeting}.
@@ -68,7 +71,7 @@ sub unwrap
         my $n = unpack 'N', $c->{packets};
         last if length $c->{packets} < 4 + $n;
         substr $c->{packets}, 0, 4, '';
-        $plain .= $c->{sasl}->decode(substr $c->{packets}, 0, $n, '') // die "bad packet\n";
+        $plain .= $c->{sasl}->decode(substr($c->{packets}, 0, $n, ''), $n) // die "bad packet\n";
         $c->{count}++;
     }
     return $plain;
@@ -93,6 +96,8 @@ sub put
     }
     return 1;
 }
+
+*send_raw = \&put;
 
 # Everything up to a match, and what was before; dies at the end of input or the deadline.
 sub expect
@@ -183,14 +188,13 @@ sub login
 }
 
 # By a mechanism of Authen::SASL, and its security layer if it has one; the answer. Keys: user, pass,
-# authzid, realm, minssf, maxssf (of the layer, none by default), more (bytes sent in one piece with
-# the last response).
+# authzid, minssf, maxssf (of the layer, none by default), more (bytes sent in one piece with
+# a response that is empty, the last of DIGEST-MD5).
 sub sasl_login
 {
     my ($c, $mech, %o) = @_;
     my $conn = Authen::SASL->new(mechanism => $mech, callback => {
         user => $o{user} // 'admin', pass => $o{pass} // 'adminpw', authname => $o{authzid},
-        defined $o{realm} ? (realm => $o{realm}) : (),
     })->client_new('csync', 'localhost');
     $conn->property(minssf => $o{minssf} // 0, maxssf => $o{maxssf} // 0, externalssf => 0);
     my $initial = $conn->client_start;
@@ -203,7 +207,8 @@ sub sasl_login
     my $answer = ask($c, $command);
     while (defined $answer && $answer =~ s/^\+ //) {
         my $response = $conn->client_step(decode_base64($answer)) // '';
-        $answer = ask($c, encode_base64($response, ''));
+        put($c, encode_base64($response, '') . "\r\n" . ($response eq '' ? $o{more} // '' : ''));
+        $answer = line($c);
     }
     if (($answer // '') =~ /^OK/ && ($conn->property('ssf') // 0) > 0) {
         @{$c}{qw(sasl packets count)} = ($conn, '', 0);
