@@ -52,12 +52,14 @@ sub backup_state
 
 # All differences. Options: skip => { quota | sieve | subscriptions | seen => 1 },
 # full => 1: read every message again, not only those not yet read by this site.
+# contents => 'datafile': read messages with zcat instead of one by one with cyr_backup.
 sub differences
 {
     my ($site, $user, %o) = @_;
     my @d;
     my $imap = by_imap($site, $user);
     my $source = by_csync($site, $user);
+    $site->{ever}{$user}{$_} = 1 for guids($source);
     push @d, listing_differences($site, $user, $source, %o);
     push @d, content_differences($site, $user, $imap, %o);
     if ($o{classic} || is_debian()) {
@@ -66,7 +68,7 @@ sub differences
     if (!is_debian()) {
         my $backup = backup_state($site, $user);
         push @d, crc_differences($backup);
-        push @d, imap_differences($user, $imap, $backup, %o);
+        push @d, imap_differences($site->names, $user, $imap, $backup, %o);
         push @d, csync_differences($source, $backup, %o);
         push @d, seen_differences($site, $user, $backup) if !is_shared($user);
     }
@@ -153,13 +155,13 @@ sub text
 
 sub imap_differences
 {
-    my ($user, $imap, $backup, %o) = @_;
+    my ($names, $user, $imap, $backup, %o) = @_;
     my %b = map { $_->{mboxname} => $_ } grep { ($_->{mboxtype} // '') !~ /[if]/ } @{ $backup->{mailboxes} };
     my @d = pairs('mailbox', $imap->{mailboxes}, \%b, \&imap_mailbox);
     return @d if is_shared($user);
     push @d, differ('userid', $user, $backup->{userid});
     # LSUB keeps silent about what does not exist any more
-    my @subscribed = grep { !/^user\.\Q$user\E(?:\.|$)/ || $b{$_} } @{ $backup->{subscriptions} };
+    my @subscribed = grep { ($names->owner($_) // '') ne $user || $b{$_} } @{ $backup->{subscriptions} };
     push @d, differ('subscriptions', join(' ', @{ $imap->{subscriptions} }), join(' ', sort @subscribed))
         unless $o{skip}{subscriptions};
     if (!$o{skip}{quota}) {
@@ -317,7 +319,8 @@ sub seen_differences
     my @d;
     for my $item (@{ $imap->must(list => '', '*') }) {
         my ($flags, undef, $name) = @{$item};
-        next if $name =~ /^INBOX\b/ || grep { /^\\no(?:select|nexistent)$/i } @{$flags};
+        next if ($site->names->owner($site->names->from_user($user, $name)) // '') eq $user
+            || grep { /^\\no(?:select|nexistent)$/i } @{$flags};
         my $id = CBTest::Server::metadata($imap, $name, 0)->{"$CBTest::Server::UNIQUEID\0"};
         my $record = $seen{ $id // '' } // next;
         $imap->must(examine => $name);
@@ -339,6 +342,11 @@ sub content_differences
     my @d;
     delete $site->{dumped}{$user} if $o{full};
     my $known = $site->{dumped}{$user} //= {};
+    if (($o{contents} // '') eq 'datafile') {
+        $known = stored_messages($site, $user);
+        push @d, map { "data file of $user: content of $_ is of $known->{$_}" }
+            grep { $_ ne $known->{$_} } sort keys %{$known};
+    }
     for my $name (sort keys %{ $imap->{mailboxes} }) {
         for my $r (values %{ $imap->{mailboxes}{$name}{records} }) {
             next if $known->{ $r->{sha1} };
@@ -354,6 +362,24 @@ sub content_differences
         }
     }
     return @d;
+}
+
+# { GUID that a message has in the data file => SHA-1 of the bytes that zcat shows }
+sub stored_messages
+{
+    my ($site, $user) = @_;
+    my %stored;
+    my $file = $site->data_file($user) // return \%stored;
+    open my $z, '-|', 'zcat', $file or die "zcat: $!";
+    binmode $z;
+    while (my $line = readline $z) {
+        $line =~ /%\{\S+ ([0-9a-f]{40}) (\d+)\}\r?\n\z/ or next;
+        my ($guid, $size) = ($1, $2);
+        read($z, my $bytes, $size) == $size or die "zcat $file: message $guid is cut short\n";
+        $stored{$guid} = sha1_hex($bytes);
+    }
+    close $z or die "zcat $file: exit " . ($? >> 8) . "\n";
+    return \%stored;
 }
 
 # ---- the classic forms: json mailboxes, messages, headers ------------------
@@ -390,16 +416,19 @@ sub classic_differences
     return @d;
 }
 
-# Content in a user's backup that no mailbox of that user refers to: somebody else's mail.
-# Looks at `list messages` and at the data file as zcat shows it.
+# All messages that mailboxes of a by_csync() refer to.
+sub guids
+{
+    my ($source) = @_;
+    return map { $_->{GUID} } map { values %{ $_->{RECORD} } } values %{ $source->{MAILBOX} };
+}
+
+# Content in a user's backup that no mailbox of that user refers to, nor did when the user was
+# compared before: somebody else's mail. Looks at `list messages` and at what zcat shows.
 sub foreign_mail
 {
     my ($site, $user, $source) = @_;
-    $source //= by_csync($site, $user);
-    my %own;
-    for my $m (values %{ $source->{MAILBOX} }) {
-        $own{ $_->{GUID} } = 1 for values %{ $m->{RECORD} };
-    }
+    my %own = map { $_ => 1 } guids($source // by_csync($site, $user)), keys %{ $site->{ever}{$user} // {} };
     my $r = $site->cyr_backup($user, 'list', 'messages');
     return "list messages of $user: exit $r->{rc}: $r->{err}" if $r->{rc} != 0;
     my @d = map { "list messages of $user: $_ is not theirs" } grep { !$own{$_} } split /\n/, $r->{out};
