@@ -11,6 +11,7 @@
 package CBTest::Case;
 use strict;
 use warnings;
+use CBTest::Util qw(as_cyrus run_cmd wait_until);
 
 sub new
 {
@@ -75,6 +76,14 @@ sub shared
 
 # ---- what many scenarios do --------------------------------------------------------------
 
+# Wait for the next second: imapd names what is deleted by the second, and cannot delete two
+# folders of one name in the same.
+sub next_second
+{
+    my $now = time;
+    return wait_until('the next second', sub { time > $now });
+}
+
 # Run code with one of the user's folders selected.
 sub in_folder
 {
@@ -110,6 +119,25 @@ sub tool
     my $r = $self->{site}{imap}->tool(@command);
     die "@command: exit $r->{rc}: $r->{out}$r->{err}\n" if $r->{rc} != 0;
     return $r->{out};
+}
+
+# The directory of one of the user's folders on the server's disk.
+sub spool_dir
+{
+    my ($self, $path) = @_;
+    my $dir = $self->tool('mbpath', $self->adm($path));
+    chomp $dir;
+    die "mbpath: no directory $dir\n" unless -d $dir;
+    return $dir;
+}
+
+# A file in there, as if it had always been.
+sub put_file
+{
+    my ($self, $path, $name, $bytes) = @_;
+    my $r = run_cmd(cmd => [as_cyrus('tee', $self->spool_dir($path) . "/$name")], input => $bytes);
+    die "tee: $r->{err}\n" if $r->{rc} != 0;
+    return;
 }
 
 1;

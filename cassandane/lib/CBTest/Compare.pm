@@ -9,6 +9,7 @@ use strict;
 use warnings;
 use CBTest::Server qw(by_imap by_csync is_shared);
 use CBTest::Util qw(is_debian sha1_hex);
+use Encode ();
 use Exporter 'import';
 use JSON;
 our @EXPORT_OK = qw(differences backup_state crc_differences foreign_mail uid_set);
@@ -80,7 +81,22 @@ sub differ
 {
     my ($what, $server, $backup) = @_;
     $_ //= '(none)' for $server, $backup;
-    return $server eq $backup ? () : "$what: server has '$server', backup has '$backup'";
+    return if $server eq $backup;
+    my @shown = map { length $_ > 300 ? substr($_, 0, 300) . '... (' . length($_) . ' bytes)' : $_ }
+        $server, $backup;
+    return "$what: server has '$shown[0]', backup has '$shown[1]'";
+}
+
+# The same for what JSON can only give as text: bytes that are not UTF-8 are U+FFFD there. (That
+# the bytes are kept is seen in the listing.)
+sub differ_text
+{
+    my ($what, @sides) = @_;
+    for my $side (grep { defined } @sides) {
+        $side = Encode::encode('UTF-8', Encode::decode('UTF-8', $side));
+        $side =~ s/(?:\xef\xbf\xbd)+/\xef\xbf\xbd/g;
+    }
+    return differ($what, @sides);
 }
 
 # Two hashes: names that only one side has, then a comparison of each pair.
@@ -99,7 +115,7 @@ sub pairs
 sub flags
 {
     my ($list) = @_;
-    return join ' ', sort grep { lc ne '\\expunged' } @{ $list // [] };
+    return join ' ', sort grep { lc ne '\\expunged' } map { $_ // 'NIL' } @{ $list // [] };
 }
 
 # ---- the backup's answer to GET USER against the server's -----------------
@@ -212,10 +228,10 @@ sub imap_record
         s/^ // for @flags;
     }
     push @d, differ("$what flags", @flags);
-    my %note = map { (($_->{userid} // '') eq '' ? 'shared_note' : 'private_note') => $_->{value} }
+    my %note = map { ($_->{userid} // '') => $_->{value} }
         grep { $_->{entry} eq '/comment' } @{ $b->{annotations} };
-    push @d, differ("$what shared note", $s->{shared_note}, $note{shared_note});
-    push @d, differ("$what private note", $s->{private_note}, $note{private_note}) if $mailbox->{own};
+    push @d, differ_text("$what shared note", $s->{shared_note}, $note{''});
+    push @d, differ_text("$what private note", $s->{private_note}, $note{ $mailbox->{own} }) if $mailbox->{own};
     return @d;
 }
 
@@ -247,7 +263,7 @@ sub csync_differences
         my @md = map { differ("$what $_", $s->{ uc $_ } // '', $m->{$_} // '') }
             qw(uniqueid mboxtype partition uidvalidity last_uid highestmodseq recentuid acl options
             sync_crc sync_crc_annot);
-        push @md, differ("$what annotations", notes($s->{ANNOTATIONS}), notes($m->{annotations}));
+        push @md, pairs("$what annotation", note_hash($s->{ANNOTATIONS}), note_hash($m->{annotations}), \&differ_text);
         return (@md, record_differences($what, $s->{RECORD}, $m->{records}));
     });
     push @d, differ('csync subscriptions', join(' ', sort map { @{$_} } @{ $source->{LSUB} // [] }),
@@ -262,14 +278,14 @@ sub csync_differences
     return @d;
 }
 
-# Annotations of either side in one order, virtual ones too.
-sub notes
+# Annotations of either side, virtual ones too: { entry of user => value }.
+sub note_hash
 {
     my ($list) = @_;
-    return join ' ', sort map {
+    return { map {
         my ($e, $u, $v) = exists $_->{ENTRY} ? @{$_}{qw(ENTRY USERID VALUE)} : @{$_}{qw(entry userid value)};
-        sprintf '%s[%s]=%s', $e, $u // '', $v // '(none)';
-    } @{ $list // [] };
+        (sprintf('%s of %s', $e, $u // '') => $v);
+    } @{ $list // [] } };
 }
 
 sub record_differences
@@ -285,12 +301,12 @@ sub record_differences
     }
     push @d, pairs("$mailbox uid", $server, \%backup, sub {
         my ($what, $s, $b) = @_;
-        my $gone = grep { lc eq '\\expunged' } @{ $s->{FLAGS} };
+        my $gone = grep { lc eq '\\expunged' } grep { defined } @{ $s->{FLAGS} };
         return ((map { differ("$what $_", $s->{ uc $_ }, $b->{$_}) }
                 qw(modseq last_updated internaldate size guid)),
             differ("$what flags", flags($s->{FLAGS}), flags($b->{flags})),
             differ("$what expunged", $gone ? 1 : 0, $b->{expunged} ? 1 : 0),
-            differ("$what annotations", notes($s->{ANNOTATIONS}), notes($b->{annotations})));
+            pairs("$what annotation", note_hash($s->{ANNOTATIONS}), note_hash($b->{annotations}), \&differ_text));
     });
     return @d;
 }
@@ -387,7 +403,10 @@ sub stored_messages
 sub classic_differences
 {
     my ($site, $user, $imap) = @_;
-    my %b = map { $_->{mboxname} => $_ } @{ backup_json($site, $user, 'mailboxes') };
+    # mailboxes of the past are in here, too
+    my %now = is_debian() ? () : map { $_->{uniqueid} => 1 } @{ backup_state($site, $user)->{mailboxes} };
+    my %b = map { $_->{mboxname} => $_ } grep { is_debian() || $now{ $_->{uniqueid} } }
+        @{ backup_json($site, $user, 'mailboxes') };
     my @d = pairs('classic', $imap->{mailboxes}, \%b, sub {
         my ($what, $s, $m) = @_;
         my %live = map { $_->{uid} => $_->{guid} } grep { !$_->{expunged} } @{ $m->{messages} // [] };

@@ -90,7 +90,7 @@ sub mailbox
     my $st = $imap->must(status => $name, '(UIDVALIDITY HIGHESTMODSEQ UIDNEXT MESSAGES)');
     my $notes = metadata($imap, $name, $own);
     my %m = (
-        own => $own,
+        own => $own ? $imap->{user} : undef,    # whose it is
         uniqueid => delete $notes->{"$UNIQUEID\0"},
         annotations => $notes,
         uidvalidity => $st->{uidvalidity},
@@ -109,7 +109,7 @@ sub mailbox
         my $f = $msgs->{$uid};
         my $note = $f->{annotation}{'/comment'} // {};
         $m{records}{$uid} = {
-            flags => [sort grep { lc ne '\\recent' } @{ $f->{flags} }],
+            flags => [sort grep { lc ne '\\recent' } map { $_ // 'NIL' } @{ $f->{flags} }],
             internaldate => epoch($f->{internaldate}),
             size => $f->{'rfc822.size'},
             modseq => ref $f->{modseq} ? $f->{modseq}[0] : $f->{modseq},
@@ -148,6 +148,7 @@ sub quota
         my $got = $site->admin->must(getquotaroot => $site->names->for_admin($name));
         for my $root (grep { $_ ne 'quotaroot' } ref $got eq 'HASH' ? keys %{$got} : ()) {
             my @list = @{ $got->{$root} };
+            $quota{ $site->names->from_admin($root) } //= {};
             while (my ($resource, $used, $limit) = splice @list, 0, 3) {
                 $quota{ $site->names->from_admin($root) }{ uc $resource } = $limit;
             }
