@@ -7,8 +7,8 @@
  * is on the disk.
  *
  * Some must never fail, whatever they say, because clients then abort: QUOTA, UNQUOTA, ANNOTATION,
- * UNANNOTATION, FORCE. The first four log a warning and say OK. What ends something (UNSUB, UNSIEVE, UNUSER, ...) does not create a backup
- * for a user who has none: there is nothing to end. */
+ * UNANNOTATION, FORCE. What of these is unusable is logged, and OK. What ends something (UNSUB,
+ * UNSIEVE, UNUSER, ...) does not create a backup for a user who has none: there is nothing to end. */
 #include "config.h"
 
 #include <string.h>

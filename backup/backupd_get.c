@@ -352,6 +352,7 @@ static int get_fullmailbox(struct backupd *d)
         for (struct dlist *c = h.tree->head, *next; kv && c; c = next) {
             int i = 0;
             next = c->next;
+            c->next = NULL;
             while (dropped[i] && strcmp(dropped[i], c->name))
                 i++;
             if (!dropped[i])
