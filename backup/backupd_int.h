@@ -70,6 +70,7 @@ struct backupd {
     struct buf body; /* of a message */
     struct buf text; /* of a reply */
     struct xlog_limit trouble;
+    struct xlog_limit toobig;
 };
 
 /* ---- backupd_command.c ---- */
@@ -78,11 +79,13 @@ struct backupd {
 enum {
     BACKUPD_BADCONTENT = SYNC_LAST + 1, /* content and GUID differ */
     BACKUPD_EXTRA,                      /* the line goes on behind its value */
+    BACKUPD_TOLERATED,                  /* not done, and not the client's business: OK */
 };
 /* 0 if the line ends here. To be asked before anything is kept: what is answered BAD has no effect. */
 int backupd_at_end(struct backupd *);
-/* Read to the end of the line if R is 0 (else skip the rest of the command), then say OK or NO. */
-enum backupd_next backupd_finish(struct backupd *, int r);
+/* Read to the end of the line if R is 0 (else skip the rest of the command), then say OK or NO. VERB
+ * as replies name it. */
+enum backupd_next backupd_finish(struct backupd *, const char *verb, int r);
 
 /* ---- backupd_unit.c: whose backups, and which are open ---- */
 

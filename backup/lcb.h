@@ -106,6 +106,10 @@ int lcb_forget_content(struct lcb *, const struct message_guid *);
 
 #define LCB_NOW INT64_MAX
 
+/* Limit of a pool for the tree of a stored value: above all that is ever accepted, so that what is
+ * stored can be read again, whatever backup_max_dlist says by then. */
+#define LCB_STORED_MAX (64u << 20)
+
 /* From now until the backup is closed every query sees the state of this moment (if it was opened for
  * reading; a writer sees what it wrote). Meanwhile the index' WAL cannot be folded in: not for
  * processes that stay. */

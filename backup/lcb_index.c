@@ -81,7 +81,7 @@ static int create_schema(struct sqldb *db)
     return r;
 }
 
-int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint, size_t max_dlist,
+int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
                    struct lcb_index **ixp)
 {
     struct lcb_index *ix = xzmalloc(sizeof(*ix));
@@ -104,7 +104,7 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
         lcb_index_close(&ix);
         return r;
     }
-    ix->pool = dlist_pool_new(max_dlist);
+    ix->pool = dlist_pool_new(LCB_STORED_MAX);
     *ixp = ix;
     return 0;
 }
