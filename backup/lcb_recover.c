@@ -365,11 +365,10 @@ int lcb_recover(struct lcb *b)
         if (!r)
             r = finish(&s);
     }
-    if (r) {
+    if (r || !b->index->fresh) /* a fresh one's tables are yet to be committed */
         lcb_index_rollback(b->index);
+    if (r)
         return r;
-    }
-    lcb_index_rollback(b->index);
     if (rebuild)
         xlog_info("%s: index rebuilt, %d lines were not understood, %d chunks are damaged", b->path,
                   s.lost, s.rotten);
