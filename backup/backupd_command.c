@@ -50,8 +50,7 @@ int backupd_open(struct service *service, struct protstream *in, struct protstre
     d->lock_wait_ms = lock_wait_ms(d->config);
     d->pause_ms = (int)config_getduration(d->config, IMAPOPT_BACKUP_ERROR_PAUSE) * 1000;
     d->max_text = (size_t)config_getbytesize(d->config, IMAPOPT_BACKUP_MAX_DLIST);
-    d->shown = hash_new();
-    d->asked = hash_new();
+    backupd_unit_init(d);
     int r = lcb_store_open(d->config, NULL, &d->store, &err);
     if (r) {
         xlog_errorx("cannot open the store: %s", buf_cstring(&err));
@@ -76,10 +75,7 @@ void backupd_close(struct backupd **dp)
             xlog_errorx("at the end of the connection: %s", error_message(r));
     }
     backupd_spool_free(&d->spool);
-    hash_free(&d->shown, free);
-    hash_free(&d->asked, free);
-    free(d->asked_user);
-    strarray_fini(&d->owners);
+    backupd_unit_free(d);
     lcb_store_close(&d->store);
     buf_free(&d->body);
     buf_free(&d->text);
@@ -116,11 +112,13 @@ static const char *reply_text(struct backupd *d, int r)
 {
     enum sync_reply reply;
     switch (r) {
-    case BACKUPD_EXTRA:
-        return "BAD Unexpected extra arguments";
+    case BACKUPD_TOLERATED:
+        return sync_reply_text(SYNC_OK);
     case BACKUPD_BADCONTENT:
         return "NO IMAP_PROTOCOL_ERROR Content does not match its GUID";
     case XERR_TOOBIG:
+        if (xlog_allowed(&d->toobig, 60))
+            xlog_errorx("a value is larger than backup_max_dlist: refused");
         return "NO IMAP_PROTOCOL_ERROR Value too large or nested too deeply";
     }
     reply = sync_reply_code(r);
@@ -135,7 +133,7 @@ int backupd_at_end(struct backupd *d)
     return c < 0 ? c : c == '\r' || c == '\n' ? 0 : BACKUPD_EXTRA;
 }
 
-enum backupd_next backupd_finish(struct backupd *d, int r)
+enum backupd_next backupd_finish(struct backupd *d, const char *verb, int r)
 {
     if (!r) {
         r = dlist_reader_eol(d->reader);
@@ -144,7 +142,10 @@ enum backupd_next backupd_finish(struct backupd *d, int r)
     }
     if (r && (prot_error(d->in) || dlist_reader_resync(d->reader)))
         return BACKUPD_CLOSE;
-    prot_printf(d->out, "%s\r\n", reply_text(d, r));
+    if (r == BACKUPD_EXTRA)
+        prot_printf(d->out, "BAD Unexpected extra arguments to %s\r\n", verb);
+    else
+        prot_printf(d->out, "%s\r\n", reply_text(d, r));
     return BACKUPD_CONTINUE;
 }
 
@@ -174,7 +175,9 @@ static enum backupd_next named_get(struct backupd *d)
         for (size_t i = 0; i < name.len; i++)
             if (name.s[i] >= 'a' && name.s[i] <= 'z')
                 name.s[i] -= 'a' - 'A';
-        next = backupd_finish(d, r ? r : backupd_get_named(d, buf_cstring(&name)));
+        if (!r)
+            r = backupd_get_named(d, buf_cstring(&name));
+        next = backupd_finish(d, "Get", r == XERR_SYNTAX ? SYNC_BAD_GET : r);
     }
     buf_free(&name);
     return next;
@@ -188,7 +191,7 @@ static enum backupd_next named_apply(struct backupd *d)
     if (r == XERR_SYNTAX)
         next = missing_argument(d, "Apply");
     else
-        next = backupd_finish(d, r ? r : backupd_apply_named(d, buf_cstring(&name)));
+        next = backupd_finish(d, "Apply", r ? r : backupd_apply_named(d, buf_cstring(&name)));
     buf_free(&name);
     return next;
 }

@@ -30,18 +30,12 @@ struct backupd_open_backup {
 
 /* What this connection was shown of a mailbox: key UNIQUEID. */
 struct backupd_shown {
-    uint32_t last_uid;
+    char *userid;           /* in whose backup; NULL: void */
+    char *mboxname;         /* under which name, or what it was renamed to since */
+    int listed;             /* 0: it is there, but was left out */
+    uint32_t last_uid;      /* as listed; 0 if it was not */
     uint64_t highestmodseq;
-    int64_t since;       /* position of the state that was shown */
-    uint32_t crc;
-    enum lcb_mark mark;
-    uint64_t answer;     /* number of the GET whose answer this was */
-};
-
-/* A question about mailboxes, shown or not: key name. */
-struct backupd_asked {
-    int64_t at;      /* position; 0: there was no backup */
-    uint64_t answer;
+    int64_t since;          /* position of the state that was shown */
 };
 
 struct backupd {
@@ -57,11 +51,12 @@ struct backupd {
 
     /* unit */
     struct strarray owners;
-    struct hash *shown;
-    struct hash *asked;
-    char *asked_user; /* whose mailboxes were all asked for, or NULL */
-    struct backupd_asked asked_all;
-    uint64_t answer; /* number of the last GET */
+    struct hash *shown;       /* UNIQUEID -> struct backupd_shown */
+    struct hash *shown_names; /* its mboxname -> the same */
+    struct hash *asked;       /* a name that was asked for -> position, as it was then */
+    char *asked_user;         /* whose mailboxes were all asked for, or NULL */
+    int64_t asked_all;        /* position, as it was then */
+    int asked_lost;           /* there were more names than are remembered */
     int lost_uploads; /* uploads that were acknowledged had to be undone */
 
     /* open backups */
@@ -75,6 +70,7 @@ struct backupd {
     struct buf body; /* of a message */
     struct buf text; /* of a reply */
     struct xlog_limit trouble;
+    struct xlog_limit toobig;
 };
 
 /* ---- backupd_command.c ---- */
@@ -83,14 +79,18 @@ struct backupd {
 enum {
     BACKUPD_BADCONTENT = SYNC_LAST + 1, /* content and GUID differ */
     BACKUPD_EXTRA,                      /* the line goes on behind its value */
+    BACKUPD_TOLERATED,                  /* not done, and not the client's business: OK */
 };
 /* 0 if the line ends here. To be asked before anything is kept: what is answered BAD has no effect. */
 int backupd_at_end(struct backupd *);
-/* Read to the end of the line if R is 0 (else skip the rest of the command), then say OK or NO. */
-enum backupd_next backupd_finish(struct backupd *, int r);
+/* Read to the end of the line if R is 0 (else skip the rest of the command), then say OK or NO. VERB
+ * as replies name it. */
+enum backupd_next backupd_finish(struct backupd *, const char *verb, int r);
 
-/* ---- backupd_unit.c: whose backups, which are open, what was shown ---- */
+/* ---- backupd_unit.c: whose backups, and which are open ---- */
 
+void backupd_unit_init(struct backupd *);
+void backupd_unit_free(struct backupd *);
 /* A new unit of work: nothing shown, no owners, no uploads. */
 void backupd_unit_reset(struct backupd *);
 void backupd_unit_addowner(struct backupd *, const char *userid);
@@ -109,17 +109,25 @@ void backupd_undo(struct backupd *, struct lcb *);
 /* Around each command: locks are counted by command. */
 void backupd_command_begin(struct backupd *);
 void backupd_command_end(struct backupd *);
-void backupd_show(struct backupd *, const struct lcb_folder *, int listed);
-/* A mailbox that was as shown BEFORE a change of the client's own still is what it was told. */
-void backupd_shown_changed(struct backupd *, struct lcb *, const struct lcb_folder *before);
+/* ---- backupd_shown.c: what was shown, and does it still hold? ---- */
+
+void backupd_shown_init(struct backupd *);
+void backupd_shown_free(struct backupd *);
+/* The client was told of the mailbox F in backup B, or (LISTED 0) is made to send it whole. */
+void backupd_show(struct backupd *, struct lcb *, const struct lcb_folder *, int listed);
+/* The client asks again about NAME: what it was told before counts no longer. */
+void backupd_unshow(struct backupd *, const char *name);
+const struct backupd_shown *backupd_shown(const struct backupd *, const char *uniqueid);
+/* What was shown in state SINCE is now state F, and otherwise the same: it was renamed or annotated
+ * by this client. */
+void backupd_shown_moved(struct backupd *, struct lcb *, int64_t since, const struct lcb_folder *f);
+/* The mailbox shown as FROM was given another owner under the name TO. */
+void backupd_shown_renamed(struct backupd *, const char *from, const char *to);
 /* All mailboxes of a user, or one name, were asked for now. B NULL: there is no backup. */
 void backupd_ask_user(struct backupd *, const char *userid, struct lcb *b);
 void backupd_ask_name(struct backupd *, const char *mboxname, struct lcb *b);
-/* What the last answer that could speak of this mailbox said of it; NULL if it did not, or if there
- * was none. */
-const struct backupd_shown *backupd_shown(const struct backupd *, const char *userid,
-                                          const char *mboxname, const char *uniqueid);
-/* Did this mailbox, which was not shown, come, change or go after that answer? 1, 0 or an error. */
+/* Did this mailbox, which was not shown, come, change or go after the last answer that had to speak
+ * of it? 1, 0 (also if there was no such answer) or an error. */
 int backupd_came_later(const struct backupd *, struct lcb *, const char *mboxname,
                        const char *uniqueid);
 

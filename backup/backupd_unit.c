@@ -13,10 +13,8 @@
  * something that another waits for. The wait for a busy backup is bounded for each command, however
  * many backups it needs, far below the time after which clients give up.
  *
- * Whatever is closed is committed first. Since another client may then change it between question
- * and answer, what this connection was told is remembered: of each mailbox the position of the state
- * that was shown, by UNIQUEID; and of each name that was asked for when that was. A change without
- * SINCE_* is relative to the last answer, and accepted only if nothing has changed since. */
+ * Whatever is closed is committed first. Another client may then change it between question and
+ * answer; backupd_shown.c tells whether one did. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -34,16 +32,22 @@ static int64_t now_ms(void)
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-void backupd_unit_reset(struct backupd *d)
+void backupd_unit_free(struct backupd *d)
 {
     strarray_fini(&d->owners);
-    hash_free(&d->shown, free);
-    d->shown = hash_new();
-    hash_free(&d->asked, free);
-    d->asked = hash_new();
-    free(d->asked_user);
-    d->asked_user = NULL;
+    backupd_shown_free(d);
+}
+
+void backupd_unit_init(struct backupd *d)
+{
+    backupd_shown_init(d);
     d->lost_uploads = 0;
+}
+
+void backupd_unit_reset(struct backupd *d)
+{
+    backupd_unit_free(d);
+    backupd_unit_init(d);
     backupd_spool_clear(d->spool);
 }
 
@@ -187,71 +191,4 @@ void backupd_undo(struct backupd *d, struct lcb *b)
                 free(d->open[i].userid);
                 memset(&d->open[i], 0, sizeof(d->open[i]));
             }
-}
-
-/* LISTED 0: it is there, but the client was not told (so it sends everything). */
-void backupd_show(struct backupd *d, const struct lcb_folder *f, int listed)
-{
-    struct backupd_shown *s = hash_lookup(d->shown, f->uniqueid);
-    if (!s) {
-        s = xzmalloc(sizeof(*s));
-        hash_insert(d->shown, f->uniqueid, s);
-    }
-    s->last_uid = listed ? f->last_uid : 0;
-    s->highestmodseq = listed && f->mark == LCB_MARK_NONE ? f->highestmodseq : 0;
-    s->since = f->since;
-    s->crc = f->crc;
-    s->mark = f->mark;
-    s->answer = d->answer;
-}
-
-void backupd_shown_changed(struct backupd *d, struct lcb *b, const struct lcb_folder *before)
-{
-    struct backupd_shown *s = hash_lookup(d->shown, before->uniqueid);
-    struct buf strings = BUF_INITIALIZER;
-    struct lcb_folder f = {.id = 0};
-    if (s && s->since == before->since && !lcb_find_uniqueid(b, before->uniqueid, &f, &strings))
-        s->since = f.since;
-    buf_free(&strings);
-}
-
-void backupd_ask_user(struct backupd *d, const char *userid, struct lcb *b)
-{
-    d->asked_user = xstrdup(userid);
-    d->asked_all.at = b ? lcb_position(b) : 0;
-    d->asked_all.answer = d->answer;
-}
-
-void backupd_ask_name(struct backupd *d, const char *mboxname, struct lcb *b)
-{
-    struct backupd_asked *a = hash_lookup(d->asked, mboxname);
-    if (!a) {
-        a = xzmalloc(sizeof(*a));
-        hash_insert(d->asked, mboxname, a);
-    }
-    a->at = b ? lcb_position(b) : 0;
-    a->answer = d->answer;
-}
-
-/* The last question whose answer had to speak of this mailbox, or NULL. */
-static const struct backupd_asked *last_asked(const struct backupd *d, const char *userid,
-                                              const char *mboxname)
-{
-    const struct backupd_asked *a = hash_lookup(d->asked, mboxname);
-    return a ? a : d->asked_user && !strcmp(d->asked_user, userid) ? &d->asked_all : NULL;
-}
-
-const struct backupd_shown *backupd_shown(const struct backupd *d, const char *userid,
-                                          const char *mboxname, const char *uniqueid)
-{
-    const struct backupd_shown *s = hash_lookup(d->shown, uniqueid);
-    const struct backupd_asked *a = last_asked(d, userid, mboxname);
-    return s && a && a->answer > s->answer ? NULL : s;
-}
-
-int backupd_came_later(const struct backupd *d, struct lcb *b, const char *mboxname,
-                       const char *uniqueid)
-{
-    const struct backupd_asked *a = last_asked(d, lcb_userid(b), mboxname);
-    return a ? lcb_changed_since(b, uniqueid, a->at) : 0;
 }

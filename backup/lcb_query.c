@@ -121,9 +121,28 @@ int lcb_find_name(struct lcb *b, const char *mboxname, struct lcb_folder *f, str
                        " WHERE s.mboxname=? AND s.until IS NULL", mboxname, f, strings);
 }
 
+int lcb_find_last(struct lcb *b, const char *uniqueid, struct lcb_folder *f, struct buf *strings)
+{
+    return find_one(b, "SELECT " FOLDER_COLUMNS FOLDER_JOIN
+                       " WHERE f.uniqueid=? ORDER BY s.since DESC LIMIT 1", uniqueid, f, strings);
+}
+
+int lcb_name_replaced(struct lcb *b, const char *mboxname, int64_t *times)
+{
+    *times = 0;
+    int r = sqldb_int(b->index->db, times, "SELECT times FROM replaced WHERE mboxname=?", "t",
+                      mboxname);
+    return r == XERR_NOTFOUND ? 0 : r;
+}
+
 int64_t lcb_position(const struct lcb *b)
 {
-    return LCB_POS(b->df.seq, 0);
+    return LCB_POS(b->df.seq, b->df.lines + 1);
+}
+
+int64_t lcb_time(struct lcb *b, int64_t pos)
+{
+    return lcb_index_time(b->index, pos);
 }
 
 /* States follow each other, so the last one tells. */

@@ -129,10 +129,11 @@ sub texts
     my ($inst) = @_;
     my ($o, $services) = __PACKAGE__->can($inst->{name})->($inst);
     my %all = (%{$o}, %{ $inst->{options} // {} });
+    s/%dir%/$inst->{dir}/g for grep { defined } values %all;    # in options of a test
     my $imapd = join '', map { "$_: $all{$_}\n" } grep { defined $all{$_} } sort keys %all;
 
-    my $maxchild = $inst->{maxchild} // 30;
     my $c = "-C $inst->{dir}/imapd.conf";
+    my $maxchild = $inst->{site}{maxchild};
     my $cyrus = "START {\n  recover cmd=\"ctl_cyrusdb -r $c\"\n}\nSERVICES {\n";
     for my $s (@{$services}) {
         $cyrus .= qq(  $s->[0] cmd="$s->[1] $c" listen="$s->[2]" prefork=0 maxchild=$maxchild\n);
