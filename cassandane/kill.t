@@ -2,71 +2,91 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright (c) 2026 The Cyrus Backups authors
 #
-# Twenty times SIGKILL for backupd in the middle of a real sync: what was
-# acknowledged is there, and the next sync makes both sides equal.
+# Twenty times SIGKILL in the middle of a real sync (200 times with CYRUS_BACKUPS_LONG=1): for
+# backupd, for its master with everything that runs under it, or for sync_client, while all that
+# happens to mailboxes goes on. What was acknowledged is there, the next sync makes both sides
+# equal, and an index that is made anew says the same as the one that was there.
 # The moment is a random number of bytes from the client, now and then a moment later.
 # KILL_SEED repeats a run.
 use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use CBTest::Case;
 use CBTest::Compare qw(backup_state differences);
 use CBTest::Dlist qw(parse_dlist);
 use CBTest::Imap;
+use CBTest::Relay;
 use CBTest::Scenarios qw(memory_ok no_differences);
+use CBTest::Server qw(mailbox_names);
 use CBTest::Site;
 use CBTest::Util qw(sha1_hex);
 use Test::More;
-use Time::HiRes qw(sleep);
 
 my $seed = $ENV{KILL_SEED} // time;
 srand $seed;
 note("KILL_SEED=$seed");
 
-my @folders = qw(INBOX INBOX.a INBOX.a.b INBOX.c);
-my $site = CBTest::Site->new(users => ['alice']);
-my $imap = $site->imap_as('alice');
-$imap->must(create => $_) for @folders[1 .. $#folders];
+my @folders = qw(INBOX INBOX.kill.a INBOX.kill.b);
+my ($site, $case);
 
-# Some mail, some flags, an expunge; returns about how many bytes this will be on the wire.
+# Some mail, flags, an expunge, besides the steps of a scenario; returns about how many bytes this
+# will be on the wire.
 sub change
 {
     my ($round) = @_;
     my $bytes = 2000;
-    for my $i (1 .. 14) {
-        my $msg = CBTest::Imap::message(body => CBTest::Imap::noise(500 + int rand 25_000, $round * 100 + $i));
+    my $imap = $case->{imap};
+    for my $i (1 .. 10) {
+        my $msg = CBTest::Imap::message(body => CBTest::Imap::noise(500 + int rand 15_000, $round * 100 + $i));
         $imap->append($folders[$i % @folders], $msg);
         $bytes += 600 + length $msg;
     }
-    $imap->must(create => "INBOX.round$round");
-    $imap->append("INBOX.round$round", CBTest::Imap::message());
+    $imap->must(create => "INBOX.kill.round$round");
+    $imap->append("INBOX.kill.round$round", CBTest::Imap::message());
     $imap->must(select => $folders[$round % @folders]);
-    $imap->must(store => '1:5', $round % 2 ? '+FLAGS' : '-FLAGS', '(\\Flagged $kept)');
-    $imap->must(store => $round, '+FLAGS', '(\\Deleted)');
+    $imap->must(store => '1:3', $round % 2 ? '+FLAGS' : '-FLAGS', '(\\Flagged $kept)');
+    $imap->must(store => '4', '+FLAGS', '(\\Deleted)');
     $imap->must('expunge');
     $imap->must('unselect');
     $imap->must($round % 3 ? 'subscribe' : 'unsubscribe' => $folders[ $round % @folders ]);
     return $bytes;
 }
 
-# What acknowledged APPLY lines promised and the backup does not have.
-sub broken_promises
+sub people { return grep { $site->data_file($_) } $case->users, '%SHARED' }
+
+# What acknowledged APPLY lines promised: { uniqueid => header with UIDS }, { "user name" => subscribed }.
+sub promises
 {
-    my ($state, @commands) = @_;
-    my %mailbox = map { $_->{uniqueid} => $_ } @{ $state->{mailboxes} };
-    my %subscribed = map { $_ => 1 } @{ $state->{subscriptions} };
-    my (@broken, %last, %sub);
-    for my $c (grep { ($_->{reply} // '') =~ /^OK / } @commands) {
+    my (%last, %sub);
+    for my $c (grep { ($_->{reply} // '') =~ /^OK / } @_) {
         if ($c->{line} =~ s/^APPLY (?=MAILBOX )//) {
             my (undef, $m) = parse_dlist($c->{line});
+            next unless $m->{RECORD};    # an intermediate name
             my $had = $last{ $m->{UNIQUEID} } // {};
             $last{ $m->{UNIQUEID} } = { %{$m}, UIDS => { %{ $had->{UIDS} // {} }, map { $_->{UID} => $_ } @{ $m->{RECORD} } } };
-        } elsif ($c->{line} =~ /^APPLY (SUB|UNSUB) %\(USERID \S+ MBOXNAME (\S+)\)$/) {
-            $sub{$2} = $1 eq 'SUB';
+        } elsif ($c->{line} =~ /^APPLY UNMAILBOX (\S+)/) {
+            my $name = $1;
+            delete @last{ grep { $last{$_}{MBOXNAME} eq $name } keys %last };
+        } elsif ($c->{line} =~ /^APPLY (SUB|UNSUB) %\(USERID (\S+) MBOXNAME (\S+)\)$/) {
+            $sub{"$2 $3"} = $1 eq 'SUB';
         }
     }
-    for my $m (values %last) {
-        my $b = $mailbox{ $m->{UNIQUEID} };
+    return (\%last, \%sub);
+}
+
+# Those of them that the backups do not keep.
+sub broken_promises
+{
+    my ($states, @commands) = @_;
+    my (%mailbox, %subscribed, @broken);
+    for my $user (keys %{$states}) {
+        $mailbox{ $_->{uniqueid} } = [$user, $_] for @{ $states->{$user}{mailboxes} };
+        $subscribed{"$user $_"} = 1 for @{ $states->{$user}{subscriptions} };
+    }
+    my ($last, $sub) = promises(@commands);
+    for my $m (values %{$last}) {
+        my ($user, $b) = @{ $mailbox{ $m->{UNIQUEID} } // [] };
         if (!$b) {
             push @broken, "$m->{MBOXNAME} is missing";
             next;
@@ -83,45 +103,127 @@ sub broken_promises
             push @broken, "$m->{MBOXNAME} uid $r->{UID}: other content" if $k->{guid} ne $r->{GUID};
             push @broken, "$m->{MBOXNAME} uid $r->{UID}: modseq $r->{MODSEQ} acknowledged, $k->{modseq} kept"
                 if $k->{modseq} < $r->{MODSEQ};
-            next if $k->{expunged} || $site->{dumped}{alice}{ $r->{GUID} };
-            my $dump = $site->cyr_backup('alice', 'dump', 'message', $r->{GUID});
+            next if $k->{expunged} || $site->{dumped}{$user}{ $r->{GUID} };
+            my $dump = $site->cyr_backup($user, 'dump', 'message', $r->{GUID});
             push @broken, "$m->{MBOXNAME} uid $r->{UID}: content of $r->{GUID} cannot be read"
                 if sha1_hex($dump->{out}) ne $r->{GUID};
-            $site->{dumped}{alice}{ $r->{GUID} } = 1;
+            $site->{dumped}{$user}{ $r->{GUID} } = 1;
         }
     }
-    for my $name (keys %sub) {
-        push @broken, "subscription of $name" if $sub{$name} != ($subscribed{$name} // 0);
+    for my $key (keys %{$sub}) {
+        push @broken, "subscription: $key" if $sub->{$key} != ($subscribed{$key} // 0);
     }
     return @broken;
 }
 
-my $hit = 0;
-for my $round (1 .. 20) {
-    subtest "round $round" => sub {
-        my $bytes = change($round);
-        my $at = 1 + int rand $bytes;
-        my $delay = $round % 4 ? 0 : rand 0.03;
-        $site->{relay}->set_trip($at, $site->{backup}{pid}, $delay);
-        my $r = $site->sync('proxy', '-u', 'alice');
-        $hit++ unless $site->{relay}->clear_trip;
-        note(sprintf 'killed after %d of about %d bytes, exit %d', $at, $bytes, $r->{rc});
-        if ($site->data_file('alice')) {
-            my $state = eval { backup_state($site, 'alice') };
-            # killed before the user's backup came into being there is nothing to ask for
-            my @acked = grep { $_->{line} =~ /^APPLY MAILBOX/ && ($_->{reply} // '') =~ /^OK / } @{ $r->{commands} };
-            $state //= { mailboxes => [], subscriptions => [] } if $round == 1 && !@acked;
-            ok($state, 'the backup opens') or diag($@);
-            no_differences('everything acknowledged is there', broken_promises($state, @{ $r->{commands} }))
-                if $state;
-        }
-        my $next = $site->sync('proxy', '-u', 'alice');
-        is($next->{rc}, 0, 'the next sync succeeds')
-            or diag("$next->{out}$next->{err}", CBTest::Relay::excerpt(grep { ($_->{reply} // '') !~ /^OK/ } @{ $next->{commands} }));
-        my @d = eval { differences($site, 'alice', full => $round == 20) };
-        no_differences('both sides equal', @d, $@ ? $@ : ());
-    };
+# Everything cyr_backup can say of a user, and some content.
+sub answers
+{
+    my ($user) = @_;
+    my %said;
+    for my $what ([qw(json all)], [qw(json mailboxes)], [qw(json messages)], [qw(json chunks)],
+        [qw(list all)]) {
+        my $r = $site->cyr_backup($user, @{$what});
+        $said{"@{$what}"} = "exit $r->{rc}\n$r->{out}";
+    }
+    my @guids = $said{'json messages'} =~ /"guid": *"([0-9a-f]{40})"/g;
+    for my $guid (map { $guids[ rand @guids ] } 1 .. (@guids ? 5 : 0)) {
+        $said{"dump of $guid"} //= $site->cyr_backup($user, 'dump', 'message', $guid)->{out};
+    }
+    return \%said;
 }
-ok($hit >= 15, "a sync was really hit ($hit of 20 times)");
-memory_ok($site);
+
+# The same once more without the index, which is made anew then.
+sub rebuilt_differs
+{
+    my ($user) = @_;
+    my $live = answers($user);
+    my $file = $site->data_file($user);
+    unlink glob "$file.index*";
+    my @d = -e "$file.index" ? "$file.index cannot be removed" : ();
+    my $anew = answers($user);
+    for my $guid (map { /^dump of (.*)/ } grep { !exists $anew->{$_} } keys %{$live}) {
+        $anew->{"dump of $guid"} = $site->cyr_backup($user, 'dump', 'message', $guid)->{out};
+    }
+    push @d, map { "$user, $_: another answer" } grep { $live->{$_} ne $anew->{$_} } sort keys %{$live};
+    push @d, "$user: no index" unless -s "$file.index";
+    return @d;
+}
+
+my ($hit, $rounds) = (0, 0);
+
+# One kill after some steps of a scenario.
+sub round
+{
+    my ($whom, @steps) = @_;
+    my $round = ++$rounds;
+    for my $step (@steps) {
+        delete $case->{fails};
+        my $done = eval { $step->[1]->($case, 'all'); 1 };
+        ok($done, "done: $step->[0]") or diag($@);
+    }
+    my $bytes = change($round);
+    my $at = $round % 3 ? 1 + int rand $bytes : 1 + int rand 6000;
+    my $delay = $round % 4 ? 0 : rand 0.03;
+    $site->{relay}->set_trip($at, $site->{backup}{pid}, $delay, $whom);
+    my $r = $site->sync('proxy', '-A');
+    my $this = !$site->{relay}->clear_trip;
+    $hit++ if $this;
+    note(sprintf '%s killed after %d bytes, exit %d', $whom, $at, $r->{rc}) if $this;
+    if ($whom eq 'master' && $this) {
+        $site->{backup}->stop;
+        $site->{backup}->start;
+    }
+    my %states;
+    for my $user (people()) {
+        $states{$user} = eval { backup_state($site, $user) };
+        # killed before the user's backup came into being there is nothing to ask for
+        my $begun = grep { $_->{line} =~ /^APPLY / && ($_->{reply} // '') =~ /^OK / } @{ $r->{commands} };
+        delete $states{$user} if $round == 1 && !$begun && !$states{$user};
+        ok($states{$user}, "the backup of $user opens") or diag($@) if exists $states{$user};
+        $states{$user} //= { mailboxes => [], subscriptions => [] };
+    }
+    no_differences('everything acknowledged is there', broken_promises(\%states, @{ $r->{commands} }));
+
+    my $next = $site->sync('proxy', '-A');
+    is($next->{rc}, 0, 'the next sync succeeds')
+        or diag("$next->{out}$next->{err}", CBTest::Relay::excerpt(grep { ($_->{reply} // '') !~ /^OK/ } @{ $next->{commands} }));
+    for my $user ($case->users, '%SHARED') {
+        next if $user eq '%SHARED' && !mailbox_names($site, $user);
+        my @d = eval { differences($site, $user, contents => $case->{contents}) };
+        no_differences("$user: both sides equal", @d, $@ ? $@ : ());
+    }
+    no_differences('an index made anew says the same', map { rebuilt_differs($_) } people());
+    return;
+}
+
+# All steps of a theme, in ROUNDS kills, on a site of its own.
+sub theme
+{
+    my ($theme, $n, $whom, %options) = @_;
+    $site = CBTest::Site->new(users => [qw(alice frank)], options => { imap => \%options });
+    $case = CBTest::Case->new(site => $site, user => 'alice', reader => 'frank');
+    $case->{imap}->must(create => $_) for @folders[1 .. $#folders];
+    my @steps = @{ [CBTest::Scenarios::steps_of($theme)] };
+    my $total = @steps;
+    for my $i (1 .. $n) {
+        my @some = splice @steps, 0, int($total * $i / $n) - ($total - @steps);
+        subtest "$theme, round $i" => sub { round($whom->[ $i % @{$whom} ], @some) };
+    }
+    memory_ok($site);
+    $site->stop;
+    return;
+}
+
+my @mostly = qw(server server master server client server server);
+if ($ENV{CYRUS_BACKUPS_LONG}) {
+    for my $pass (1 .. 2) {
+        theme('Basic', 35, $_) for \@mostly, [qw(client master)];
+        theme('Flags', 15, \@mostly);
+        theme('Notes', 15, \@mostly);
+    }
+} else {
+    theme('Basic', 20, \@mostly);
+}
+cmp_ok($hit, '>=', 0.6 * $rounds, "a sync was really hit ($hit of $rounds times)");
 done_testing;

@@ -8,8 +8,9 @@
 # C (from the client), S (from the server), X (connection over). commands() turns it back
 # into commands with their answers: csync allows one command at a time.
 #
-# A trip wire can be set: after so many bytes from the client the relay sends
-# SIGKILL to the server's process, which is how a test kills a server in the middle of something.
+# A trip wire can be set: after so many bytes from the client the relay sends SIGKILL to the
+# server's process, to the client, or to the server's master and all its children, which is how a
+# test kills them in the middle of something.
 #
 # It can be told to hold back the next APPLY: the client has its listing then, and what a test does
 # before it lets go happens between question and change.
@@ -92,7 +93,7 @@ sub serve
                 $self->hold_back if $c->{dir} eq 'C' && $buf =~ /^APPLY /;
                 record($log, $c->{id}, $c->{dir}, $buf);
                 send_all($c->{peer}, $buf);
-                $self->check_trip(length $buf, $c->{peer}) if $c->{dir} eq 'C';
+                $self->check_trip(length $buf, $fh, $c->{peer}) if $c->{dir} eq 'C';
                 next;
             }
             record($log, $c->{id}, 'X', '');
@@ -147,7 +148,7 @@ sub hold_back
 
 sub check_trip
 {
-    my ($self, $n, $server) = @_;
+    my ($self, $n, $client, $server) = @_;
     if (!-e $self->{trip}) {
         delete $self->{left};
         return;
@@ -155,12 +156,34 @@ sub check_trip
     ($self->{left}) = split ' ', slurp($self->{trip}) unless defined $self->{left};
     $self->{left} -= $n;
     return if $self->{left} > 0;
-    my ($bytes, $master, $delay) = split ' ', slurp($self->{trip});
+    my ($bytes, $master, $delay, $whom) = split ' ', slurp($self->{trip});
     select undef, undef, undef, $delay if $delay;
-    kill KILL => $_ for serving($master, $self->{to}, $server->sockport);
+    kill KILL => $_ for $whom eq 'client' ? holding($client->peerport, $self->{port})
+        : $whom eq 'master' ? ($master, children($master))
+        : serving($master, $self->{to}, $server->sockport);
     unlink $self->{trip};
     delete $self->{left};
     return;
+}
+
+sub children
+{
+    my ($master) = @_;
+    return map { /^(\d+) \(.*\) \S (\d+) /s && $2 == $master ? $1 : () }
+        grep { defined } map { slurp($_) } glob '/proc/[0-9]*/stat';
+}
+
+# The processes that hold one end of a connection, from this port to another.
+sub holding
+{
+    my ($port, $peer, @among) = @_;
+    my $want = sprintf ':%04X [0-9A-F]+:%04X ', $port, $peer;
+    my ($inode) = slurp('/proc/net/tcp') =~ /^\s*\d+: [0-9A-F]+$want(?:\S+\s+){6}(\d+) /m or return;
+    @among = map { m{(\d+)$} } glob '/proc/[0-9]*' unless @among;
+    return grep {
+        my $pid = $_;
+        $pid != $$ && grep { (readlink // '') eq "socket:[$inode]" } glob "/proc/$pid/fd/*";
+    } @among;
 }
 
 # The children of a master that hold the server's end of a connection, from one port to the other.
@@ -168,25 +191,18 @@ sub check_trip
 sub serving
 {
     my ($master, $port, $peer) = @_;
-    my $want = sprintf ':%04X [0-9A-F]+:%04X ', $port, $peer;
-    my ($inode) = slurp('/proc/net/tcp') =~ /^\s*\d+: [0-9A-F]+$want(?:\S+\s+){6}(\d+) /m or return;
-    my @pids;
-    for my $stat (grep { defined } map { slurp($_) } glob '/proc/[0-9]*/stat') {
-        next unless $stat =~ /^(\d+) \(.*\) \S (\d+) /s && $2 == $master;
-        my $pid = $1;
-        push @pids, $pid if grep { (readlink // '') eq "socket:[$inode]" } glob "/proc/$pid/fd/*";
-    }
-    return @pids;
+    my @children = children($master);
+    return @children ? holding($port, $peer, @children) : ();
 }
 
 # ---- for the test --------------------------------------------------------
 
-# After that many bytes from clients (and a delay in seconds), kill the process that serves them,
-# a child of this master.
+# After that many bytes from clients (and a delay in seconds), kill WHOM: the "server" process that
+# serves them, a child of this master; the "client"; or the "master" with all its children.
 sub set_trip
 {
-    my ($self, $bytes, $master, $delay) = @_;
-    spew("$self->{trip}.new", "$bytes $master " . ($delay // 0) . "\n");
+    my ($self, $bytes, $master, $delay, $whom) = @_;
+    spew("$self->{trip}.new", join(' ', $bytes, $master, $delay // 0, $whom // 'server') . "\n");
     rename "$self->{trip}.new", $self->{trip} or die "rename: $!";
     return;
 }
