@@ -7,7 +7,8 @@
 package CBTest::Master;
 use strict;
 use warnings;
-use CBTest::Util qw(as_cyrus run_cmd start_cmd reap wait_until slurp spew processes_of free_port);
+use CBTest::Util qw(as_cyrus run_cmd start_cmd reap wait_until slurp spew processes_of guard_dir
+    unguard_dir free_port);
 use Fcntl qw(F_DUPFD);
 use File::Path qw(remove_tree);
 use File::Temp qw(tempdir);
@@ -27,6 +28,7 @@ sub new
     chmod 0755, $dir;
     my $self = bless { dir => $dir, owner => $$, pids => [] }, $class;
     $living{$dir} = $self;
+    $self->{guard} = guard_dir($dir);
     run_cmd(cmd => ['chown', 'cyrus:mail', $dir]) if $> == 0;
     my @dirs = map { "$dir/conf$_" } '', '/socket', '/proc', '/log', '/db';
     run_cmd(cmd => [as_cyrus('mkdir', '-p', @dirs, "$dir/part", "$dir/tmp")])->{rc} == 0
@@ -167,6 +169,7 @@ sub stop
         waitpid $_, POSIX::WNOHANG() for @left;
         sleep 0.02;
     }
+    unguard_dir($self->{guard});
     remove_tree($self->{dir}) unless $ENV{KEEP};
     return;
 }

@@ -15,7 +15,7 @@ use CBTest::Lmtp;
 use CBTest::Names;
 use CBTest::Relay;
 use CBTest::Sieve;
-use CBTest::Util qw(as_cyrus run_cmd start_cmd reap free_port wait_until processes_of
+use CBTest::Util qw(as_cyrus run_cmd start_cmd reap free_port wait_until processes_of guard_dir unguard_dir
     peak_memory is_debian program slurp);
 use File::Path qw(remove_tree);
 use File::Temp qw(tempdir);
@@ -37,6 +37,7 @@ sub new
     my $self = bless { dir => $dir, owner => $$, peak => 0, maxchild => $o{maxchild} // 30 }, $class;
     $self->{names} = CBTest::Names->new(%{ $o{options}{imap} // {} });
     $living{$dir} = $self;
+    $self->{guard} = guard_dir($dir);
     run_cmd(cmd => ['chown', 'cyrus:mail', $dir]) if $> == 0;
     $self->{port}{$_} = free_port() for qw(imap sieve backup relay replica replica_imap);
     $self->add_user($_) for qw(admin cyrus), @{ $o{users} // [] };
@@ -235,6 +236,7 @@ sub stop
         sleep 0.02;
     }
     delete $living{ $self->{dir} };
+    unguard_dir($self->{guard});
     if ($ENV{KEEP}) {
         print STDERR "# kept $self->{dir}\n";
     } else {

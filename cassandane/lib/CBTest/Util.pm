@@ -13,13 +13,14 @@ use strict;
 use warnings;
 use Exporter 'import';
 use Digest::SHA qw(sha1_hex);
+use File::Path ();
 use File::Spec;
 use IO::Socket::INET;
 use POSIX ();
 use Time::HiRes qw(time sleep alarm);
 
 our @EXPORT_OK = qw(as_cyrus run_cmd start_cmd reap wait_until free_port slurp spew
-    sha1_hex processes_of peak_memory builddir program peer is_debian);
+    sha1_hex processes_of guard_dir unguard_dir peak_memory builddir program peer is_debian);
 
 # Where the programs under test lie.
 sub builddir
@@ -187,6 +188,46 @@ sub processes_of
         push @found, $pid;
     }
     return @found;
+}
+
+# End all processes of a site, by pid, and remove its directory.
+sub clear_away
+{
+    my ($dir) = @_;
+    my $end = time + 5;
+    while (my @left = processes_of($dir)) {
+        kill +(time > $end ? 'KILL' : 'TERM') => @left;
+        waitpid $_, POSIX::WNOHANG() for @left;
+        sleep 0.05;
+    }
+    File::Path::remove_tree($dir) unless $ENV{KEEP};
+    return;
+}
+
+# A process that clears a site away if this one ends without having done so, by SIGKILL say.
+# Returns its pid, for unguard_dir().
+sub guard_dir
+{
+    my ($dir) = @_;
+    my $parent = $$;
+    my $pid = fork // die "fork: $!";
+    return $pid if $pid;
+    POSIX::setsid();
+    $SIG{$_} = 'IGNORE' for qw(INT TERM HUP PIPE);
+    # whoever reads what the test prints waits until nobody can print any more
+    POSIX::close($_) for 0 .. 255;
+    POSIX::open('/dev/null', POSIX::O_RDWR()) for 0 .. 2;
+    sleep 0.5 while getppid == $parent;
+    eval { clear_away($dir) };
+    POSIX::_exit(0);
+}
+
+sub unguard_dir
+{
+    my ($pid) = @_;
+    kill KILL => $pid;
+    waitpid $pid, 0;
+    return;
 }
 
 # Peak resident size of a process in KiB, undef when it has gone.
