@@ -114,7 +114,7 @@ static void test_foreign_indexes(void)
     lcbtest_rmindex(f.path);
     lcbtest_write(index, f.data.s, f.data.len);
     check_index(&f, 1, "a data file");
-    sql(index, "UPDATE meta SET value=2 WHERE key='version'");
+    sql(index, "UPDATE meta SET value=99 WHERE key='version'");
     check_index(&f, 1, "of a later version");
     sql(index, "UPDATE meta SET value='x' WHERE key='version'");
     check_index(&f, 1, "of a strange version");
