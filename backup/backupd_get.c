@@ -397,6 +397,7 @@ static int get_fullmailbox(struct backupd *d)
             next = c->next;
             while (dropped[i] && strcmp(dropped[i], c->name))
                 i++;
+            c->next = NULL;
             if (!dropped[i])
                 dlist_append(kv, c);
         }

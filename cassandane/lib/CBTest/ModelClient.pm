@@ -54,7 +54,7 @@ sub command
 sub note
 {
     my ($self, $cmd, @answer) = @_;
-    my @short = map { substr(s/[\r\n]+/~/gr, 0, 900) } $cmd, @answer;
+    my @short = map { substr(s/[\r\n]+/~/gr, 0, 500) } $cmd =~ s/^(APPLY MESSAGE .{300}).*/$1/sr, @answer;
     push @{ $self->{trace} }, 'C: ' . shift @short, map { "S: $_" } @short;
     return;
 }
