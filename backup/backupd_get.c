@@ -451,6 +451,7 @@ static int get_fullmailbox(struct backupd *d)
             c->next = NULL;
             while (dropped[i] && strcmp(dropped[i], c->name))
                 i++;
+            c->next = NULL;
             if (!dropped[i])
                 dlist_append(kv, c);
         }
