@@ -179,7 +179,8 @@ static int list_meta(struct listing *l, struct lcb *b)
     return r ? r : lcb_foreach_script(b, LCB_NOW, list_script, l);
 }
 
-/* The one argument, a string without NUL. */
+/* The one argument, a string without NUL, and the end of the line: a question that is answered BAD must
+ * not mark anything. */
 static int read_string(struct backupd *d, struct buf *s)
 {
     int c = dlist_reader_peek(d->reader);
@@ -188,6 +189,8 @@ static int read_string(struct backupd *d, struct buf *s)
     if (c == '\r' || c == '\n')
         return XERR_SYNTAX;
     int r = dlist_reader_astring(d->reader, s, d->max_text);
+    if (!r)
+        r = backupd_at_end(d);
     return r ? r : memchr(buf_cstring(s), '\0', s->len) ? XERR_PARAM : 0;
 }
 
@@ -357,7 +360,7 @@ static int read_names(struct backupd *d, struct strarray *names)
             strarray_append(names, buf_cstring(&name));
     }
     buf_free(&name);
-    return !r && more < 0 ? more : r;
+    return r ? r : more < 0 ? more : backupd_at_end(d);
 }
 
 /* Names with their owners, by owner; what can be no mailbox is left out. What the client was told
@@ -448,6 +451,7 @@ static int get_fullmailbox(struct backupd *d)
             c->next = NULL;
             while (dropped[i] && strcmp(dropped[i], c->name))
                 i++;
+            c->next = NULL;
             if (!dropped[i])
                 dlist_append(kv, c);
         }
@@ -486,6 +490,8 @@ static int get_fetch(struct backupd *d)
     uint64_t size;
     dlist_pool_reset(d->reader->pool);
     int r = dlist_reader_value(d->reader, &v);
+    if (!r)
+        r = backupd_at_end(d);
     if (!r && (!dlist_getatom(v, "MBOXNAME", &name) || !name ||
                !dlist_getatom(v, "PARTITION", &partition) || !partition ||
                !dlist_getguid(v, "GUID", &guid)))
@@ -615,6 +621,8 @@ static int get_fetch_sieve(struct backupd *d)
     struct lcb *b;
     dlist_pool_reset(d->reader->pool);
     int r = dlist_reader_value(d->reader, &v);
+    if (!r)
+        r = backupd_at_end(d);
     if (!r && (!dlist_getatom(v, "USERID", &user) || !user ||
                !dlist_getatom(v, "FILENAME", &filename) || !filename))
         r = XERR_PARAM;

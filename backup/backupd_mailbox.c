@@ -420,18 +420,6 @@ static void show_result(struct incoming *in)
     buf_free(&strings);
 }
 
-/* Once is normal: deleted and made again. */
-#define REPLACED_MAX 3
-
-static void complain_of_replacing(struct incoming *in)
-{
-    int64_t times;
-    if (!lcb_name_replaced(in->b, in->h.mboxname, &times) && times >= REPLACED_MAX)
-        xlog_errorx("%s: the mailbox of this name was %s and is %s now, the %lldth such change without"
-                    " a word from the client: do two servers replicate to here?", in->h.mboxname,
-                    in->retired, in->h.uniqueid, (long long)times);
-}
-
 static int find_mailbox(struct incoming *in)
 {
     int r = lcb_find_uniqueid(in->b, in->h.uniqueid, &in->m, &in->strings);
@@ -473,7 +461,7 @@ static int apply(struct incoming *in)
     }
     show_result(in);
     if (in->retired)
-        complain_of_replacing(in);
+        lcb_report_replaced(in->b, in->h.mboxname, in->retired, in->h.uniqueid);
     return 0;
 }
 

@@ -136,9 +136,10 @@ int lcb_find_uniqueid(struct lcb *, const char *uniqueid, struct lcb_folder *, s
 int lcb_find_name(struct lcb *, const char *mboxname, struct lcb_folder *, struct buf *strings);
 /* The last state of a mailbox, gone or not. */
 int lcb_find_last(struct lcb *, const char *uniqueid, struct lcb_folder *, struct buf *strings);
-/* How often in a row the name has gone from one mailbox to another without that the client had said
- * so (UNMAILBOX, RENAME). */
-int lcb_name_replaced(struct lcb *, const char *mboxname, int64_t *times);
+/* The name was that of mailbox WAS and is that of IS now. If this is not the first time that a MAILBOX
+ * took it from another without that the client had said so before (UNMAILBOX, RENAME), but the third
+ * in a row or later, an error is logged. 1 if so, 0, or an error. */
+int lcb_report_replaced(struct lcb *, const char *mboxname, const char *was, const char *is);
 /* What is written from now on has this position or a later one. For a backup opened for writing. */
 int64_t lcb_position(const struct lcb *);
 int64_t lcb_time(struct lcb *, int64_t pos);

@@ -14,6 +14,7 @@
 #include "backup/lcb_int.h"
 #include "lib/sha1crc.h"
 #include "lib/xerr.h"
+#include "lib/xlog.h"
 #include "lib/xmalloc.h"
 
 #define NOW_OR_AT(at, head, tail) \
@@ -127,12 +128,18 @@ int lcb_find_last(struct lcb *b, const char *uniqueid, struct lcb_folder *f, str
                        " WHERE f.uniqueid=? ORDER BY s.since DESC LIMIT 1", uniqueid, f, strings);
 }
 
-int lcb_name_replaced(struct lcb *b, const char *mboxname, int64_t *times)
+int lcb_report_replaced(struct lcb *b, const char *mboxname, const char *was, const char *is)
 {
-    *times = 0;
-    int r = sqldb_int(b->index->db, times, "SELECT times FROM replaced WHERE mboxname=?", "t",
+    const int64_t normal = 2; /* a mailbox may be deleted and made again between two syncs */
+    int64_t times = 0;
+    int r = sqldb_int(b->index->db, &times, "SELECT times FROM replaced WHERE mboxname=?", "t",
                       mboxname);
-    return r == XERR_NOTFOUND ? 0 : r;
+    if (r || times <= normal)
+        return r == XERR_NOTFOUND ? 0 : r;
+    xlog_errorx("%s: the mailbox of this name was %s and is %s now, the %lldth such change without a"
+                " word from the client: do two servers replicate to here?", mboxname, was, is,
+                (long long)times);
+    return 1;
 }
 
 int64_t lcb_position(const struct lcb *b)

@@ -365,10 +365,11 @@ int lcb_recover(struct lcb *b)
         if (!r)
             r = finish(&s);
     }
-    if (r || !b->index->fresh) /* a fresh one's tables are yet to be committed */
+    if (r) {
         lcb_index_rollback(b->index);
-    if (r)
         return r;
+    }
+    /* The transaction stays open: every query would begin one of its own. */
     if (rebuild)
         xlog_info("%s: index rebuilt, %d lines were not understood, %d chunks are damaged", b->path,
                   s.lost, s.rotten);

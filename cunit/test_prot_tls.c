@@ -580,6 +580,7 @@ static void test_options(void)
         {SERVER "tls_client_certs: require\n", "tls_client_ca_file"},
         {CA "tls_client_certs: require\n", NULL},
         {SERVER "tls_client_ca_dir: ~\ntls_client_certs: require\n", NULL},
+        {SERVER "tls_client_ca_dir: ~/none\n", "tls_client_ca_dir"},
         {SERVER "tls_client_ca_file: ~/none.pem\n", "tls_client_ca_file"},
         {CA "tls_crl_file: ~/ca.pem\n", "tls_crl_file"},
         {SERVER "tls_session_timeout: 0\n", NULL},

@@ -18,6 +18,8 @@
  * Everything is loaded once, so that a wrong path is found at the start and not by a client. */
 #include "config.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -195,6 +197,37 @@ static int load_crl(SSL_CTX *ctx, const char *file, struct buf *err)
     return 0;
 }
 
+/* Is this the name under which OpenSSL looks for a certificate: hash and number? */
+static int is_hashed(const char *name)
+{
+    size_t n = strspn(name, "0123456789abcdef");
+    return n == 8 && name[n] == '.' && name[n + 1] &&
+           strspn(name + n + 1, "0123456789") == strlen(name + n + 1);
+}
+
+/* Subjects of the certificates in directory DIR. What else is there, or cannot be read, is no more
+ * than a name less. */
+static int name_directory(STACK_OF(X509_NAME) *names, const char *dir, struct buf *err)
+{
+    struct buf path = BUF_INITIALIZER;
+    DIR *d = opendir(dir);
+    if (!d) {
+        buf_printf(err, "tls_client_ca_dir: '%s': %s", dir, error_message(-errno));
+        return XERR_CONFIG;
+    }
+    for (struct dirent *e; (e = readdir(d));) {
+        if (!is_hashed(e->d_name))
+            continue;
+        buf_reset(&path);
+        buf_printf(&path, "%s/%s", dir, e->d_name);
+        (void)SSL_add_file_cert_subjects_to_stack(names, buf_cstring(&path));
+    }
+    ERR_clear_error();
+    closedir(d);
+    buf_free(&path);
+    return 0;
+}
+
 /* The names that a client is told, so that it can choose among its certificates. */
 static int name_authorities(SSL_CTX *ctx, const char *file, const char *dir, struct buf *err)
 {
@@ -202,8 +235,8 @@ static int name_authorities(SSL_CTX *ctx, const char *file, const char *dir, str
     int r = names ? 0 : XERR_CRYPTO;
     if (!r && file && SSL_add_file_cert_subjects_to_stack(names, file) != 1)
         r = bad_option(err, "tls_client_ca_file", file);
-    if (!r && dir && SSL_add_dir_cert_subjects_to_stack(names, dir) != 1)
-        r = bad_option(err, "tls_client_ca_dir", dir);
+    if (!r && dir)
+        r = name_directory(names, dir, err);
     if (r)
         sk_X509_NAME_pop_free(names, X509_NAME_free);
     else

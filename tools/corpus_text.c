@@ -192,7 +192,7 @@ static void attachment(const struct corpus_words *w, struct corpus_random *r, si
 {
     struct buf raw = BUF_INITIALIZER;
     size_t n = size / 78 * 57 + 57; /* what a line of 76 and its end hold */
-    int packed = below(r, 100) < 52;
+    int packed = below(r, 100) < 51;
     buf_printf(out,
                "Content-Type: %s; name=\"%s-%zu.%s\"\r\n"
                "Content-Disposition: attachment\r\nContent-Transfer-Encoding: base64\r\n\r\n",

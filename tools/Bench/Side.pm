@@ -183,17 +183,15 @@ sub counters
     return { cpu_s => $ns / 1e9, rss_kib => $hwm, written_bytes => $written, state => $state };
 }
 
-# The processes that serve the UNIX socket, as far as they live.
+# The processes that serve the UNIX socket: master hands it to them as descriptor 4.
 sub servers
 {
     my ($self) = @_;
     my ($inode) = (slurp('/proc/net/unix') // '')
         =~ m{^\S+ \S+ \S+ 00010000 \S+ \S+ +(\d+) \Q$self->{site}{backup}{dir}\E/conf/backupd\.sock$}m
         or die "nobody listens for $self->{name}\n";
-    return grep {
-        my $pid = $_;
-        grep { (readlink) // '' eq "socket:[$inode]" } glob "/proc/$pid/fd/*";
-    } $self->{site}{backup}->children('backupd');
+    return grep { (readlink("/proc/$_/fd/4") // '') eq "socket:[$inode]" }
+        $self->{site}{backup}->children('backupd');
 }
 
 # Wait until the servers have nothing more to do; returns their counters.

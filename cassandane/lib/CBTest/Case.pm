@@ -7,7 +7,8 @@
 #
 # Fields that scenarios use: site, user, reader, imap (the user's connection), admin,
 # others (users that are synced and compared, too), gone (users that the server has no more),
-# fails (a reason why sync_client must fail in this step).
+# fails (a reason why sync_client must fail in this step), resend (1: the backup server must ask
+# for everything once), kept (see CBTest::Compare), contents (the same).
 package CBTest::Case;
 use strict;
 use warnings;

@@ -53,6 +53,8 @@ sub backup_state
 
 # All differences. Options: skip => { quota | sieve | subscriptions | seen => 1 },
 # full => 1: read every message again, not only those not yet read by this site.
+# kept => { name => 1 }: deleted mailboxes that the server has removed without telling anybody;
+# they must be in the backup.
 # contents => 'datafile': read messages with zcat instead of one by one with cyr_backup.
 sub differences
 {
@@ -72,8 +74,10 @@ sub differences
         push @d, imap_differences($site->names, $user, $imap, $backup, %o);
         push @d, csync_differences($source, $backup, %o);
         push @d, seen_differences($site, $user, $backup) if !is_shared($user);
+        my %there = map { $_->{mboxname} => 1 } @{ $backup->{mailboxes} };
+        push @d, map { "$_ has gone" } grep { !$there{$_} } sort keys %{ $o{kept} // {} };
     }
-    return @d;
+    return grep { !(/ (\S.*): only in the backup\z/ && ($o{kept} // {})->{ $1 =~ s/.* //r }) } @d;
 }
 
 # One value against another, as a line of text when they differ.
@@ -302,7 +306,12 @@ sub record_differences
     push @d, pairs("$mailbox uid", $server, \%backup, sub {
         my ($what, $s, $b) = @_;
         my $gone = grep { lc eq '\\expunged' } grep { defined } @{ $s->{FLAGS} };
-        return ((map { differ("$what $_", $s->{ uc $_ }, $b->{$_}) }
+        my %b = %{$b};
+        # the backup says when a message was expunged, not what became of the record later
+        for my $key ($gone && $b->{expunged} ? qw(modseq last_updated) : ()) {
+            $b{$key} = $s->{ uc $key } if $b{$key} < $s->{ uc $key };
+        }
+        return ((map { differ("$what $_", $s->{ uc $_ }, $b{$_}) }
                 qw(modseq last_updated internaldate size guid)),
             differ("$what flags", flags($s->{FLAGS}), flags($b->{flags})),
             differ("$what expunged", $gone ? 1 : 0, $b->{expunged} ? 1 : 0),

@@ -12,12 +12,15 @@ use strict;
 use warnings;
 use Authen::SASL qw(Perl);
 use CBTest::CSync;
+use CBTest::Feed qw(message);
+use CBTest::Util qw(as_cyrus run_cmd program sha1_hex);
 use Compress::Raw::Zlib;
 use Exporter 'import';
 use IO::Socket::SSL;
 use MIME::Base64 qw(encode_base64 decode_base64);
+use Test::More;
 our @EXPORT_OK = qw(dial greeting expect read_more line closed put ask hang_up plain login
-    start_tls start_deflate sasl_login);
+    start_tls start_deflate sasl_login offered works);
 
 our @ISA = qw(CBTest::CSync);
 our $WAIT = 30;    # seconds that any answer may take
@@ -138,12 +141,13 @@ sub hang_up { my ($c) = @_; close $c->{sock}; return }
 
 # ---- layers ---------------------------------------------------------------
 
-# The handshake, after STARTTLS was answered; %o is for IO::Socket::SSL. The next greeting is read.
-# False, with the reason in {error}, when there is no TLS.
+# STARTTLS and the handshake; the next greeting is read. Keys: more (bytes sent in one piece with the
+# command), and those of IO::Socket::SSL. False, with the reason in {error}, when there is no TLS.
 sub start_tls
 {
     my ($c, %o) = @_;
-    my $answer = ask($c, 'STARTTLS');
+    put($c, "STARTTLS\r\n" . (delete $o{more} // ''));
+    my $answer = line($c) // '';
     if ($answer ne 'OK Begin TLS negotiation now') {
         $c->{error} = $answer;
         return 0;
@@ -170,6 +174,14 @@ sub start_deflate
         $c->{deflate} = Compress::Raw::Zlib::Deflate->new(-WindowBits => -15, -AppendOutput => 1);
     }
     return $answer;
+}
+
+# Mechanisms of the greeting, in the order of the alphabet.
+sub offered
+{
+    my ($c) = @_;
+    my ($list) = map { /^\* SASL (.*)/ ? $1 : () } @{ $c->{greeting} };
+    return join ' ', sort split / /, $list // '';
 }
 
 # ---- login ----------------------------------------------------------------
@@ -214,6 +226,38 @@ sub sasl_login
         @{$c}{qw(sasl packets count)} = ($conn, '', 0);
     }
     return $answer;
+}
+
+# ---- work -----------------------------------------------------------------
+
+# Is a connection to a service of $m good for work: large content up, and a long answer down? One
+# test.
+my $serial = 0;
+sub works
+{
+    my ($m, $c, $label) = @_;
+    my $user = 'user' . ++$serial;
+    my $box = CBTest::Feed->new(mboxname => "user.$user");
+    $box->append(message("small $serial", $_)) for 100 .. 400;
+    my $large = message("large $serial", 600_000);
+    my $noise = join '', map { chr(1 + (($_ * $_ * 7919 + $_ / 13 + $serial) % 255)) } 1 .. 200_000;
+    $box->append($_) for $large, $noise;
+    my @wrong;
+    eval { $box->sync($c); 1 } or push @wrong, $@;
+    my $got = eval { $c->get("USER $user") } // {};
+    my ($listed) = @{ $got->{MAILBOX} // [] };
+    push @wrong, 'listing is another' if ($listed->{SYNC_CRC} // '') ne $box->crc;
+    for my $body ($large, $noise) {
+        my $r = run_cmd(cmd => [as_cyrus(program('cyr_backup'), '-C', $m->conf, $user, 'dump', 'message',
+            sha1_hex($body))]);
+        push @wrong, "message: $r->{err}" if $r->{out} ne $body;
+    }
+    my $unknown = join ' ', map { sha1_hex("$serial $_") } 1 .. 10_000;
+    my $r = $c->command("APPLY RESERVE %(PARTITION default MBOXNAME (user.$user) GUID ($unknown))");
+    push @wrong, $r->{text} if $r->{status} ne 'OK';
+    push @wrong, 'not all of the long answer came' if "@{ $r->{lines} }" ne "MISSING ($unknown)";
+    ok(!@wrong, $label) or diag(map { "$_\n" } @wrong);
+    return;
 }
 
 1;
