@@ -240,7 +240,7 @@ static int get_user(struct backupd *d, int meta_only)
 {
     struct buf userid = BUF_INITIALIZER;
     struct listing l;
-    struct lcb *b;
+    struct lcb *b = NULL;
     int r = read_userid(d, &userid);
     if (r) {
         buf_free(&userid);
@@ -256,7 +256,7 @@ static int get_user(struct backupd *d, int meta_only)
     if (!r)
         r = backupd_backup(d, user, 0, &b);
     if (!meta_only && (!r || r == XERR_NOTFOUND))
-        backupd_ask_user(d, user, r ? NULL : b);
+        backupd_ask_user(d, user, b);
     l.user = user;
     if (!r && !meta_only) {
         l.b = b;
