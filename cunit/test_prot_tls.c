@@ -37,7 +37,8 @@ static const char *path_in(const struct pki *pki, const char *name)
     return path[at];
 }
 
-static X509 *make_cert(EVP_PKEY *key, const char *cn, X509 *issuer, EVP_PKEY *issuer_key,
+/* CN has LEN bytes, or ends with NUL if that is -1. */
+static X509 *make_cert(EVP_PKEY *key, const char *cn, int len, X509 *issuer, EVP_PKEY *issuer_key,
                        int serial)
 {
     X509 *x = X509_new();
@@ -47,7 +48,7 @@ static X509 *make_cert(EVP_PKEY *key, const char *cn, X509 *issuer, EVP_PKEY *is
     X509_gmtime_adj(X509_getm_notAfter(x), 86400);
     X509_set_pubkey(x, key);
     X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_UTF8,
-                               (const unsigned char *)cn, -1, -1, 0);
+                               (const unsigned char *)cn, len, -1, 0);
     X509_set_issuer_name(x, X509_get_subject_name(issuer ? issuer : x));
     if (!issuer) {
         X509_EXTENSION *ext = X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints,
@@ -76,14 +77,20 @@ static void save(const struct pki *pki, const char *name, EVP_PKEY *key, X509 *x
     }
 }
 
-/* A certificate for CN, signed by the CA, in NAME.pem and NAME.key. */
-static void issue(const struct pki *pki, const char *name, const char *cn, int rsa, int serial)
+/* A certificate for CN of LEN bytes, signed by the CA, in NAME.pem and NAME.key. */
+static void issue_bytes(const struct pki *pki, const char *name, const char *cn, int len, int rsa,
+                        int serial)
 {
     EVP_PKEY *key = rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256");
-    X509 *x = make_cert(key, cn, pki->ca, pki->ca_key, serial);
+    X509 *x = make_cert(key, cn, len, pki->ca, pki->ca_key, serial);
     save(pki, name, key, x);
     X509_free(x);
     EVP_PKEY_free(key);
+}
+
+static void issue(const struct pki *pki, const char *name, const char *cn, int rsa, int serial)
+{
+    issue_bytes(pki, name, cn, -1, rsa, serial);
 }
 
 static void revoke_cert(const struct pki *pki, const char *name, int serial)
@@ -115,7 +122,7 @@ static void pki_init(struct pki *pki)
 {
     snprintf(pki->dir, sizeof(pki->dir), "%s", unit_tmpdir());
     pki->ca_key = EVP_EC_gen("P-256");
-    pki->ca = make_cert(pki->ca_key, "Test CA", NULL, NULL, 1);
+    pki->ca = make_cert(pki->ca_key, "Test CA", -1, NULL, NULL, 1);
     save(pki, "ca", NULL, pki->ca);
     issue(pki, "server", "localhost", 0, 2);
 }
@@ -155,6 +162,7 @@ struct client {
     int min, max;
     const char *cert;
     const char *ciphers;
+    int key_bits;    /* the server's temporary key has so many, if not 0 */
     size_t bytes;    /* sent after the greeting of the server */
     int vanish;      /* close without a word after the handshake */
     int expect_fail; /* the handshake must not succeed */
@@ -181,6 +189,10 @@ static int run_client(const struct pki *pki, const struct client *c, int fd)
             !memcmp(greeting, "hello\n", 6);
     if (c->expect_fail || !r)
         return c->expect_fail == !r ? 0 : 2;
+    EVP_PKEY *temporary = NULL;
+    if (c->key_bits && (SSL_get_peer_tmp_key(ssl, &temporary) != 1 ||
+                        EVP_PKEY_get_bits(temporary) != c->key_bits))
+        return 7;
     if (c->vanish)
         return 0;
     unsigned char *p = xmalloc(c->bytes + 1);
@@ -380,6 +392,30 @@ static void test_client_certs(void)
     pki_free(&other);
 }
 
+/* Good certificates whose names are of no use: nobody, rather than half a name. */
+static void test_odd_names(void)
+{
+    static const struct {
+        const char *cn;
+        int len;
+        const char *expected;
+    } cases[] = {
+        {"admin", 5, "admin"},
+        {"admin\0", 6, ""},
+        {"admin\0.example.org", 18, ""},
+        {"\0admin", 6, ""},
+        {"adm\nin", 6, "adm\nin"}, /* the rules for user ids see to these */
+        {"\xc3\xa4", 2, "\xc3\xa4"},
+    };
+    struct pki pki = {.dir = ""};
+    pki_init(&pki);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        issue_bytes(&pki, "odd", cases[i].cn, cases[i].len, 0, 20 + (int)i);
+        check_client_cert(&pki, CA, "odd", 1, cases[i].expected);
+    }
+    pki_free(&pki);
+}
+
 /* The channel bindings as the client sees them, tls-exporter first; their length. */
 static size_t client_bindings(SSL *ssl, unsigned char *p)
 {
@@ -476,6 +512,60 @@ static void test_sessions(void)
     for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
         check_resumption(&pki, SERVER, version, 1);
         check_resumption(&pki, SERVER "tls_session_timeout: 0\n", version, 0);
+    }
+    pki_free(&pki);
+}
+
+/* Parameters of Diffie-Hellman in GROUP to FILE. */
+static void write_dh(const struct pki *pki, const char *file, const char *group)
+{
+    EVP_PKEY_CTX *gen = EVP_PKEY_CTX_new_from_name(NULL, "DH", NULL);
+    EVP_PKEY *params = NULL;
+    char name[32];
+    snprintf(name, sizeof(name), "%s", group);
+    OSSL_PARAM param[] = {OSSL_PARAM_construct_utf8_string("group", name, 0),
+                          OSSL_PARAM_construct_end()};
+    CU_ASSERT_FATAL(EVP_PKEY_paramgen_init(gen) == 1 && EVP_PKEY_CTX_set_params(gen, param) == 1 &&
+                    EVP_PKEY_paramgen(gen, &params) == 1);
+    BIO *bio = BIO_new_file(path_in(pki, file), "w");
+    CU_ASSERT_FATAL(bio && PEM_write_bio_Parameters(bio, params) == 1);
+    BIO_free(bio);
+    EVP_PKEY_free(params);
+    EVP_PKEY_CTX_free(gen);
+}
+
+/* tls_server_dhparam and tls_eccurve are what is used. */
+static void test_key_exchange(void)
+{
+    static const char *const dhe = "DHE-RSA-AES128-GCM-SHA256";
+    static const struct {
+        const char *lines;
+        const char *ciphers;
+        int bits;
+    } cases[] = {
+        {"", dhe, 2048},
+        {"tls_server_dhparam: ~/dh.pem\n", dhe, 3072},
+        {"", NULL, 253},
+        {"tls_eccurve: secp384r1\n", NULL, 384},
+        {"tls_eccurve: secp521r1:X25519\n", NULL, 253},
+    };
+    struct pki pki = {.dir = ""};
+    pki_init(&pki);
+    issue(&pki, "rsa", "localhost", 1, 5);
+    write_dh(&pki, "dh.pem", "ffdhe3072");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct client c = {.min = TLS1_2_VERSION, .max = TLS1_2_VERSION, .bytes = 10,
+                           .ciphers = cases[i].ciphers, .key_bits = cases[i].bits};
+        struct buf err = BUF_INITIALIZER, lines = BUF_INITIALIZER;
+        struct session s;
+        struct tls_info info;
+        buf_printf(&lines, "tls_server_cert: ~/rsa.pem\ntls_server_key: ~/rsa.key\n%s",
+                   cases[i].lines);
+        CU_ASSERT_EQUAL(accept_client(&s, &pki, buf_cstring(&lines), &c, &info, &err), 0);
+        CU_ASSERT_EQUAL(echo(&s, 10), 0);
+        CU_ASSERT(end_session(&s));
+        buf_free(&lines);
+        buf_free(&err);
     }
     pki_free(&pki);
 }
@@ -588,18 +678,7 @@ static void test_options(void)
     struct pki pki = {.dir = ""};
     pki_init(&pki);
     issue(&pki, "rsa", "localhost", 1, 5);
-    EVP_PKEY_CTX *gen = EVP_PKEY_CTX_new_from_name(NULL, "DH", NULL);
-    EVP_PKEY *params = NULL;
-    CU_ASSERT_FATAL(EVP_PKEY_paramgen_init(gen) == 1);
-    OSSL_PARAM group[] = {OSSL_PARAM_construct_utf8_string("group", (char[]){"ffdhe2048"}, 0),
-                          OSSL_PARAM_construct_end()};
-    CU_ASSERT_FATAL(EVP_PKEY_CTX_set_params(gen, group) == 1 &&
-                    EVP_PKEY_paramgen(gen, &params) == 1);
-    BIO *bio = BIO_new_file(path_in(&pki, "dh.pem"), "w");
-    CU_ASSERT_FATAL(bio && PEM_write_bio_Parameters(bio, params) == 1);
-    BIO_free(bio);
-    EVP_PKEY_free(params);
-    EVP_PKEY_CTX_free(gen);
+    write_dh(&pki, "dh.pem", "ffdhe2048");
     char command[1200];
     snprintf(command, sizeof(command), "cat '%s' '%s' > '%s'", path_in(&pki, "server.pem"),
              path_in(&pki, "server.key"), path_in(&pki, "both.pem"));
@@ -716,6 +795,8 @@ void suite_prot_tls(void)
         {"versions", test_versions},
         {"old_versions", test_old_versions},
         {"client_certs", test_client_certs},
+        {"odd_names", test_odd_names},
+        {"key_exchange", test_key_exchange},
         {"sessions", test_sessions},
         {"two_certs", test_two_certs},
         {"vanish", test_vanish},
