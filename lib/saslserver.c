@@ -257,7 +257,7 @@ int saslserver_addbinding(struct saslserver *s, const char *name, const void *da
     if (s->nbindings == (int)(sizeof(s->bindings) / sizeof(*b)) || !len || len > sizeof(b->data) ||
         strlen(name) >= sizeof(b->name))
         return XERR_PARAM;
-    strcpy(b->name, name);
+    memcpy(b->name, name, strlen(name) + 1);
     memcpy(b->data, data, len);
     b->cb = (sasl_channel_binding_t){b->name, 0, len, b->data};
     if (!s->nbindings++)
