@@ -315,8 +315,8 @@ static int on_wait(void *rock)
             s->stop_since = session_now();
         return session_now() - s->stop_since > GRACE_MS;
     }
-    if (s->idle && s->backupd)
-        backupd_idle(s->backupd);
+    if (s->backupd)
+        backupd_release(s->backupd);
     return 0;
 }
 
