@@ -17,9 +17,24 @@
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
+/* Seconds that a command may wait for locks, whatever is configured. */
+#define LOCK_WAIT_MAX 600
+
 static int stopping(void *rock)
 {
     return service_signals(rock) == SERVICE_STOP;
+}
+
+/* Others read our silence as an end of the connection after sync_timeout. */
+static int lock_wait_ms(const struct config *c)
+{
+    int64_t most = config_getduration(c, IMAPOPT_SYNC_TIMEOUT) / 4;
+    int64_t wait = config_getduration(c, IMAPOPT_BACKUP_LOCK_WAIT);
+    if (most < 1)
+        most = 1;
+    if (most > LOCK_WAIT_MAX)
+        most = LOCK_WAIT_MAX;
+    return (int)(wait < 0 ? 0 : wait > most ? most : wait) * 1000;
 }
 
 int backupd_open(struct service *service, struct protstream *in, struct protstream *out,
@@ -32,10 +47,10 @@ int backupd_open(struct service *service, struct protstream *in, struct protstre
     d->in = in;
     d->out = out;
     d->reader = reader;
-    d->lock_wait_ms = (int)config_getduration(d->config, IMAPOPT_BACKUP_LOCK_WAIT) * 1000;
+    d->lock_wait_ms = lock_wait_ms(d->config);
     d->pause_ms = (int)config_getduration(d->config, IMAPOPT_BACKUP_ERROR_PAUSE) * 1000;
     d->max_text = (size_t)config_getbytesize(d->config, IMAPOPT_BACKUP_MAX_DLIST);
-    d->shown = hash_new();
+    backupd_unit_init(d);
     int r = lcb_store_open(d->config, NULL, &d->store, &err);
     if (r) {
         xlog_errorx("cannot open the store: %s", buf_cstring(&err));
@@ -60,8 +75,7 @@ void backupd_close(struct backupd **dp)
             xlog_errorx("at the end of the connection: %s", error_message(r));
     }
     backupd_spool_free(&d->spool);
-    hash_free(&d->shown, free);
-    strarray_fini(&d->owners);
+    backupd_unit_free(d);
     lcb_store_close(&d->store);
     buf_free(&d->body);
     buf_free(&d->text);
@@ -86,7 +100,7 @@ static void pause_a_while(struct backupd *d)
 /* Trouble of ours: say so, at most once a minute, and send the client away for a while. */
 static const char *trouble(struct backupd *d, int r)
 {
-    if (r != XERR_LOCKED) {
+    if (r != XERR_LOCKED && r != XERR_SIGNAL) {
         if (xlog_allowed(&d->trouble, 60))
             xlog_errorx("cannot store: %s; clients are told to come again", error_message(r));
         pause_a_while(d);
@@ -150,7 +164,7 @@ static enum backupd_next missing_argument(struct backupd *d, const char *verb)
     return BACKUPD_CONTINUE;
 }
 
-enum backupd_next backupd_get(struct backupd *d)
+static enum backupd_next named_get(struct backupd *d)
 {
     struct buf name = BUF_INITIALIZER;
     enum backupd_next next;
@@ -169,7 +183,7 @@ enum backupd_next backupd_get(struct backupd *d)
     return next;
 }
 
-enum backupd_next backupd_apply(struct backupd *d)
+static enum backupd_next named_apply(struct backupd *d)
 {
     struct buf name = BUF_INITIALIZER;
     enum backupd_next next;
@@ -179,5 +193,21 @@ enum backupd_next backupd_apply(struct backupd *d)
     else
         next = backupd_finish(d, "Apply", r ? r : backupd_apply_named(d, buf_cstring(&name)));
     buf_free(&name);
+    return next;
+}
+
+enum backupd_next backupd_get(struct backupd *d)
+{
+    backupd_command_begin(d);
+    enum backupd_next next = named_get(d);
+    backupd_command_end(d);
+    return next;
+}
+
+enum backupd_next backupd_apply(struct backupd *d)
+{
+    backupd_command_begin(d);
+    enum backupd_next next = named_apply(d);
+    backupd_command_end(d);
     return next;
 }

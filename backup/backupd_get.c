@@ -14,7 +14,9 @@
  *
  * GET FULLMAILBOX asks for all records, to merge them into the live server: that could renumber or
  * resurrect messages there. It is always answered as if the mailbox were empty, which changes
- * nothing there, and the mailbox is marked DOUBT so that the client then sends all it has. */
+ * nothing there, and the mailbox is marked DOUBT so that the client then sends all it has. Its
+ * UIDVALIDITY is 0 then, because a higher one than the master's would be copied, and the master may
+ * have gone back to an older one. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -22,6 +24,7 @@
 
 #include "backup/backupd_int.h"
 #include "lib/xerr.h"
+#include "lib/xmalloc.h"
 
 /* Bytes that the names of one GET MAILBOXES may take: some 100,000 of them. */
 #define NAMES_MAX (8u << 20)
@@ -29,6 +32,7 @@
 
 struct listing {
     struct backupd *d;
+    struct lcb *b;      /* whose mailboxes are being listed */
     struct hash *names; /* UNIQUEIDs already in this answer */
     struct strarray roots; /* quota roots of these mailboxes that are kept elsewhere */
     const char *user;      /* whose GET USER this is, else NULL */
@@ -91,7 +95,7 @@ static int list_folder(void *rock, const struct lcb_folder *f)
     if (hash_lookup(l->names, f->uniqueid))
         return 0;
     hash_insert(l->names, f->uniqueid, &there);
-    backupd_show(l->d, f, f->mark != LCB_MARK_RESEND);
+    backupd_show(l->d, l->b, f, f->mark != LCB_MARK_RESEND);
     if (f->mark == LCB_MARK_RESEND)
         return 0;
     int r = header_text(l, f);
@@ -230,7 +234,8 @@ static int list_other_roots(struct listing *l)
     return r;
 }
 
-/* GET USER begins a unit of its own: what the one before left open is committed and let go. */
+/* GET USER begins a unit of its own. GET META does not, but it, too, ends the work on others: what
+ * that left open is committed and let go. */
 static int get_user(struct backupd *d, int meta_only)
 {
     struct buf userid = BUF_INITIALIZER;
@@ -242,17 +247,21 @@ static int get_user(struct backupd *d, int meta_only)
         return r;
     }
     const char *user = buf_cstring(&userid);
+    listing_init(&l, d);
+    r = backupd_close_all(d, user);
     if (!meta_only) {
-        r = backupd_close_all(d, user);
         backupd_unit_reset(d);
         backupd_unit_addowner(d, user);
     }
     if (!r)
         r = backupd_backup(d, user, 0, &b);
-    listing_init(&l, d);
+    if (!meta_only && (!r || r == XERR_NOTFOUND))
+        backupd_ask_user(d, user, r ? NULL : b);
     l.user = user;
-    if (!r && !meta_only)
+    if (!r && !meta_only) {
+        l.b = b;
         r = lcb_foreach_folder(b, LCB_NOW, 0, list_folder, &l);
+    }
     if (!r && !meta_only)
         r = lcb_foreach_quota(b, LCB_NOW, list_quota, &l);
     if (!r && !meta_only)
@@ -264,23 +273,74 @@ static int get_user(struct backupd *d, int meta_only)
     return r == XERR_NOTFOUND ? 0 : r;
 }
 
-static int list_name(struct listing *l, const char *name)
+/* ---- GET MAILBOXES ----
+ * A name is looked up in its owner's backup. A UNIQUEID may be in the backups of two owners, when the
+ * mailbox went from one to the other and only one of them was told; it must not be listed twice.
+ * So if the names are of several owners, all are looked up once to see which of two is the newer,
+ * and then once more to be listed. Owner by owner: few backups are open at a time. */
+
+struct wanted {
+    char *name;
+    char *userid;
+};
+
+/* The newest one of a UNIQUEID. */
+struct newest {
+    uint64_t highestmodseq;
+    int64_t time;
+    const struct wanted *wanted;
+};
+
+static int by_owner(const void *a, const void *b)
 {
-    struct buf userid = BUF_INITIALIZER, strings = BUF_INITIALIZER;
+    const struct wanted *x = a, *y = b;
+    int c = strcmp(x->userid, y->userid);
+    return c ? c : strcmp(x->name, y->name);
+}
+
+static int find_wanted(struct listing *l, const struct wanted *w, struct lcb_folder *f,
+                       struct buf *strings)
+{
+    int r = backupd_backup(l->d, w->userid, 0, &l->b);
+    if (!r || r == XERR_NOTFOUND)
+        backupd_ask_name(l->d, w->name, r ? NULL : l->b);
+    return r ? r : lcb_find_name(l->b, w->name, f, strings);
+}
+
+static int note_newest(struct listing *l, struct hash *all, const struct wanted *w)
+{
+    struct buf strings = BUF_INITIALIZER;
     struct lcb_folder f = {.id = 0};
-    struct lcb *b;
-    int r = backupd_owner_of(l->d, name, &userid);
+    int r = find_wanted(l, w, &f, &strings);
     if (!r) {
-        backupd_unit_addowner(l->d, buf_cstring(&userid));
-        r = backupd_backup(l->d, buf_cstring(&userid), 0, &b);
+        struct newest *n = hash_lookup(all, f.uniqueid);
+        int64_t time = lcb_time(l->b, f.since);
+        if (!n) {
+            n = xzmalloc(sizeof(*n));
+            hash_insert(all, f.uniqueid, n);
+        }
+        if (!n->wanted || f.highestmodseq > n->highestmodseq ||
+            (f.highestmodseq == n->highestmodseq && time > n->time)) {
+            n->highestmodseq = f.highestmodseq;
+            n->time = time;
+            n->wanted = w;
+        }
     }
-    if (!r)
-        r = lcb_find_name(b, name, &f, &strings);
-    if (!r)
-        r = list_folder(l, &f);
-    buf_free(&userid);
     buf_free(&strings);
-    return r == XERR_NOTFOUND || r == XERR_PARAM ? 0 : r;
+    return r == XERR_NOTFOUND ? 0 : r;
+}
+
+/* ALL is NULL if there is but one owner. */
+static int list_wanted(struct listing *l, struct hash *all, const struct wanted *w)
+{
+    struct buf strings = BUF_INITIALIZER;
+    struct lcb_folder f = {.id = 0};
+    struct newest *n;
+    int r = find_wanted(l, w, &f, &strings);
+    if (!r && (!all || !(n = hash_lookup(all, f.uniqueid)) || n->wanted == w))
+        r = list_folder(l, &f);
+    buf_free(&strings);
+    return r == XERR_NOTFOUND ? 0 : r;
 }
 
 /* All names are read before the first is looked up: a client that is still writing does not read,
@@ -303,14 +363,45 @@ static int read_names(struct backupd *d, struct strarray *names)
     return r ? r : more < 0 ? more : backupd_at_end(d);
 }
 
+/* Names with their owners, by owner; what can be no mailbox is left out. What the client was told
+ * of these names before is void. */
+static int find_owners(struct backupd *d, const struct strarray *names, struct wanted *list)
+{
+    struct buf userid = BUF_INITIALIZER;
+    int n = 0;
+    for (int i = 0; i < names->count; i++) {
+        backupd_unshow(d, names->data[i]);
+        if (backupd_owner_of(d, names->data[i], &userid))
+            continue;
+        backupd_unit_addowner(d, buf_cstring(&userid));
+        list[n].name = names->data[i];
+        list[n++].userid = xstrdup(buf_cstring(&userid));
+    }
+    buf_free(&userid);
+    qsort(list, (size_t)n, sizeof(*list), by_owner);
+    return n;
+}
+
 static int get_mailboxes(struct backupd *d)
 {
     struct strarray names = STRARRAY_INITIALIZER;
+    struct hash *all = NULL;
     struct listing l;
     int r = read_names(d, &names);
+    struct wanted *list = xzmalloc(sizeof(*list) * (size_t)(names.count + 1));
+    int n = r ? 0 : find_owners(d, &names, list);
     listing_init(&l, d);
-    for (int i = 0; !r && i < names.count; i++)
-        r = list_name(&l, names.data[i]);
+    if (n && strcmp(list[0].userid, list[n - 1].userid)) {
+        all = hash_new();
+        for (int i = 0; !r && i < n; i++)
+            r = note_newest(&l, all, &list[i]);
+    }
+    for (int i = 0; !r && i < n; i++)
+        r = list_wanted(&l, all, &list[i]);
+    for (int i = 0; i < n; i++)
+        free(list[i].userid);
+    free(list);
+    hash_free(&all, free);
     listing_fini(&l);
     strarray_fini(&names);
     return r;
@@ -349,6 +440,8 @@ static int get_fullmailbox(struct backupd *d)
     if (!r)
         r = sync_header_set(&h, d->reader->pool, "HIGHESTMODSEQ", "0");
     if (!r)
+        r = sync_header_set(&h, d->reader->pool, "UIDVALIDITY", "0");
+    if (!r)
         r = lcb_setmark(b, f.uniqueid, f.mark > LCB_MARK_DOUBT ? f.mark : LCB_MARK_DOUBT);
     if (!r) {
         struct dlist *kv = dlist_newkvlist(d->reader->pool, NULL);
@@ -358,6 +451,7 @@ static int get_fullmailbox(struct backupd *d)
             c->next = NULL;
             while (dropped[i] && strcmp(dropped[i], c->name))
                 i++;
+            c->next = NULL;
             if (!dropped[i])
                 dlist_append(kv, c);
         }

@@ -10,6 +10,11 @@
  * Names. At most one state holds a name. A mailbox that appears under a name that another holds
  * ends that other one: on the master a name is one mailbox, so the other must be gone.
  *
+ * Whether the client had said that the other one ends (UNMAILBOX, RENAME) is kept for each name: a
+ * name that goes from one mailbox to another again and again without a word may be that of two
+ * servers. backupd writes an UNMAILBOX of its own, as the line before the MAILBOX that made it
+ * conclude so; one that came from the client stands in another chunk, since it was committed first.
+ *
  * Sync CRC. folders.crc is the XOR over the CRCs of all live records, kept up to date by taking out
  * the old record's and putting in the new one's. It is never computed by a scan.
  *
@@ -52,6 +57,24 @@ static int new_state(struct lcb_index *ix, int64_t pos, int64_t folder, const st
     if (!r)
         r = sqldb_step(ix->db, st);
     return r < 0 ? r : 0;
+}
+
+/* FOLDER is about to take NAME by a MAILBOX line: count it if nobody had said that the name is free. */
+static int note_taken(struct lcb_index *ix, int64_t pos, int64_t folder, const char *name)
+{
+    int64_t holder;
+    int r = sqldb_int(ix->db, &holder, "SELECT folder FROM folder_states WHERE mboxname=?"
+                                       " AND until IS NULL", "t", name);
+    if (!r && holder == folder)
+        return 0;
+    if (!r)
+        return sqldb_run(ix->db, "INSERT INTO replaced VALUES (?,0,1) ON CONFLICT (mboxname)"
+                                 " DO UPDATE SET pos=0, times=times+1", "t", name);
+    if (r != XERR_NOTFOUND)
+        return r;
+    r = sqldb_run(ix->db, "DELETE FROM replaced WHERE mboxname=? AND pos<>?", "ti", name, pos - 1);
+    return r ? r : sqldb_run(ix->db, "UPDATE replaced SET pos=0, times=times+1 WHERE mboxname=?",
+                             "t", name);
 }
 
 static int find_folder(struct lcb_index *ix, const char *uniqueid, int64_t *id, uint32_t *crc)
@@ -108,6 +131,8 @@ int lcb_apply_mailbox_begin(struct lcb_index *ix, int64_t pos, const struct sync
         return r;
     ix->crc_stored = ix->crc;
     r = same_header(ix, ix->folder);
+    if (!r)
+        r = note_taken(ix, pos, ix->folder, h->mboxname);
     if (!r)
         r = new_state(ix, pos, ix->folder, h);
     if (r < 0)
@@ -209,7 +234,11 @@ int lcb_apply_mailbox_end(struct lcb_index *ix, uint32_t *crc)
 
 int lcb_apply_unmailbox(struct lcb_index *ix, int64_t pos, const char *mboxname)
 {
-    return retire_name(ix, pos, mboxname, 0);
+    int r = retire_name(ix, pos, mboxname, 0);
+    if (r || !sqlite3_changes(ix->db->db))
+        return r;
+    return sqldb_run(ix->db, "INSERT INTO replaced VALUES (?,?,0) ON CONFLICT (mboxname)"
+                             " DO UPDATE SET pos=excluded.pos", "ti", mboxname, pos);
 }
 
 /* The current state of the mailbox called NAME: its folder, its header parsed from ix->header. */
@@ -255,6 +284,9 @@ int lcb_apply_rename(struct lcb_index *ix, int64_t pos, const struct dlist *v)
     if (r)
         return r;
     h.mboxname = to;
+    r = sqldb_run(ix->db, "DELETE FROM replaced WHERE mboxname IN (?,?)", "tt", from, to);
+    if (r)
+        return r;
     buf_reset(&ix->header);
     sync_header_print(&h, &ix->header);
     return new_state(ix, pos, folder, &h);

@@ -117,7 +117,11 @@ void lcb_memberstream_close(struct lcb_memberstream **);
 struct lcb_index {
     struct sqldb *db;
     int transaction; /* one is open */
+    int fresh;       /* it is the first one, in which the tables were made */
     int readonly;
+    int wal;         /* in WAL mode */
+    int64_t checkpoint;           /* bytes of WAL at which it is folded in */
+    int64_t wal_bytes, wal_stuck; /* now; when that was not possible */
     struct dlist_pool *pool; /* for headers and values */
     int64_t last_tick;       /* time of the newest row of ticks */
 
@@ -225,6 +229,7 @@ struct lcb {
     int keep_tail; /* on behalf of a reader: what is no commit is left where it is */
     int broken;
     int savepoint; /* a command is being applied */
+    struct buf whole; /* a bit for each chunk that was read and found intact */
     struct lcb_datafile df;
     struct lcb_index *index;
     struct {               /* MAILBOX being written */

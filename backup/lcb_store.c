@@ -355,6 +355,7 @@ void lcb_close(struct lcb **bp)
     lcb_datafile_fini(&b->df);
     vfs_close(b->vfs, &b->fd);
     buf_free(&b->mb.header);
+    buf_free(&b->whole);
     free(b->userid);
     free(b->path);
     free(b->index_path);

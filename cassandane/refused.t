@@ -10,6 +10,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use CBTest::Compare qw(backup_state);
 use CBTest::Feed qw(message file_item record_text);
+use CBTest::Holder;
 use CBTest::Sentry;
 use CBTest::Util qw(sha1_hex wait_until slurp);
 use Test::More;
@@ -348,10 +349,11 @@ my $alice = $s->{box};
 # ---- two connections --------------------------------------------------------------------
 
 {
-    $s->listing;
     my $other = $site->backup_csync;
+    $s->{c}->command('RESTART');
+    my $holder = CBTest::Holder->new($site->data_file('alice'));
     my $start = time;
-    is($other->command('GET USER alice')->{text}, $LOCKED, 'the second connection is told: locked');
+    is($other->command('GET USER alice')->{text}, $LOCKED, 'what another program has locked is locked');
     cmp_ok(time - $start, '>=', 0.9, 'after waiting');
     is($other->command($alice->apply)->{text}, $LOCKED, 'MAILBOX too');
     is($other->command('APPLY SUB %(USERID alice MBOXNAME x)')->{text}, $LOCKED, 'SUB too');
@@ -360,7 +362,7 @@ my $alice = $s->{box};
         'MESSAGE too, and its content is skipped');
     is($other->command('NOOP')->{text}, 'OK Noop completed', 'it is in step');
     is($other->command('GET USER bob')->{text}, 'OK Success', 'and others are free');
-    is($s->{c}->command('RESTART')->{text}, 'OK Restarting', 'the first lets go');
+    $holder->release;
     is($other->command('GET USER alice')->{text}, 'OK Success', 'now it is free');
     is($other->command('EXIT')->{text}, 'OK Finished', 'done');
     undef $other;
