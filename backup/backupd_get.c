@@ -231,7 +231,7 @@ static int get_user(struct backupd *d, int meta_only)
 {
     struct buf userid = BUF_INITIALIZER;
     struct listing l;
-    struct lcb *b;
+    struct lcb *b = NULL;
     int r = read_userid(d, &userid);
     if (r) {
         buf_free(&userid);
