@@ -323,9 +323,9 @@ sub compare
             push @d, contents($m, $csync, $box);
             push @d, crc_differences({ mailboxes => [$b] }) if $b && !$box->{crc_error};
         }
-        # what went to somebody else may live on where nobody said so
+        # what went to somebody else may live on where nobody said so, and so may what is a rival's
         push @d, map { "$_->{mboxname} of $owner is alive in the backup only" }
-            grep { $owner ne '%SHARED' && !$m->{boxes}{ $_->{uniqueid} } } values %is;
+            grep { $owner ne '%SHARED' && !$m->{boxes}{ $_->{uniqueid} } && $_->{uniqueid} !~ /^r/ } values %is;
     }
     return @d;
 }
