@@ -7,8 +7,8 @@
  * is on the disk.
  *
  * Some must never fail, whatever they say, because clients then abort: QUOTA, UNQUOTA, ANNOTATION,
- * UNANNOTATION, FORCE. What ends something (UNSUB, UNSIEVE, UNUSER, ...) does not create a backup
- * for a user who has none: there is nothing to end. */
+ * UNANNOTATION, FORCE. What of these is unusable is logged, and OK. What ends something (UNSUB,
+ * UNSIEVE, UNUSER, ...) does not create a backup for a user who has none: there is nothing to end. */
 #include "config.h"
 
 #include <string.h>
@@ -97,6 +97,18 @@ static int log_leniently(struct backupd *d, const struct command *c, struct dlis
     return 0;
 }
 
+/* Commands that speak of a mailbox by its name mean the one that had it when the client was told. Has
+ * another one come to it since, through another connection? Then XERR_NOTFOUND. */
+static int find_meant(struct backupd *d, struct lcb *b, const char *name, struct lcb_folder *f,
+                      struct buf *strings)
+{
+    int r = lcb_find_name(b, name, f, strings);
+    if (r || backupd_shown(d, f->uniqueid))
+        return r;
+    r = backupd_came_later(d, b, name, f->uniqueid);
+    return r > 0 ? XERR_NOTFOUND : r;
+}
+
 /* UNMAILBOX: NONEXISTENT counts as success with every client. */
 static int unmailbox(struct backupd *d, const struct command *c, struct dlist *v)
 {
@@ -105,7 +117,7 @@ static int unmailbox(struct backupd *d, const struct command *c, struct dlist *v
     struct lcb *b;
     int r = command_backup(d, c, v, 0, &b);
     if (!r)
-        r = lcb_find_name(b, v->sval, &f, &strings);
+        r = find_meant(d, b, v->sval, &f, &strings);
     buf_free(&strings);
     if (!r)
         r = lcb_savepoint(b);
@@ -150,7 +162,7 @@ static int rename_within(struct backupd *d, struct lcb *b, struct dlist *v, cons
 {
     struct buf strings = BUF_INITIALIZER;
     struct lcb_folder f = {.id = 0};
-    int r = lcb_find_name(b, from, &f, &strings);
+    int r = find_meant(d, b, from, &f, &strings);
     buf_free(&strings);
     if (r == XERR_NOTFOUND)
         return is_there(b, to);
@@ -212,6 +224,18 @@ static int rename_mailbox(struct backupd *d, const struct command *c, struct dli
     return r;
 }
 
+/* Can the header of F take another annotation, and still be read as a command of the client's? */
+static int has_room(struct backupd *d, const struct lcb_folder *f, const struct dlist *v)
+{
+    const struct dlist *value = dlist_getchild(v, "VALUE");
+    size_t more = 1024 + (value ? value->len : 0);
+    struct dlist_pool *pool = dlist_pool_new(d->max_text > more ? d->max_text - more : 0);
+    struct sync_header h;
+    int fits = !sync_header_parsetext(&h, pool, f->header, f->headerlen);
+    dlist_pool_free(&pool);
+    return fits;
+}
+
 /* ANNOTATION of a mailbox is an edit of its header; of one we do not have, nothing. */
 static int annotation(struct backupd *d, const struct command *c, struct dlist *v)
 {
@@ -219,13 +243,21 @@ static int annotation(struct backupd *d, const struct command *c, struct dlist *
     struct lcb_folder f = {.id = 0};
     const char *name;
     struct lcb *b;
-    int found = dlist_getatom(v, "MBOXNAME", &name) && name && *name &&
-                !command_backup(d, c, v, 0, &b) && !lcb_find_name(b, name, &f, &strings);
-    int r = log_leniently(d, c, v);
-    if (!r && found && !command_backup(d, c, v, 0, &b))
-        shown_again(d, b, name, f.since);
+    if (!dlist_getatom(v, "MBOXNAME", &name) || !name || !*name)
+        return log_leniently(d, c, v);
+    int r = command_backup(d, c, v, 0, &b);
+    if (!r)
+        r = lcb_find_name(b, name, &f, &strings);
+    if (!r && !c->ends && !has_room(d, &f, v)) {
+        xlog_warnx("%s of %s: no room for more in its header: accepted without effect", c->name,
+                   name);
+    } else if (!r) {
+        r = log_leniently(d, c, v);
+        if (!r)
+            shown_again(d, b, name, f.since);
+    }
     buf_free(&strings);
-    return r;
+    return r == XERR_NOTFOUND || r == XERR_PARAM ? 0 : r;
 }
 
 /* The UIDs of EXPUNGE, as records that are expunged: the line EXPUNGE itself is never written,
@@ -297,10 +329,15 @@ static const struct command commands[] = {
     {NULL, BY_USER, 0, NULL, NULL},
 };
 
-/* We enable nothing: Sieve scripts come by their own commands from every version. */
+/* We enable nothing. SIEVE-MAILBOX would make clients of 3.6 and later send Sieve scripts as messages
+ * of a mailbox: then scripts of old and new masters would be kept in two ways, and could not be given
+ * back to a server that knows only the other. So they come by their own commands from every version. A
+ * mailbox "#sieve" that is sent all the same is a mailbox. */
 static int capabilities(struct backupd *d)
 {
     int r = dlist_reader_skip(d->reader);
+    if (!r)
+        r = backupd_at_end(d);
     if (!r)
         prot_puts(d->out, "* ENABLED ()\r\n");
     return r;
@@ -328,6 +365,10 @@ int backupd_apply_named(struct backupd *d, const char *name)
     int r = dlist_reader_value(d->reader, &v);
     if (!r)
         r = backupd_at_end(d);
+    if (r == XERR_TOOBIG && (c->fn == log_leniently || c->fn == annotation)) {
+        xlog_errorx("%s is larger than backup_max_dlist: accepted without effect", c->name);
+        return BACKUPD_TOLERATED;
+    }
     if (r)
         return r;
     return c->fn ? c->fn(d, c, v) : log_line(d, c, v);

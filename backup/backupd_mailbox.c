@@ -11,7 +11,8 @@
  *  3. Without SINCE_* they are relative to what this connection was shown. Not shown, or shown with
  *     HIGHESTMODSEQ 0: the records are the complete mailbox, and what we have beyond them has been
  *     forgotten by the master; that is logged as expunged. In any case the state must still be the
- *     one that was shown, in the backup it was shown from, else CHECKSUM, and the client asks again.
+ *     one that was shown, in the backup it was shown from: else the records may be older than what
+ *     we have, complete or not. Then CHECKSUM, and the client asks again.
  *  4. A delta to an older state than ours (the master was restored from a backup), or one that gives
  *     a UID another content, makes no sense: the mailbox is marked RESEND and CHECKSUM answered; the
  *     complete mailbox that comes then is the new truth, and the old one history. So too for a
@@ -70,6 +71,7 @@ struct incoming {
     char *retired;          /* UNIQUEID that had the name */
     const struct message_guid *damaged; /* its content cannot be read */
     int begun;
+    int disorder;           /* records came out of order */
     uint32_t prev;          /* UID of the last record */
     unsigned long logged;   /* records of this command that were logged */
     struct sync_record batch[BATCH];
@@ -83,6 +85,13 @@ static int refuse(struct incoming *in, enum lcb_mark mark, const char *why)
     in->mark = mark;
     in->why = why;
     return SYNC_CHECKSUM;
+}
+
+/* A part of a mailbox, as 3.0 and 3.2 send large ones: it goes up to the header's LAST_UID, and is
+ * without checksums. */
+static int is_part(const struct sync_header *h)
+{
+    return h->has_sync_crc && !h->sync_crc && !h->has_sync_crc_annot;
 }
 
 /* Two checksums of one state, as far as either side gives one. */
@@ -99,7 +108,9 @@ static int same_base(struct incoming *in)
     struct sync_header ours;
     if (!in->have || m->mark != LCB_MARK_NONE || h->since_modseq != m->highestmodseq)
         return 0;
-    int r = sync_header_parsetext(&ours, in->pool, m->header, m->headerlen);
+    struct dlist_pool *pool = dlist_pool_new(LCB_STORED_MAX);
+    int r = sync_header_parsetext(&ours, pool, m->header, m->headerlen);
+    dlist_pool_free(&pool);
     return r ? r : agree(h->since_crc, ours.has_sync_crc, ours.sync_crc) &&
                        agree(h->since_crc_annot, ours.has_sync_crc_annot, ours.sync_crc_annot);
 }
@@ -114,8 +125,9 @@ static int check_shown(struct incoming *in)
         in->full = 1;
         if (here)
             return m->since == s->since ? 0 : SYNC_CHECKSUM;
-        /* never shown, because the client asked for another name, or because it is newer */
-        return in->have && m->since > backupd_asked(in->d, lcb_userid(in->b)) ? SYNC_CHECKSUM : 0;
+        /* not shown, because the client asked for another name, or because it is newer */
+        int r = backupd_came_later(in->d, in->b, in->h.mboxname, in->h.uniqueid);
+        return r > 0 ? SYNC_CHECKSUM : r;
     }
     in->base_uid = s->last_uid;
     in->full = !s->highestmodseq;
@@ -228,13 +240,19 @@ static int check_record(struct incoming *in, const struct sync_record *rec)
     return need_content(in, rec);
 }
 
-/* What lies between two UIDs of a complete list has been forgotten by the master. */
+/* What lies between two UIDs of a complete list has been forgotten by the master. BEFORE 0: what lies
+ * behind the last; of a part, only as far as it goes. */
 static int expunge_between(struct incoming *in, uint32_t before)
 {
     uint32_t uid;
     int r = 0;
     if (!in->full || !(in->have || in->past))
         return 0;
+    if (!before && is_part(&in->h)) {
+        before = in->h.last_uid + 1;
+        if (before <= in->prev)
+            return 0;
+    }
     while (!r && (r = lcb_next_live(in->b, in->m.id, in->prev, before, &uid)) > 0) {
         r = lcb_find_record(in->b, in->m.id, uid, &in->old);
         in->old.expunged = 1;
@@ -255,11 +273,13 @@ static int flush_batch(struct incoming *in, int count)
         r = begin_once(in);
     for (int i = 0; !r && i < count; i++) {
         const struct sync_record *rec = &in->batch[i];
-        r = expunge_between(in, rec->uid);
+        if (rec->uid > in->prev)
+            r = expunge_between(in, rec->uid);
         if (!r)
             r = lcb_log_mailbox_record(in->b, rec);
         in->logged++;
-        in->prev = rec->uid;
+        if (rec->uid > in->prev)
+            in->prev = rec->uid;
     }
     return r;
 }
@@ -288,11 +308,12 @@ static int apply_records(struct incoming *in)
     size_t text = 0;
     while (!r && (more = sync_mailbox_read_record(in->d->reader, &in->batch[count],
                                                   in->d->max_text)) > 0) {
-        if (in->batch[count].uid <= last)
-            r = XERR_PARAM; /* ascending, by the protocol */
+        if (in->batch[count].uid <= last && !in->disorder++)
+            xlog_warnx("%s: records out of order, or two of one UID: accepted as they come",
+                       in->h.mboxname);
         last = in->batch[count].uid;
         text += text_of(&in->batch[count]);
-        if (!r && (++count == BATCH || text >= BATCH_TEXT)) {
+        if (++count == BATCH || text >= BATCH_TEXT) {
             r = flush_batch(in, count);
             if (text >= BATCH_TEXT)
                 shrink_batch(in);
@@ -307,11 +328,21 @@ static int apply_records(struct incoming *in)
     return r ? r : expunge_between(in, 0);
 }
 
+/* An intermediate name has no records; if some come, they are read and forgotten. */
+static int skip_records(struct incoming *in)
+{
+    int more, late;
+    do
+        more = sync_mailbox_read_record(in->d->reader, &in->old, in->d->max_text);
+    while (more > 0);
+    return more ? more : sync_mailbox_read_end(in->d->reader, in->pool, &in->h, &late);
+}
+
 /* Rule 7. */
 static int check_crc(struct incoming *in, uint32_t crc)
 {
     const struct sync_header *h = &in->h;
-    if (in->doubted || !h->has_sync_crc || (!h->sync_crc && !h->has_sync_crc_annot))
+    if (in->doubted || !h->has_sync_crc || is_part(h))
         return 0;
     uint32_t differs = crc ^ h->sync_crc;
     uint32_t differed = in->have && in->m.has_sync_crc ? in->m.crc ^ in->m.sync_crc : 0;
@@ -328,11 +359,19 @@ static int check_crc(struct incoming *in, uint32_t crc)
 static int apply_under_savepoint(struct incoming *in)
 {
     uint32_t crc = 0;
+    int late = 0;
     int r = apply_records(in);
+    if (!r)
+        r = sync_mailbox_read_end(in->d->reader, in->pool, &in->h, &late);
     if (!r)
         r = backupd_at_end(in->d);
     if (!r)
         r = lcb_log_mailbox_end(in->b, &crc);
+    if (!r && late) { /* once more with the whole header */
+        r = lcb_log_mailbox_begin(in->b, &in->h);
+        if (!r)
+            r = lcb_log_mailbox_end(in->b, &crc);
+    }
     if (!r)
         r = check_crc(in, crc);
     if (!r && in->full && (in->have || in->past) && in->m.mark != LCB_MARK_NONE)
@@ -432,7 +471,9 @@ int backupd_apply_mailbox(struct backupd *d)
     in->d = d;
     in->pool = dlist_pool_new(d->max_text);
     int r = sync_mailbox_read_header(d->reader, in->pool, &in->h, &in->records);
-    if (!r && !in->h.intermediate)
+    if (!r && in->h.intermediate)
+        r = in->records ? skip_records(in) : 0;
+    else if (!r)
         r = in->records ? apply(in) : XERR_PARAM;
     for (int i = 0; i < BATCH; i++)
         sync_record_fini(&in->batch[i]);

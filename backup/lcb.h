@@ -106,6 +106,10 @@ int lcb_forget_content(struct lcb *, const struct message_guid *);
 
 #define LCB_NOW INT64_MAX
 
+/* Limit of a pool for the tree of a stored value: above all that is ever accepted, so that what is
+ * stored can be read again, whatever backup_max_dlist says by then. */
+#define LCB_STORED_MAX (64u << 20)
+
 /* From now until the backup is closed every query sees the state of this moment (if it was opened for
  * reading; a writer sees what it wrote). Meanwhile the index' WAL cannot be folded in: not for
  * processes that stay. */
@@ -136,9 +140,11 @@ int lcb_find_last(struct lcb *, const char *uniqueid, struct lcb_folder *, struc
  * took it from another without that the client had said so before (UNMAILBOX, RENAME), but the third
  * in a row or later, an error is logged. 1 if so, 0, or an error. */
 int lcb_report_replaced(struct lcb *, const char *mboxname, const char *was, const char *is);
-/* Position behind which nothing stands as yet, and time of a position. */
+/* What is written from now on has this position or a later one. For a backup opened for writing. */
 int64_t lcb_position(const struct lcb *);
 int64_t lcb_time(struct lcb *, int64_t pos);
+/* 1 if a state of this mailbox began or ended at this position or later, 0 if not, or an error. */
+int lcb_changed_since(struct lcb *, const char *uniqueid, int64_t position);
 /* FN for every mailbox of the state AT, by name; with DELETED also those that are gone. The strings
  * live during the call. A non-zero result ends it. */
 int lcb_foreach_folder(struct lcb *, int64_t at, int deleted,

@@ -292,42 +292,68 @@ int lcb_apply_rename(struct lcb_index *ix, int64_t pos, const struct dlist *v)
     return new_state(ix, pos, folder, &h);
 }
 
-/* ANNOTATIONS of H with the item (entry, userid) removed, and appended again with VALUE unless NULL.
- * MODSEQ 0 stands in it because readers of Cyrus 3.2 and later want one. */
-static int edit_annotations(struct lcb_index *ix, struct sync_header *h, const char *entry,
-                            const char *userid, const struct dlist *value)
+/* An annotation of a mailbox as its header has it. MODSEQ 0 stands in it because readers of Cyrus
+ * 3.2 and later want one. NULL: no room. */
+static struct dlist *annotation_item(struct lcb_index *ix, const char *entry, const char *userid,
+                                     const struct dlist *value)
 {
-    const char *e, *u;
-    struct dlist *old = NULL, *kept = dlist_newlist(ix->pool, "ANNOTATIONS");
-    if (!kept)
-        return XERR_TOOBIG;
-    (void)dlist_getlist(h->tree, "ANNOTATIONS", &old);
-    for (struct dlist *item = old ? old->head : NULL, *next; item; item = next) {
-        next = item->next;
-        if (dlist_getatom(item, "ENTRY", &e) && e && !strcmp(e, entry) &&
-            dlist_getatom(item, "USERID", &u) && !strcmp(u ? u : "", userid))
-            continue;
-        item->next = NULL;
-        dlist_append(kept, item);
-    }
-    if (value) {
-        struct dlist *item = dlist_newkvlist(ix->pool, NULL);
-        if (!item || !dlist_setatom(ix->pool, item, "ENTRY", entry) ||
-            !dlist_setatom(ix->pool, item, "USERID", userid) ||
-            !dlist_setnum64(ix->pool, item, "MODSEQ", 0) ||
-            !dlist_setmap(ix->pool, item, "VALUE", value->sval, value->len))
+    struct dlist *item = dlist_newkvlist(ix->pool, NULL);
+    if (!item || !dlist_setatom(ix->pool, item, "ENTRY", entry) ||
+        !dlist_setatom(ix->pool, item, "USERID", userid) ||
+        !dlist_setnum64(ix->pool, item, "MODSEQ", 0) ||
+        !dlist_setmap(ix->pool, item, "VALUE", value->sval, value->len))
+        return NULL;
+    return item;
+}
+
+/* Where an item stands towards (entry, userid): < 0 before it, 0 it is the one, > 0 behind it. */
+static int compare_item(const struct dlist *item, const char *entry, const char *userid)
+{
+    const char *e = NULL, *u = NULL;
+    (void)dlist_getatom(item, "ENTRY", &e);
+    (void)dlist_getatom(item, "USERID", &u);
+    int r = strcmp(e ? e : "", entry);
+    return r ? r : strcmp(u ? u : "", userid);
+}
+
+/* The item (entry, userid) among ANNOTATIONS of H is replaced by ITEM, or goes if that is NULL. Clients
+ * compare their annotations with ours one by one, in the order of entry and user id, which is that of
+ * their database: a new one is put where it would stand there. */
+static int edit_annotations(struct lcb_index *ix, struct sync_header *h, const char *entry,
+                            const char *userid, struct dlist *item)
+{
+    struct dlist *list = dlist_getchild(h->tree, "ANNOTATIONS");
+    if (!list) {
+        if (!(list = dlist_newlist(ix->pool, "ANNOTATIONS")))
             return XERR_TOOBIG;
-        dlist_append(kept, item);
+        dlist_append(h->tree, list);
     }
-    for (struct dlist **at = &h->tree->head, *prev = NULL; *at; prev = *at, at = &(*at)->next)
-        if (*at == old) {
-            *at = old->next;
-            if (!old->next)
-                h->tree->tail = prev;
-            break;
+    struct dlist *next = list->head;
+    list->type = DL_LIST;
+    list->head = list->tail = NULL;
+    for (struct dlist *old; (old = next);) {
+        int order = compare_item(old, entry, userid);
+        next = old->next;
+        old->next = NULL;
+        if (order >= 0 && item) {
+            dlist_append(list, item);
+            item = NULL;
         }
-    if (kept->head)
-        dlist_append(h->tree, kept);
+        if (order)
+            dlist_append(list, old);
+    }
+    if (item)
+        dlist_append(list, item);
+    if (list->head)
+        return 0;
+    struct dlist *keys = h->tree->head;
+    h->tree->head = h->tree->tail = NULL;
+    for (struct dlist *key; (key = keys);) {
+        keys = key->next;
+        key->next = NULL;
+        if (key != list)
+            dlist_append(h->tree, key);
+    }
     return 0;
 }
 
@@ -362,14 +388,15 @@ int lcb_apply_annotation(struct lcb_index *ix, int64_t pos, const struct dlist *
     (void)dlist_getatom(v, "USERID", &userid);
     if (!userid)
         userid = "";
-    if (value && value->type != DL_ATOM)
+    if (value && value->type != DL_ATOM && value->type != DL_FLAG)
         value = NULL; /* NIL removes */
     if (!mboxname || !*mboxname)
         return apply_annot_row(ix, pos, "", entry, userid, value);
     int r = load_state(ix, mboxname, &folder, &h);
     if (r)
         return r == XERR_NOTFOUND ? 0 : r;
-    r = edit_annotations(ix, &h, entry, userid, value);
+    struct dlist *item = value ? annotation_item(ix, entry, userid, value) : NULL;
+    r = value && !item ? XERR_TOOBIG : edit_annotations(ix, &h, entry, userid, item);
     if (r)
         return r;
     buf_reset(&ix->header);

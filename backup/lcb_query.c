@@ -144,12 +144,23 @@ int lcb_report_replaced(struct lcb *b, const char *mboxname, const char *was, co
 
 int64_t lcb_position(const struct lcb *b)
 {
-    return LCB_POS(b->df.seq, b->df.lines);
+    return LCB_POS(b->df.seq, b->df.lines + 1);
 }
 
 int64_t lcb_time(struct lcb *b, int64_t pos)
 {
     return lcb_index_time(b->index, pos);
+}
+
+/* States follow each other, so the last one tells. */
+int lcb_changed_since(struct lcb *b, const char *uniqueid, int64_t position)
+{
+    static const char sql[] =
+        "SELECT s.since>=?2 OR coalesce(s.until,0)>=?2 FROM folder_states s"
+        " JOIN folders f ON f.id=s.folder WHERE f.uniqueid=?1 ORDER BY s.since DESC LIMIT 1";
+    int64_t changed = 0;
+    int r = sqldb_int(b->index->db, &changed, sql, "ti", uniqueid, position);
+    return r == XERR_NOTFOUND ? 0 : r ? r : changed != 0;
 }
 
 int lcb_foreach_folder(struct lcb *b, int64_t at, int deleted,

@@ -369,7 +369,7 @@ int lcb_recover(struct lcb *b)
         lcb_index_rollback(b->index);
         return r;
     }
-    lcb_index_rollback(b->index);
+    /* The transaction stays open: every query would begin one of its own. */
     if (rebuild)
         xlog_info("%s: index rebuilt, %d lines were not understood, %d chunks are damaged", b->path,
                   s.lost, s.rotten);

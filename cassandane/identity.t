@@ -9,10 +9,10 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use CBTest::Feed qw(message record_text file_item);
-use CBTest::Talk qw($OK $CHECKSUM $CHANGED $NONE @VERSIONS);
+use CBTest::Dialogue qw($OK $CHECKSUM $CHANGED $NONE @VERSIONS);
 use Test::More;
 
-my $t = CBTest::Talk->new;
+my $t = CBTest::Dialogue->new;
 
 sub filled
 {
@@ -79,7 +79,7 @@ for my $newer (0, 1) {
         $t->says('content', $new->upload($l->{HIGHESTMODSEQ}));
         $t->says('a delta to that', $new->apply(since => $l->{HIGHESTMODSEQ}));
         is($t->uids($new), '1 2 3 4 5', 'is complete');
-        is($t->stored($old, CBTest::Talk::owner($old)), undef, 'the other has ended');
+        is($t->stored($old, CBTest::Dialogue::owner($old)), undef, 'the other has ended');
         $t->says('RESTART', 'RESTART', 'OK Restarting');
     };
 }
@@ -102,30 +102,30 @@ subtest 'one UNIQUEID in two backups, equally new' => sub {
 for my $version (grep { $_ ne '3.0' } @VERSIONS) {
     subtest "SINCE_* must name our state ($version)" => sub {
         my $box = filled("user.since" . $version =~ s/\W//gr, 3);
-        $t->says('GET', 'GET USER ' . CBTest::Talk::owner($box));
+        $t->says('GET', 'GET USER ' . CBTest::Dialogue::owner($box));
         $t->says('content', $box->upload);
-        $t->says('all', $box->apply(CBTest::Talk::header($version)));
+        $t->says('all', $box->apply(CBTest::Dialogue::header($version)));
         my $l = $t->listed($box);
         $box->set_flags(2, '\\Flagged');
-        my %delta = CBTest::Talk::delta($version, $l);
-        my $before = [$t->file(CBTest::Talk::owner($box))];
+        my %delta = CBTest::Dialogue::delta($version, $l);
+        my $before = [$t->file(CBTest::Dialogue::owner($box))];
         for my $wrong ([since_modseq => $l->{HIGHESTMODSEQ} - 1], [since_modseq => $l->{HIGHESTMODSEQ} + 1],
             [since_modseq => 0], [since_crc => $l->{SYNC_CRC} ^ 1], [since_crc_annot => 1]) {
             $t->says("@{$wrong}", $box->apply(%delta, @{$wrong}), $CHANGED);
         }
         $t->says('an unknown mailbox', filled('user.since.New', 0)->apply(%delta), $CHANGED);
-        is_deeply([$t->file(CBTest::Talk::owner($box))], $before, 'nothing of it is in the data file');
+        is_deeply([$t->file(CBTest::Dialogue::owner($box))], $before, 'nothing of it is in the data file');
         # a mailbox that is to be sent again takes no delta, not even the right one
         $t->says('FULLMAILBOX: now in doubt', "GET FULLMAILBOX $box->{mboxname}");
         $t->says('a cached delta to one in doubt', $box->apply(%delta), $CHANGED);
         $t->again;
         $t->says('nor in a new session', $box->apply(%delta), $CHANGED);
         is($t->listed($box)->{HIGHESTMODSEQ}, 0, 'it is asked for');
-        $t->says('all records', $box->apply(CBTest::Talk::header($version)));
+        $t->says('all records', $box->apply(CBTest::Dialogue::header($version)));
         $box->set_flags(3, '\\Flagged');
         $l = $t->listed($box);
-        $t->says('then a delta again', $box->apply(CBTest::Talk::delta($version, $l)));
-        $t->says('another with the state of before', $box->apply(CBTest::Talk::delta($version, $l)), $CHANGED);
+        $t->says('then a delta again', $box->apply(CBTest::Dialogue::delta($version, $l)));
+        $t->says('another with the state of before', $box->apply(CBTest::Dialogue::delta($version, $l)), $CHANGED);
         is($t->stored($box)->{computed_sync_crc}, $box->crc, 'the backup is right');
     };
 }
@@ -136,7 +136,7 @@ for my $version (@VERSIONS) {
     subtest "a checksum that does not fit ($version)" => sub {
         my $owner = 'crc' . $version =~ s/\W//gr;
         my $box = filled("user.$owner", 3);
-        my @head = CBTest::Talk::header($version);
+        my @head = CBTest::Dialogue::header($version);
         $t->says('GET', "GET USER $owner");
         $t->says('content', $box->upload);
         $t->says('all', $box->apply(@head));
@@ -147,13 +147,13 @@ for my $version (@VERSIONS) {
         my $crc = sub { return $box->crc ^ $wrong };
         $box->set_flags(1, '\\Seen');
         my $before = [$t->file($owner)];
-        $t->says('a delta with another difference', $box->apply(CBTest::Talk::delta($version, $l), sync_crc => $crc->()), $CHECKSUM);
+        $t->says('a delta with another difference', $box->apply(CBTest::Dialogue::delta($version, $l), sync_crc => $crc->()), $CHECKSUM);
         is_deeply([$t->file($owner)], $before, 'is not kept');
-        if (CBTest::Talk::asks_again($version)) {
+        if (CBTest::Dialogue::asks_again($version)) {
             $l = $t->listed($box);
             is("$l->{HIGHESTMODSEQ} $l->{LAST_UID} $l->{SYNC_CRC}", '0 3 0', 'all records are wanted, at once');
         } else {
-            $t->says('once more: taken', $box->apply(CBTest::Talk::delta($version, $l, 1), sync_crc => $crc->()));
+            $t->says('once more: taken', $box->apply(CBTest::Dialogue::delta($version, $l, 1), sync_crc => $crc->()));
             is($t->stored($box)->{mark}, 1, 'but the doubt stays');
             $t->again;
             $l = $t->listed($box);
@@ -171,18 +171,18 @@ for my $version (@VERSIONS) {
             $l = $t->listed($box);
             is($l->{SYNC_CRC}, $crc->(), 'the number of the master is listed');
             $box->set_flags(2, ('\\Answered', '$Label' . length $how));
-            $t->says("a delta with the same difference, $how", $box->apply(CBTest::Talk::delta($version, $l), sync_crc => $crc->()));
+            $t->says("a delta with the same difference, $how", $box->apply(CBTest::Dialogue::delta($version, $l), sync_crc => $crc->()));
         }
         $l = $t->listed($box);
         $box->set_flags(2);
         $t->says('0 with SYNC_CRC_ANNOT is a number like others',
-            $box->apply(CBTest::Talk::delta($version, $l), sync_crc => 0, sync_crc_annot => 12345678), $CHECKSUM);
+            $box->apply(CBTest::Dialogue::delta($version, $l), sync_crc => 0, sync_crc_annot => 12345678), $CHECKSUM);
         $t->again;
         $l = $t->listed($box);
         $t->says('all records, with the right checksum', $box->apply(@head));
         $l = $t->listed($box);
         $box->set_flags(3, '\\Draft');
-        $t->says('0 without it is none', $box->apply(CBTest::Talk::delta($version, $l), sync_crc => 0, sync_crc_annot => undef));
+        $t->says('0 without it is none', $box->apply(CBTest::Dialogue::delta($version, $l), sync_crc => 0, sync_crc_annot => undef));
         is($t->stored($box)->{computed_sync_crc}, $box->crc, 'the records are right');
         $t->says('RESTART', 'RESTART', 'OK Restarting');
     };

@@ -12,11 +12,11 @@ use lib "$FindBin::Bin/lib";
 use CBTest::Compare qw(backup_state);
 use CBTest::Dlist qw(parse_dlist);
 use CBTest::Feed qw(message record_text file_item);
-use CBTest::Talk qw($OK $CHECKSUM $CHANGED $NONE @VERSIONS);
+use CBTest::Dialogue qw($OK $CHECKSUM $CHANGED $NONE @VERSIONS);
 use CBTest::Util qw(wait_until);
 use Test::More;
 
-my $t = CBTest::Talk->new;
+my $t = CBTest::Dialogue->new;
 
 sub filled
 {
@@ -31,9 +31,9 @@ sub user { my ($what, $version) = @_; return $what . $version =~ s/\W//gr }
 sub first_sync
 {
     my ($version, $box) = @_;
-    $t->says('GET', 'GET USER ' . CBTest::Talk::owner($box));
+    $t->says('GET', 'GET USER ' . CBTest::Dialogue::owner($box));
     $t->says('content', $box->upload);
-    $t->says('all', $box->apply(CBTest::Talk::header($version)));
+    $t->says('all', $box->apply(CBTest::Dialogue::header($version)));
     $t->says('RESTART', 'RESTART', 'OK Restarting');
     return;
 }
@@ -50,18 +50,18 @@ sub all_again
 {
     my ($version, $box, $listed, $label) = @_;
     is($t->stored($box)->{mark}, 2, "$label: marked");
-    if (!CBTest::Talk::asks_again($version)) {
+    if (!CBTest::Dialogue::asks_again($version)) {
         # 3.2 tries once more relative to the same listing; both then ask for FULLMAILBOX
-        $t->says("$label: again", $box->apply(CBTest::Talk::delta($version, $listed, 1)), $CHECKSUM) if $version eq '3.2';
+        $t->says("$label: again", $box->apply(CBTest::Dialogue::delta($version, $listed, 1)), $CHECKSUM) if $version eq '3.2';
         harmless($box, $label);
-        $t->says("$label: after the repair", $box->apply(CBTest::Talk::delta($version, $listed, 1)), $CHECKSUM);
+        $t->says("$label: after the repair", $box->apply(CBTest::Dialogue::delta($version, $listed, 1)), $CHECKSUM);
         $t->says('RESTART', 'RESTART', 'OK Restarting');
-        is_deeply($t->listing('USER ' . CBTest::Talk::owner($box)), {}, "$label: not listed the next time");
+        is_deeply($t->listing('USER ' . CBTest::Dialogue::owner($box)), {}, "$label: not listed the next time");
     } else {
         is($t->listed($box), undef, "$label: not listed at once");
     }
     $t->says("$label: content", $box->upload);
-    $t->says("$label: all of it", $box->apply(CBTest::Talk::header($version)));
+    $t->says("$label: all of it", $box->apply(CBTest::Dialogue::header($version)));
     settled($box, $label);
     return;
 }
@@ -103,18 +103,18 @@ for my $version (@VERSIONS) {
         my $last = $box->append(message("$box->{mboxname} newest", 300));
         my $l = $t->listed($box);
         $t->says('content', $box->upload($l->{HIGHESTMODSEQ}));
-        $t->says('delta', $box->apply(CBTest::Talk::delta($version, $l)));
+        $t->says('delta', $box->apply(CBTest::Dialogue::delta($version, $l)));
         my $then = time;
         wait_until('the next second', sub { time > $then });
         $t->says('RESTART', 'RESTART', 'OK Restarting');
 
         # UIDs and modseqs are used again, for other messages
         $l = $t->listed($old);
-        $t->says('older: a delta', $old->apply(CBTest::Talk::delta($version, $l)), $CHECKSUM);
+        $t->says('older: a delta', $old->apply(CBTest::Dialogue::delta($version, $l)), $CHECKSUM);
         is($t->uids($old), '1 2 3 4', 'nothing of it was applied');
         all_again($version, $old, $l, 'older');
         is($t->uids($old), '1 2 3 4x', 'what is newer than that is expunged');
-        my @log = map { /UID 4 MODSEQ (\d+) .*? GUID (\w+)/ ? "$1 $2" : () } $t->file(CBTest::Talk::owner($old));
+        my @log = map { /UID 4 MODSEQ (\d+) .*? GUID (\w+)/ ? "$1 $2" : () } $t->file(CBTest::Dialogue::owner($old));
         is($log[0], "$last->{modseq} $last->{guid}", 'and in the history');
         ok($t->has_content($box, $last), 'with its content');
         $t->says('RESTART', 'RESTART', 'OK Restarting');
@@ -123,7 +123,7 @@ for my $version (@VERSIONS) {
         $l = $t->listed($old);
         $old->append(message("$box->{mboxname} other", 300));
         $t->says('goes on: content', $old->upload($l->{HIGHESTMODSEQ}));
-        $t->says('goes on: delta', $old->apply(CBTest::Talk::delta($version, $l)));
+        $t->says('goes on: delta', $old->apply(CBTest::Dialogue::delta($version, $l)));
         settled($old, 'goes on');
         $t->says('RESTART', 'RESTART', 'OK Restarting');
 
@@ -131,7 +131,7 @@ for my $version (@VERSIONS) {
             ['UIDVALIDITY', sub { $_[0]{uidvalidity} -= 5; $_[0]{modseq}++ }]) {
             $l = $t->listed($old);
             $back->[1]->($old);
-            $t->says("lower $back->[0]", $old->apply(CBTest::Talk::delta($version, $l)), $CHECKSUM);
+            $t->says("lower $back->[0]", $old->apply(CBTest::Dialogue::delta($version, $l)), $CHECKSUM);
             all_again($version, $old, $l, "lower $back->[0]");
             $t->says('RESTART', 'RESTART', 'OK Restarting');
         }
@@ -143,9 +143,9 @@ for my $version (@VERSIONS) {
             (CBTest::Util::sha1_hex($body), length $body);
         };
         $old->{records}[1]{modseq} = ++$old->{modseq};
-        $t->says('another GUID', $old->apply(CBTest::Talk::delta($version, $l)), $CHECKSUM);
+        $t->says('another GUID', $old->apply(CBTest::Dialogue::delta($version, $l)), $CHECKSUM);
         all_again($version, $old, $l, 'another GUID');
-        $t->rebuild(CBTest::Talk::owner($old));
+        $t->rebuild(CBTest::Dialogue::owner($old));
         settled($old, 'rebuilt');
     };
 
@@ -158,14 +158,14 @@ for my $version (@VERSIONS) {
         $box->set_flags(4, '\\Seen');
         harmless($box, 'case B');
         is($t->stored($box)->{mark}, 1, 'in doubt');
-        if (!CBTest::Talk::asks_again($version)) {
+        if (!CBTest::Dialogue::asks_again($version)) {
             # relative to the listing from before FULLMAILBOX: taken, but the doubt stays
-            $t->says('a delta to the first listing', $box->apply(CBTest::Talk::delta($version, $l, 1)));
+            $t->says('a delta to the first listing', $box->apply(CBTest::Dialogue::delta($version, $l, 1)));
             is($t->stored($box)->{mark}, 1, 'still in doubt');
             is($t->uids($box), '1 2 3 4 5', 'what it does not say is not known yet');
             $t->says('RESTART', 'RESTART', 'OK Restarting');
             if ($version eq '3.2') {    # it may also survive the loss of the index
-                $t->rebuild(CBTest::Talk::owner($box));
+                $t->rebuild(CBTest::Dialogue::owner($box));
             }
             $l = $t->listed($box);
             is("$l->{HIGHESTMODSEQ} $l->{LAST_UID}", '0 5', 'the next time all records are wanted');
@@ -174,20 +174,20 @@ for my $version (@VERSIONS) {
             $l = $t->listed($box);
             is("$l->{HIGHESTMODSEQ} $l->{LAST_UID}", '0 5', 'all records are wanted at once');
         }
-        $t->says('all records', $box->apply(CBTest::Talk::header($version)));
+        $t->says('all records', $box->apply(CBTest::Dialogue::header($version)));
         is($t->uids($box), '1 2x 3x 4 5', 'what was forgotten is expunged');
         settled($box, 'case B');
-        my ($gone) = grep { /UID 2 .*\\Expunged/ } $t->file(CBTest::Talk::owner($box));
+        my ($gone) = grep { /UID 2 .*\\Expunged/ } $t->file(CBTest::Dialogue::owner($box));
         ok($gone, 'and the data file says so by itself');
     };
 
     subtest "content that the master has not ($version)" => sub {
         my $box = filled('user.' . user('nil', $version), 3);
-        my $u = CBTest::Talk::owner($box);
+        my $u = CBTest::Dialogue::owner($box);
         my @items = map { $_ == 1 ? 'NIL' : file_item($box->{bodies}{ $box->{records}[$_]{guid} }) } 0 .. 2;
         $t->says('GET', "GET USER $u");
         $t->says('content, one NIL', "APPLY MESSAGE (@items)");
-        $t->says('all: taken', $box->apply(CBTest::Talk::header($version)));
+        $t->says('all: taken', $box->apply(CBTest::Dialogue::header($version)));
         settled($box, 'missing');
         is(join('', map { $t->has_content($box, $_) ? 1 : 0 } @{ $box->{records} }), '101', 'as much as there is');
         $t->says('RESTART', 'RESTART', 'OK Restarting');
@@ -195,7 +195,7 @@ for my $version (@VERSIONS) {
         for my $flag ('\\Seen', '\\Flagged') {
             my $l = $t->listed($box);
             $box->set_flags(2, $flag);
-            $t->says("$flag on it", $box->apply(CBTest::Talk::delta($version, $l)));
+            $t->says("$flag on it", $box->apply(CBTest::Dialogue::delta($version, $l)));
             $t->rebuild($u);
         }
         settled($box, 'flags');
@@ -206,7 +206,7 @@ for my $version (@VERSIONS) {
         @{$r}{qw(guid size)} = (CBTest::Util::sha1_hex($never), length $never);
         $box->{records}[1] = $r;
         $box->{bodies}{ $r->{guid} } = $never;
-        $t->says('another message under that UID', $box->apply(CBTest::Talk::delta($version, $l)), $CHECKSUM);
+        $t->says('another message under that UID', $box->apply(CBTest::Dialogue::delta($version, $l)), $CHECKSUM);
         all_again($version, $box, $l, 'another message');
         ok($t->has_content($box, $r), 'it is there now');
     };
@@ -214,7 +214,7 @@ for my $version (@VERSIONS) {
     subtest "content that was promised and cannot be read ($version)" => sub {
         my $box = filled('user.' . user('rot', $version), 3);
         my $other = filled($box->{mboxname} . '.Other', 1);
-        my $u = CBTest::Talk::owner($box);
+        my $u = CBTest::Dialogue::owner($box);
         first_sync($version, $_) for $box, $other;
         delete $t->{c};
         $t->alone;
@@ -227,19 +227,19 @@ for my $version (@VERSIONS) {
         $t->says('GET', "GET USER $u");
         my $r = $t->says('RESERVE', $reserve);
         is("@{ $r->{lines} }", '', 'all is said to be here');
-        $t->says('a copy in another mailbox', $copy->apply(CBTest::Talk::header($version)), $CHECKSUM);
+        $t->says('a copy in another mailbox', $copy->apply(CBTest::Dialogue::header($version)), $CHECKSUM);
         is($t->stored($copy), undef, 'not taken');
         is($t->stored($box)->{mark}, 2, 'where it is lost, it is asked for again');
         is($t->stored($other)->{mark}, 0, 'and only there');
-        is($t->listed($copy), undef, 'not listed') if CBTest::Talk::asks_again($version);
+        is($t->listed($copy), undef, 'not listed') if CBTest::Dialogue::asks_again($version);
         $t->says('RESTART', 'RESTART', 'OK Restarting');
         my $l = $t->listing("USER $u");
         is(join(' ', keys %{$l}), $other->{uniqueid}, 'the whole one is listed');
         $r = $t->says('RESERVE', $reserve);
         is("@{ $r->{lines} }", "MISSING (@guids)", 'it is known to be missing now');
         $t->says('content', $copy->upload);
-        $t->says('the copy', $copy->apply(CBTest::Talk::header($version)));
-        $t->says('the first', $box->apply(CBTest::Talk::header($version)));
+        $t->says('the copy', $copy->apply(CBTest::Dialogue::header($version)));
+        $t->says('the first', $box->apply(CBTest::Dialogue::header($version)));
         settled($_, 'healed') for $copy, $box;
         is(scalar(grep { $t->has_content($box, $_) } @{ $box->{records} }), 3, 'all of it can be read');
         # the index is lost, and the damage seen by its rebuild
@@ -247,14 +247,14 @@ for my $version (@VERSIONS) {
         is_deeply($t->listing("USER $u"), {}, 'after a rebuild nothing is believed');
         for my $m ($box, $other, $copy) {
             $t->says('content', $m->upload);
-            $t->says('all', $m->apply(CBTest::Talk::header($version)));
+            $t->says('all', $m->apply(CBTest::Dialogue::header($version)));
             settled($m, 'healed again');
         }
     };
 
     subtest "marks outlive sessions ($version)" => sub {
         my $box = filled('user.' . user('mark', $version), 3);
-        my $u = CBTest::Talk::owner($box);
+        my $u = CBTest::Dialogue::owner($box);
         first_sync($version, $box);
         $t->says('FULLMAILBOX: doubt', "GET FULLMAILBOX $box->{mboxname}");
         for my $how ('RESTART', 'another session', 'another process') {
@@ -274,13 +274,13 @@ for my $version (@VERSIONS) {
         my $l = $t->listed($box);
         my $old = copy_of($box, last_uid => 2, modseq => $box->{modseq} - 1);
         pop @{ $old->{records} };
-        $t->says('older', $old->apply(CBTest::Talk::delta($version, $l)), $CHECKSUM);
+        $t->says('older', $old->apply(CBTest::Dialogue::delta($version, $l)), $CHECKSUM);
         $t->again;
         is($t->listed($old), undef, 'not listed in another session');
         $t->rebuild($u);
         $l = $t->listed($old);
         is($l && $l->{HIGHESTMODSEQ}, $box->{modseq}, 'listed again after a rebuild');
-        $t->says('older: found out again', $old->apply(CBTest::Talk::delta($version, $l)), $CHECKSUM);
+        $t->says('older: found out again', $old->apply(CBTest::Dialogue::delta($version, $l)), $CHECKSUM);
         all_again($version, $old, $l, 'lost mark');
     };
 }

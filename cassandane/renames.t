@@ -8,10 +8,10 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use CBTest::Feed qw(message);
-use CBTest::Talk qw($OK $CHECKSUM $CHANGED $LOCKED $NONE @VERSIONS);
+use CBTest::Dialogue qw($OK $CHECKSUM $CHANGED $LOCKED $NONE @VERSIONS);
 use Test::More;
 
-my $t = CBTest::Talk->new;
+my $t = CBTest::Dialogue->new;
 
 sub filled
 {
@@ -35,12 +35,12 @@ sub follow_up
 {
     my ($version, $box, $old, $label) = @_;
     my $l = $old;
-    if (CBTest::Talk::asks_again($version)) {
+    if (CBTest::Dialogue::asks_again($version)) {
         $l = $t->listed($box);
         is($l && $l->{MBOXNAME}, $box->{mboxname}, "$label: listed under the new name");
     }
     $box->{modseq}++;
-    $t->says("$label: MAILBOX", $box->apply(CBTest::Talk::delta($version, $l)));
+    $t->says("$label: MAILBOX", $box->apply(CBTest::Dialogue::delta($version, $l)));
     return;
 }
 
@@ -51,7 +51,7 @@ for my $version (@VERSIONS) {
         for my $box ($inbox, $a, $b) {
             $t->says('GET', "GET USER $u");
             $t->says('content', $box->upload);
-            $t->says('all', $box->apply(CBTest::Talk::header($version)));
+            $t->says('all', $box->apply(CBTest::Dialogue::header($version)));
         }
         my $l = $t->listing("USER $u");
         $t->says('rename', rename_box($a, "user.$u.C"));
@@ -59,9 +59,9 @@ for my $version (@VERSIONS) {
 
         $l = $t->listing("USER $u");
         $t->says('partition', rename_box($a, "user.$u.C", partition => 'ssd'));
-        is($t->listed($a)->{PARTITION}, 'ssd', 'the partition is echoed') if CBTest::Talk::asks_again($version);
+        is($t->listed($a)->{PARTITION}, 'ssd', 'the partition is echoed') if CBTest::Dialogue::asks_again($version);
         $a->{modseq}++;
-        $t->says('MAILBOX', $a->apply(CBTest::Talk::delta($version, $l->{ $a->{uniqueid} }, 1), partition => 'ssd'));
+        $t->says('MAILBOX', $a->apply(CBTest::Dialogue::delta($version, $l->{ $a->{uniqueid} }, 1), partition => 'ssd'));
         is($t->stored($a)->{partition}, 'ssd', 'and kept');
 
         $l = $t->listing("USER $u");
@@ -77,8 +77,8 @@ for my $version (@VERSIONS) {
         $t->says('chain 2', rename_box($a, "user.$u.B"));
         follow_up($version, $b, $l->{ $b->{uniqueid} }, 'chain 1');
         $a->{modseq}++;
-        my $la = CBTest::Talk::asks_again($version) ? $t->listed($a) : $l->{ $a->{uniqueid} };
-        $t->says('chain 2: MAILBOX', $a->apply(CBTest::Talk::delta($version, $la, 1)));
+        my $la = CBTest::Dialogue::asks_again($version) ? $t->listed($a) : $l->{ $a->{uniqueid} };
+        $t->says('chain 2: MAILBOX', $a->apply(CBTest::Dialogue::delta($version, $la, 1)));
         # in a circle, by way of another name, as 3.12 does it
         $l = $t->listing("USER $u");
         $t->says('swap 1', rename_box($a, "user.$u.Former"));
@@ -117,14 +117,14 @@ for my $version (@VERSIONS) {
         ok((grep { $_ eq "UNMAILBOX $from" } $t->file($joe)), 'and the data file says so');
         my $since = $x->{modseq};
         $x->append(message("$x->{uniqueid} later"));
-        if (CBTest::Talk::asks_again($version)) {
+        if (CBTest::Dialogue::asks_again($version)) {
             is($t->listing("MAILBOXES ($from user.$jim user.$jim.Y)")->{ $x->{uniqueid} }, undef,
                 'it is not listed for the new one before all of it has come');
         } else {    # relative to the old listing, then in vain again, then by way of a promotion
-            my %delta = CBTest::Talk::delta($version, $l->{ $x->{uniqueid} });
+            my %delta = CBTest::Dialogue::delta($version, $l->{ $x->{uniqueid} });
             $t->says('content', $x->upload($since));
             $t->says('a delta to what it was', $x->apply(%delta), $version eq '3.0' ? $CHECKSUM : $CHANGED);
-            $t->says('without SINCE_*', $x->apply(CBTest::Talk::delta($version, $l->{ $x->{uniqueid} }, 1)), $CHECKSUM);
+            $t->says('without SINCE_*', $x->apply(CBTest::Dialogue::delta($version, $l->{ $x->{uniqueid} }, 1)), $CHECKSUM);
             $t->says('FULLMAILBOX', "GET FULLMAILBOX $x->{mboxname}", $NONE);
             is($t->stored($x), undef, 'nothing of that is kept');
             $t->says('RESTART', 'RESTART', 'OK Restarting');
@@ -134,7 +134,7 @@ for my $version (@VERSIONS) {
             join(' ', map { $_->{guid} } @{ $x->{records} }) . '))');
         is(scalar(() = $r->{lines}[0] =~ /[0-9a-f]{40}/g), 5, 'all content is wanted');
         $t->says('content', $x->upload);
-        $t->says('all of it', $x->apply(CBTest::Talk::header($version)));
+        $t->says('all of it', $x->apply(CBTest::Dialogue::header($version)));
         is($t->uids($x), '1 2 3 4 5', 'the new user has it');
         is(scalar(grep { $t->has_content($x, $_) } @{ $x->{records} }), 5, 'with its content');
         my @past = grep { /UNIQUEID $x->{uniqueid} / } $t->file($joe);
@@ -149,7 +149,7 @@ for my $version (@VERSIONS) {
         $t->again;
         is($t->listed($x), undef, 'not listed');
         $t->says('content', $x->upload);
-        $t->says('all of it', $x->apply(CBTest::Talk::header($version)));
+        $t->says('all of it', $x->apply(CBTest::Dialogue::header($version)));
         is($t->uids($x), '1 2x 3x 4 5', 'what it had more is expunged');
         is($t->stored($x)->{computed_sync_crc}, $x->crc, 'the checksum is right');
         $t->rebuild($joe);
@@ -173,7 +173,7 @@ for my $version (@VERSIONS) {
         my @moved = map { bless { %{$_}, mboxname => $_->{mboxname} =~ s/$old/$new/r }, ref $_ } @box;
         for my $box (@moved) {
             $t->says('content', $box->upload);
-            $t->says('the same UNIQUEID', $box->apply(CBTest::Talk::header($version)));
+            $t->says('the same UNIQUEID', $box->apply(CBTest::Dialogue::header($version)));
         }
         is($t->uids($_), '1 2', "$_->{mboxname} is complete") for @box, @moved;
         my $names = join ' ', map { $_->{mboxname} } @box, @moved;
@@ -197,7 +197,7 @@ for my $version (@VERSIONS) {
         pop @{ $box[1]{records} };
         $t->says('GET', "GET USER $old");
         $t->says('content', $box[1]->upload);
-        $t->says('all', $box[1]->apply(CBTest::Talk::header($version)));
+        $t->says('all', $box[1]->apply(CBTest::Dialogue::header($version)));
         is($t->uids($box[1]), '1 2x', 'as it is now');
         $t->rebuild($old);
         is_deeply([keys %{ $t->listing("USER $old") }], [$box[1]{uniqueid}], 'and that is all');

@@ -1,140 +1,159 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright (c) 2026 The Cyrus Backups authors
 #
-# CBTest::Talk - conversations with backupd, sentence by sentence, and three independent looks at
-# what came of them: what it lists (csync), what the data file says (zcat), what the index says
-# (cyr_backup).
+# CBTest::Talk - conversations with a backup server, checked byte by byte: what is said, and
+# exactly the lines that must be answered.
+#
+#     my $t = CBTest::Talk->new(options => {...});
+#     $t->says('label', 'GET USER joe', '* LSUB (user.joe)');    # untagged lines; then OK Success
+#     $t->says('label', 'GET NONSENSE', 'NO IMAP_PROTOCOL_ERROR Protocol error');
+#     $t->ends;                                                  # EXIT; the next says() connects anew
 package CBTest::Talk;
 use strict;
 use warnings;
 use CBTest::Compare qw(backup_state);
-use CBTest::Sentry;
 use CBTest::Site;
-use CBTest::Util qw(wait_until);
+use CBTest::Util qw(sha1_hex);
+use Compress::Zlib qw(crc32);
 use Exporter 'import';
 use Test::More;
-our @EXPORT_OK = qw($OK $CHECKSUM $CHANGED $LOCKED $NONE @VERSIONS);
+our @EXPORT_OK = qw(lit annotation annotations record annot_crc $M1 $M2 $G1 $G2);
 
-our $OK = 'OK Success';
-our $CHECKSUM = 'NO IMAP_SYNC_CHECKSUM Checksum Failure';
-our $CHANGED = 'NO IMAP_SYNC_CHANGED Changed since last sync';
-our $LOCKED = 'NO IMAP_MAILBOX_LOCKED Mailbox locked';
-our $NONE = 'NO IMAP_MAILBOX_NONEXISTENT No Such Mailbox';
-our @VERSIONS = qw(3.0 3.2 3.4 3.6 3.10 3.12 HEAD);
+# The two messages of doc/protocol.md.
+our $M1 = join '', map { "$_\r\n" } 'From: a@example.org', 'To: b@example.org', 'Subject: hello', '',
+    'Hello, world.';
+our $M2 = join '', map { "$_\r\n" } 'From: b@example.org', 'To: a@example.org', 'Subject: re: hello', '',
+    'Hi.';
+our ($G1, $G2) = map { sha1_hex($_) } $M1, $M2;
 
 sub new
 {
-    my ($class) = @_;
+    my ($class, %o) = @_;
     my $site = CBTest::Site->new(roles => ['backup'], options => {
-        backup => { backup_lock_wait => '1s', backup_error_pause => '1s' } });
-    my $self = bless { site => $site }, $class;
-    $self->again;
-    return $self;
+        backup => { backup_lock_wait => '1s', backup_error_pause => '0', %{ $o{options} // {} } },
+    });
+    return bless { site => $site }, $class;
 }
 
-# A new connection instead of the present one, once that has let go of everything.
-sub again
+sub c
 {
     my ($self) = @_;
-    delete $self->{c};
-    $self->alone;
-    $self->{c} = $self->{site}->backup_csync;
-    return;
+    return $self->{c} //= $self->{site}->backup_csync;
 }
 
-sub alone
-{
-    my ($self) = @_;
-    wait_until('connections to end', sub { !(() = glob "$self->{site}{backup}{dir}/conf/proc/[0-9]*") });
-    return;
-}
-
-# One command; one test of its final line. Returns the answer.
+# One test. The last expected line is the final one if it does not begin with "* ".
 sub says
 {
-    my ($self, $label, $command, $expected) = @_;
-    my $r = eval { $self->{c}->command($command) } // { text => "none: $@", lines => [] };
-    is($r->{text}, $expected // $OK, $label);
+    my ($self, $label, $command, @expected) = @_;
+    push @expected, 'OK Success' if !@expected || $expected[-1] =~ /^\* /;
+    my $r = eval { $self->c->command($command) } // { text => "none: $@", lines => [] };
+    delete $self->{c} if $r->{text} =~ /^none/;
+    is(join("\n", (map { "* $_" } @{ $r->{lines} }), $r->{text}), join("\n", @expected), $label);
     return $r;
 }
 
-# What a GET lists: UNIQUEID -> header.
-sub listing
+# One test: RESTART.
+sub restart
 {
-    my ($self, $what) = @_;
-    my $got = $self->{c}->get($what);
-    return { map { $_->{UNIQUEID} => $_ } @{ $got->{MAILBOX} // [] } };
+    my ($self) = @_;
+    return $self->says('RESTART', 'RESTART', 'OK Restarting');
 }
 
-# A mailbox's listing, by GET MAILBOXES of its name; undef if it is not listed.
-sub listed { my ($self, $box) = @_; return $self->listing("MAILBOXES ($box->{mboxname})")->{ $box->{uniqueid} } }
-
-sub owner { my ($box) = @_; return $box->{mboxname} =~ /^(?:DELETED\.)?user\.([^.]+)/ ? $1 : '%SHARED' }
-
-sub state { my ($self, $owner) = @_; return backup_state($self->{site}, $owner) }
-
-# The mailbox in its (or another) owner's backup; undef if it is not there any more.
-sub stored
+sub ends
 {
-    my ($self, $box, $owner) = @_;
-    my $state = $self->state($owner // owner($box));
-    return (grep { $_->{uniqueid} eq $box->{uniqueid} } @{ $state->{mailboxes} })[0];
-}
-
-# "1 2x 3": UIDs, x behind what is expunged.
-sub uids
-{
-    my ($self, $box, $owner) = @_;
-    my $m = $self->stored($box, $owner) // return 'no mailbox';
-    return join ' ', map { $_->{uid} . ($_->{expunged} ? 'x' : '') } @{ $m->{records} };
-}
-
-# Lines of the data file without their time, bodies left out.
-sub file
-{
-    my ($self, $owner) = @_;
-    my $text = CBTest::Sentry::unzipped($self->{site}->data_file($owner));
-    return grep { s/^\d+ APPLY // } split /\r\n/, $text;
-}
-
-# The index is made anew at the next opening. Closes the connection and opens another.
-sub rebuild
-{
-    my ($self, $owner) = @_;
+    my ($self) = @_;
+    $self->says('EXIT', 'EXIT', 'OK Finished');
     delete $self->{c};
-    $self->alone;
-    my $file = $self->{site}->data_file($owner);
-    unlink map { "$file.index$_" } '', '-wal', '-shm';
-    $self->again;
     return;
 }
 
-# Content by the wire.
-sub has_content
+sub upload
 {
-    my ($self, $box, $r) = @_;
-    my $got = $self->{c}->command("GET FETCH %(MBOXNAME $box->{mboxname} PARTITION default UNIQUEID"
-        . " $box->{uniqueid} GUID $r->{guid} UID $r->{uid})");
-    return "@{ $got->{lines} }" eq "MESSAGE %{default $r->{guid} $r->{size}}\r\n$box->{bodies}{ $r->{guid} }";
+    my ($self, $label, @bodies) = @_;
+    return $self->says($label, 'APPLY MESSAGE (' . join(' ', map {
+        sprintf "%%{default %s %d}\r\n%s", sha1_hex($_), length $_, $_ } @bodies) . ')');
 }
 
-# Keys of a delta as a version sends it: SINCE_* from 3.2 on, if the listing had them.
-sub delta
+# What is stored of a user, from cyr_backup; of one mailbox.
+sub state
 {
-    my ($version, $listed, $again) = @_;
-    return (since => $listed->{HIGHESTMODSEQ}, header($version),
-        $again || $version eq '3.0' || !$listed->{HIGHESTMODSEQ} ? () : (since_modseq => $listed->{HIGHESTMODSEQ},
-            since_crc => $listed->{SYNC_CRC}, since_crc_annot => $listed->{SYNC_CRC_ANNOT} // 0));
+    my ($self, $user) = @_;
+    delete $self->{c};
+    return backup_state($self->{site}, $user);
 }
 
-# Keys of the header that versions have of their own.
-sub header
+sub box
 {
-    my ($version) = @_;
-    return $version eq '3.0' ? (sync_crc_annot => 0)
-        : (createdmodseq => 1, foldermodseq => 1, $version eq 'HEAD' ? (jmapid => 'J1', version => 20) : ());
+    my ($self, $user, $mboxname) = @_;
+    my ($m) = grep { $_->{mboxname} eq $mboxname } @{ $self->state($user)->{mailboxes} };
+    return $m;
 }
 
-sub asks_again { my ($version) = @_; return $version !~ /^3\.[02]$/ }
+# "1 2x 3": UIDs, expunged ones with an x.
+sub uids
+{
+    my ($self, $user, $mboxname) = @_;
+    my $m = $self->box($user, $mboxname) // return 'none';
+    return join ' ', map { $_->{uid} . ($_->{expunged} ? 'x' : '') } @{ $m->{records} };
+}
+
+# The text of a user's data file.
+sub text
+{
+    my ($self, $user) = @_;
+    my $file = $self->{site}->data_file($user) // return '';
+    open my $pipe, '-|', 'zcat', $file or die "zcat: $!";
+    binmode $pipe;
+    local $/;
+    my $text = <$pipe> // '';
+    close $pipe or die "zcat $file: $?\n";
+    return $text;
+}
+
+# Forget the index, and answer from the data file alone.
+sub rebuild
+{
+    my ($self, $user) = @_;
+    delete $self->{c};
+    my $file = $self->{site}->data_file($user);
+    unlink map { "$file.index$_" } '', qw(-wal -shm);
+    return;
+}
+
+# ---- pieces of commands -----------------------------------------------------------------
+
+# A literal as clients print it, and as servers do.
+sub lit { my ($bytes, $plus) = @_; return sprintf "{%d%s}\r\n%s", length $bytes, $plus // '', $bytes }
+
+sub annotation
+{
+    my ($entry, $user, $value, $modseq) = @_;
+    $user = '""' if defined $user && $user eq '';
+    return "%(ENTRY $entry USERID " . ($user // 'NIL')
+        . (defined $modseq ? " MODSEQ $modseq" : '') . " VALUE $value)";
+}
+
+sub annotations { return ' ANNOTATIONS (' . join(' ', @_) . ')' }
+
+# A record as text and what it adds to SYNC_CRC: (text, crc).
+sub record
+{
+    my ($uid, $modseq, $updated, $flags, $date, $body, $more) = @_;
+    my ($guid, $size) = (sha1_hex($body), length $body);
+    my $text = "%(UID $uid MODSEQ $modseq LAST_UPDATED $updated FLAGS ($flags) INTERNALDATE $date"
+        . " SIZE $size GUID $guid" . ($more // '') . ')';
+    return ($text, 0) if $flags =~ /\\Expunged/;
+    my $f = 0;
+    $f ^= crc32(lc $_) for split ' ', $flags;
+    return ($text, crc32("$uid $modseq $updated ($f) $date $guid"));
+}
+
+# SYNC_CRC_ANNOT from its start and [uid, entry, userid, value]...
+sub annot_crc
+{
+    my ($start, @items) = @_;
+    $start ^= crc32("$_->[0] $_->[1] $_->[2] $_->[3]") for @items;
+    return $start;
+}
 
 1;
