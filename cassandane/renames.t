@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use CBTest::Feed qw(message);
+use CBTest::Holder;
 use CBTest::Dialogue qw($OK $CHECKSUM $CHANGED $LOCKED $NONE @VERSIONS);
 use Test::More;
 
@@ -233,13 +234,16 @@ subtest 'while somebody else has the lock' => sub {
     my ($x, $y) = map { filled($_, 1) } qw(user.lka.X user.lkb);
     $_->sync($t->{c}) for $x, $y;
     $t->says('RESTART', 'RESTART', 'OK Restarting');
-    my $other = $t->{site}->backup_csync;
-    $other->get('USER lka');
+    my %holder = map { $_ => CBTest::Holder->new($t->{site}->data_file($_)) } qw(lka lkb);
     my $rename = rename_box($x, 'user.lkb.X');
-    $t->says('RENAME across', $rename, $LOCKED);
+    $t->says('RENAME across, both held', $rename, $LOCKED);
+    $holder{lkb}->release;
+    $t->says('RENAME across, the old one held', $rename, $LOCKED);
     $t->says('UNMAILBOX', 'APPLY UNMAILBOX user.lka.X', $LOCKED);
+    $t->says('UNUSER', 'APPLY UNUSER lka', $LOCKED);
     $t->says('GET MAILBOXES of several', 'GET MAILBOXES (user.lkb user.lka.X)', $LOCKED);
-    $other->command('EXIT');
+    is(scalar(grep { /^UN/ } $t->file('lka')), 0, 'nothing happened');
+    $holder{lka}->release;
     $t->says('RENAME across', $rename);
 };
 
