@@ -20,7 +20,7 @@ use CBTest::Site;
 use CBTest::Util qw(sha1_hex wait_until);
 use Test::More;
 
-my $RUNS = $ENV{MODEL_RUNS} // ($ENV{CYRUS_BACKUPS_LONG} ? 400 : 28);
+my $RUNS = $ENV{MODEL_RUNS} // ($ENV{CYRUS_BACKUPS_LONG} ? 400 : 21);
 my $SEED = $ENV{MODEL_SEED} // 1;
 my $BURSTS = $ENV{MODEL_BURSTS} // 5;
 my $PASSES = 6;    # to come to rest; one of them finds nothing to do
