@@ -115,6 +115,20 @@ my %events = (
         did($run, "$box->{name}: renamed to $to");
         $run->{m}->rename($box, $to);
     }],
+    visit => [2, sub {    # to another user and back, and something goes on the way
+        my ($run) = @_;
+        my ($box, $to) = (ordinary($run) // return, new_name($run));
+        my $from = $box->{name};
+        return if $run->{m}->named($to);
+        did($run, "$from: visits $to");
+        $run->{m}->rename($box, $to);
+        one_pass($run, mode($run));
+        return if $run->{m}->named($from) || !$run->{m}->named('user.' . CBTest::Model::owner_of($from));
+        $run->{m}->expunge($box, $_) for grep { rand() < 0.5 } CBTest::Model::live($box);
+        $run->{m}->forget($box) if rand() < 0.7;
+        one_pass($run, mode($run));
+        $run->{m}->rename($box, $from);
+    }],
     chain => [1, sub {    # B to C, A to B
         my ($run) = @_;
         my ($one, $two, $to) = (ordinary($run) // return, ordinary($run), new_name($run));
