@@ -22,6 +22,7 @@
 struct wanted {
     char *name;
     char *userid;
+    int at; /* in the command */
 };
 
 struct backupd_names {
@@ -42,7 +43,7 @@ static int by_owner(const void *a, const void *b)
 {
     const struct wanted *x = a, *y = b;
     int c = strcmp(x->userid, y->userid);
-    return c ? c : strcmp(x->name, y->name);
+    return c ? c : x->at - y->at;
 }
 
 /* All names are read before the first is looked up: a client that is still writing does not read,
@@ -79,6 +80,7 @@ int backupd_names_read(struct backupd *d, struct backupd_names **np)
             if (backupd_owner_of(d, names.data[i], &userid))
                 continue; /* can be no mailbox */
             backupd_unit_addowner(d, buf_cstring(&userid));
+            n->list[n->count].at = i;
             n->list[n->count].name = xstrdup(names.data[i]);
             n->list[n->count++].userid = xstrdup(buf_cstring(&userid));
         }
