@@ -18,11 +18,6 @@
 
 #include "backup/backupd_int.h"
 #include "lib/xerr.h"
-#include "lib/xmalloc.h"
-
-/* Bytes that the names of one GET MAILBOXES may take: some 100,000 of them. */
-#define NAMES_MAX (8u << 20)
-#define NAME_COST 48
 
 struct listing {
     struct backupd *d;
@@ -264,137 +259,24 @@ static int get_user(struct backupd *d, int meta_only)
     return r == XERR_NOTFOUND ? 0 : r;
 }
 
-/* ---- GET MAILBOXES ----
- * A name is looked up in its owner's backup. A UNIQUEID may be in the backups of two owners, when the
- * mailbox went from one to the other and only one of them was told; it must not be listed twice.
- * So if the names are of several owners, all are looked up once to see which of two is the newer,
- * and then once more to be listed. Owner by owner: few backups are open at a time. */
-
-struct wanted {
-    char *name;
-    char *userid;
-};
-
-/* The newest one of a UNIQUEID. */
-struct newest {
-    uint64_t highestmodseq;
-    int64_t time;
-    const struct wanted *wanted;
-};
-
-static int by_owner(const void *a, const void *b)
+static int list_named(void *rock, struct lcb *b, const struct lcb_folder *f)
 {
-    const struct wanted *x = a, *y = b;
-    int c = strcmp(x->userid, y->userid);
-    return c ? c : strcmp(x->name, y->name);
-}
-
-static int find_wanted(struct listing *l, const struct wanted *w, struct lcb_folder *f,
-                       struct buf *strings)
-{
-    int r = backupd_backup(l->d, w->userid, 0, &l->b);
-    if (!r || r == XERR_NOTFOUND)
-        backupd_ask_name(l->d, w->name, r ? NULL : l->b);
-    return r ? r : lcb_find_name(l->b, w->name, f, strings);
-}
-
-static int note_newest(struct listing *l, struct hash *all, const struct wanted *w)
-{
-    struct buf strings = BUF_INITIALIZER;
-    struct lcb_folder f = {.id = 0};
-    int r = find_wanted(l, w, &f, &strings);
-    if (!r) {
-        struct newest *n = hash_lookup(all, f.uniqueid);
-        int64_t time = lcb_time(l->b, f.since);
-        if (!n) {
-            n = xzmalloc(sizeof(*n));
-            hash_insert(all, f.uniqueid, n);
-        }
-        if (!n->wanted || f.highestmodseq > n->highestmodseq ||
-            (f.highestmodseq == n->highestmodseq && time > n->time)) {
-            n->highestmodseq = f.highestmodseq;
-            n->time = time;
-            n->wanted = w;
-        }
-    }
-    buf_free(&strings);
-    return r == XERR_NOTFOUND ? 0 : r;
-}
-
-/* ALL is NULL if there is but one owner. */
-static int list_wanted(struct listing *l, struct hash *all, const struct wanted *w)
-{
-    struct buf strings = BUF_INITIALIZER;
-    struct lcb_folder f = {.id = 0};
-    struct newest *n;
-    int r = find_wanted(l, w, &f, &strings);
-    if (!r && (!all || !(n = hash_lookup(all, f.uniqueid)) || n->wanted == w))
-        r = list_folder(l, &f);
-    buf_free(&strings);
-    return r == XERR_NOTFOUND ? 0 : r;
-}
-
-/* All names are read before the first is looked up: a client that is still writing does not read,
- * and could not be answered. */
-static int read_names(struct backupd *d, struct strarray *names)
-{
-    struct buf name = BUF_INITIALIZER;
-    size_t total = 0;
-    int more = 0;
-    int r = dlist_reader_enter(d->reader, 0);
-    while (!r && (more = dlist_reader_more(d->reader)) > 0) {
-        r = dlist_reader_astring(d->reader, &name, d->max_text);
-        total += name.len + NAME_COST;
-        if (!r && total > NAMES_MAX)
-            r = XERR_TOOBIG;
-        if (!r)
-            strarray_append(names, buf_cstring(&name));
-    }
-    buf_free(&name);
-    return r ? r : more < 0 ? more : backupd_at_end(d);
-}
-
-/* Names with their owners, by owner; what can be no mailbox is left out. What the client was told
- * of these names before is void. */
-static int find_owners(struct backupd *d, const struct strarray *names, struct wanted *list)
-{
-    struct buf userid = BUF_INITIALIZER;
-    int n = 0;
-    for (int i = 0; i < names->count; i++) {
-        backupd_unshow(d, names->data[i]);
-        if (backupd_owner_of(d, names->data[i], &userid))
-            continue;
-        backupd_unit_addowner(d, buf_cstring(&userid));
-        list[n].name = names->data[i];
-        list[n++].userid = xstrdup(buf_cstring(&userid));
-    }
-    buf_free(&userid);
-    qsort(list, (size_t)n, sizeof(*list), by_owner);
-    return n;
+    struct listing *l = rock;
+    l->b = b;
+    return list_folder(l, f);
 }
 
 static int get_mailboxes(struct backupd *d)
 {
-    struct strarray names = STRARRAY_INITIALIZER;
-    struct hash *all = NULL;
+    struct backupd_names *names;
     struct listing l;
-    int r = read_names(d, &names);
-    struct wanted *list = xzmalloc(sizeof(*list) * (size_t)(names.count + 1));
-    int n = r ? 0 : find_owners(d, &names, list);
+    int r = backupd_names_read(d, &names);
+    if (r)
+        return r;
     listing_init(&l, d);
-    if (n && strcmp(list[0].userid, list[n - 1].userid)) {
-        all = hash_new();
-        for (int i = 0; !r && i < n; i++)
-            r = note_newest(&l, all, &list[i]);
-    }
-    for (int i = 0; !r && i < n; i++)
-        r = list_wanted(&l, all, &list[i]);
-    for (int i = 0; i < n; i++)
-        free(list[i].userid);
-    free(list);
-    hash_free(&all, free);
+    r = backupd_names_foreach(names, list_named, &l);
     listing_fini(&l);
-    strarray_fini(&names);
+    backupd_names_free(&names);
     return r;
 }
 

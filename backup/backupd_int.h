@@ -131,6 +131,17 @@ void backupd_ask_name(struct backupd *, const char *mboxname, struct lcb *b);
 int backupd_came_later(const struct backupd *, struct lcb *, const char *mboxname,
                        const char *uniqueid);
 
+/* ---- backupd_names.c: the names of a GET MAILBOXES ---- */
+
+struct backupd_names;
+/* Read them, and find their owners. What the client was told of these names before is void. */
+int backupd_names_read(struct backupd *, struct backupd_names **);
+/* FN for each mailbox that has one of the names; of two with one UNIQUEID for the newer. */
+int backupd_names_foreach(struct backupd_names *,
+                          int (*fn)(void *rock, struct lcb *, const struct lcb_folder *),
+                          void *rock);
+void backupd_names_free(struct backupd_names **);
+
 /* ---- backupd_staging.c: content on its way ---- */
 
 int backupd_staging_reserve(struct backupd *);

@@ -164,7 +164,7 @@ int lcb_next_live(struct lcb *, int64_t folder, uint32_t after, uint32_t before,
 /* 1 if the content is here, 0 if not, or an error. SIZE may be NULL. */
 int lcb_has_content(struct lcb *, const struct message_guid *, uint64_t *size);
 /* Can it be read? 1; 0 if it is not here; XERR_FORMAT if its chunk is damaged. A chunk is read once
- * while the backup is open, not for each message in it. */
+ * while the backup is open, not for each message in it, and what was written meanwhile is not. */
 int lcb_check_content(struct lcb *, const struct message_guid *);
 /* FN for every content that is here, in the order of arrival. */
 int lcb_foreach_content(struct lcb *, int (*fn)(void *rock, const struct message_guid *,

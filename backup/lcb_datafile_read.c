@@ -236,12 +236,12 @@ static int chunk_of(struct lcb *b, const struct message_guid *guid, int64_t *seq
 
 int lcb_check_content(struct lcb *b, const struct message_guid *guid)
 {
-    int64_t seq, end = b->df.commit.valid ? b->df.commit.seq : INT64_MAX;
+    int64_t seq;
     int r = chunk_of(b, guid, &seq);
     if (r)
         return r == XERR_NOTFOUND ? 0 : r;
-    if (seq >= end || known_whole(b, seq, 0)) /* what is not committed was written just now */
-        return 1;
+    if ((b->writable && seq >= b->first_own) || known_whole(b, seq, 0))
+        return 1; /* perhaps not even written as yet */
     r = lcb_read_chunk(b, seq, ignore_piece, NULL);
     if (!r)
         known_whole(b, seq, 1);

@@ -230,6 +230,7 @@ struct lcb {
     int broken;
     int savepoint; /* a command is being applied */
     struct buf whole; /* a bit for each chunk that was read and found intact */
+    int64_t first_own; /* the first chunk that was written since it was opened */
     struct lcb_datafile df;
     struct lcb_index *index;
     struct {               /* MAILBOX being written */

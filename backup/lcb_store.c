@@ -217,6 +217,7 @@ static int finish_write(struct lcb *b)
     lcb_datafile_init(&b->df, b->vfs, b->fd, b->settings->chunk_size, b->settings->level);
     b->df.sealed = chunk_sealed;
     b->df.rock = b;
+    b->first_own = b->df.seq;
     return 0;
 }
 

@@ -20,7 +20,7 @@ use CBTest::Site;
 use CBTest::Util qw(sha1_hex wait_until);
 use Test::More;
 
-my $RUNS = $ENV{MODEL_RUNS} // ($ENV{CYRUS_BACKUPS_LONG} ? 400 : 28);
+my $RUNS = $ENV{MODEL_RUNS} // ($ENV{CYRUS_BACKUPS_LONG} ? 400 : 21);
 my $SEED = $ENV{MODEL_SEED} // 1;
 my $BURSTS = $ENV{MODEL_BURSTS} // 5;
 my $PASSES = 6;    # to come to rest; one of them finds nothing to do
@@ -38,13 +38,13 @@ sub start
     my ($seed) = @_;
     srand $seed;
     my $version = $VERSIONS[$seed % @VERSIONS];
-    my @users = map { "s$seed$_" } qw(joe jim);
+    my @users = map { "s$seed$_" } qw(joe jim jane);
     my $m = CBTest::Model->new(prefix => "s${seed}x");
     my $run = { seed => $seed, version => $version, m => $m, users => \@users, count => 0, did => [],
         shared => ["s${seed}team", "s${seed}team.Old"], snapshots => {} };
     $run->{client} = CBTest::ModelClient->new(model => $m, version => $version,
         batch => $seed % 3 ? 0 : 4, connect => sub { $site->backup_csync });
-    $m->create("user.$_") for @users;
+    $m->create("user.$_") for @users[0, 1];
     $m->create("user.$users[0].$_") for qw(Work Work.Deep Sent);
     $m->create("user.$users[1].Own");
     $m->create($_) for @{ $run->{shared} };
@@ -76,7 +76,11 @@ sub ordinary    # a mailbox that may be renamed and deleted
     return @b ? pick(@b) : undef;
 }
 
-sub new_name { my ($run) = @_; return 'user.' . pick(@{ $run->{users} }) . '.N' . int rand 5 }
+sub new_name
+{
+    my ($run) = @_;
+    return 'user.' . pick(grep { $run->{m}->named("user.$_") } @{ $run->{users} }) . '.N' . int rand 5;
+}
 
 my %events = (
     append => [8, sub { my ($run, $box) = @_; append($run, $box, 1 + int rand 4) }],
@@ -110,6 +114,20 @@ my %events = (
         return if $run->{m}->named($to);
         did($run, "$box->{name}: renamed to $to");
         $run->{m}->rename($box, $to);
+    }],
+    visit => [2, sub {    # to another user and back, and something goes on the way
+        my ($run) = @_;
+        my ($box, $to) = (ordinary($run) // return, new_name($run));
+        my $from = $box->{name};
+        return if $run->{m}->named($to);
+        did($run, "$from: visits $to");
+        $run->{m}->rename($box, $to);
+        one_pass($run, mode($run));
+        return if $run->{m}->named($from) || !$run->{m}->named('user.' . CBTest::Model::owner_of($from));
+        $run->{m}->expunge($box, $_) for grep { rand() < 0.5 } CBTest::Model::live($box);
+        $run->{m}->forget($box) if rand() < 0.7;
+        one_pass($run, mode($run));
+        $run->{m}->rename($box, $from);
     }],
     chain => [1, sub {    # B to C, A to B
         my ($run) = @_;
@@ -164,6 +182,17 @@ my %events = (
         return if $run->{m}->named($name);
         did($run, "$name: made");
         append($run, $run->{m}->create($name), int rand 4);
+    }],
+    user => [1, sub {    # a user gets another name; that of one who has gone may come back
+        my ($run) = @_;
+        my ($from) = grep { $run->{m}->named("user.$_") } @{ $run->{users} }[rand() < 0.5 ? (0, 2) : (2, 0)];
+        my ($to) = grep { !$run->{m}->named("user.$_") } @{ $run->{users} };
+        return if grep { $_->{name} =~ /^user\.$to(\.|$)/ } $run->{m}->sorted;
+        for my $box (grep { $_->{name} =~ /^user\.$from(\.|$)/ } $run->{m}->sorted) {
+            $run->{m}->rename($box, $box->{name} =~ s/^user\.$from/user.$to/r);
+        }
+        $run->{m}->note(UNUSER => $from);
+        did($run, "user $from is $to now");
     }],
     partition => [1, sub {
         my ($run, $box) = @_;
@@ -296,6 +325,7 @@ sub compare
     push @d, @{ $run->{client}{harm} };
     my $csync = $site->backup_csync;
     for my $owner (@{ $run->{users} }, '%SHARED') {
+        next if $owner ne '%SHARED' && !$m->named("user.$owner");    # clients pass these over
         my $state = backup_state($site, $owner);
         my %is = map { $_->{uniqueid} => $_ } @{ $state->{mailboxes} };
         for my $box (grep { (CBTest::Model::owner_of($_->{name}) // '%SHARED') eq $owner } $m->sorted) {
@@ -307,9 +337,9 @@ sub compare
             push @d, contents($m, $csync, $box);
             push @d, crc_differences({ mailboxes => [$b] }) if $b && !$box->{crc_error};
         }
-        # what went to somebody else may live on where nobody said so
+        # what went to somebody else may live on where nobody said so, and so may what is a rival's
         push @d, map { "$_->{mboxname} of $owner is alive in the backup only" }
-            grep { $owner ne '%SHARED' && !$m->{boxes}{ $_->{uniqueid} } } values %is;
+            grep { $owner ne '%SHARED' && !$m->{boxes}{ $_->{uniqueid} } && $_->{uniqueid} !~ /^r/ } values %is;
     }
     return @d;
 }

@@ -196,6 +196,7 @@ static void test_damaged_content(void)
     CU_ASSERT_EQUAL(lcbtest_upload(b, 2, 0), 0);
     CU_ASSERT_EQUAL(lcb_check_content(b, &guid[1]), 1); /* not even written */
     CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    again(0);
     CU_ASSERT_EQUAL(lcb_check_content(b, &guid[1]), 1);
     start_of = lcbtest_int(lcb_path(b), "SELECT start FROM chunks WHERE seq=1");
     int fd = open(lcb_path(b), O_RDWR);

@@ -148,6 +148,13 @@ sub rolling
     for my $user (sort keys %users) {
         return 0 if !$self->unit(sub { $self->unit_user($user); $self->command('RESTART') });
     }
+    for my $user (map { $_->[1] } grep { $_->[0] eq 'UNUSER' } @log) {
+        next if $self->{model}->named("user.$user");
+        return 0 if !$self->unit(sub {
+            my $r = $self->command("APPLY UNUSER $user");
+            $self->fail("UNUSER: $r->{text}") if $r->{text} !~ /^(?:OK |NO IMAP_MAILBOX_NONEXISTENT )/;
+        });
+    }
     splice @{ $self->{model}{log} }, 0, scalar @log;
     push @{ $self->{model}{log} }, splice @{ $self->{again} // [] };
     return 1;
@@ -170,7 +177,10 @@ sub unit_user
     for my $round (1 .. 3) {
         my $listing = $self->ask("USER $user");
         if (!$m->named("user.$user")) {
-            $self->command("APPLY UNUSER $user") if $self->{version} == 30;
+            if ($self->{version} == 30) {
+                $self->command("APPLY UNUSER $user");
+                pop @{ $self->{applied} };    # it says so at every run
+            }
             return;
         }
         my @names = map { $_->{name} } $m->of_user($user);
