@@ -13,6 +13,8 @@
 #define LCB_CHUNK_START_LEN 29
 /* A line above this is streamed, not held in memory. */
 #define LCB_LINE_MAX (2u << 20)
+/* Up to this it is compressed in memory all the same, once as text and once compressed. */
+#define LCB_PACK_MAX (6u << 20)
 /* A MAILBOX command is logged in lines of about this size. */
 #define LCB_MAILBOX_LINE (256u << 10)
 
@@ -40,6 +42,7 @@ struct lcb_datafile {
     int fd;
     uint64_t id;       /* backup id; 0 until the first member of ours */
     size_t chunk_size;
+    size_t pack_max; /* LCB_PACK_MAX; tests set another */
     struct gzpacker *packer;
     int level;
 
