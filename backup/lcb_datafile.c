@@ -45,7 +45,10 @@
 /* A clock that is this far behind the file is worth a word. */
 #define CLOCK_TOLERANCE 60
 
-/* What is larger is mostly encoded attachments: zlib's higher levels find nothing more in them. */
+/* There is little to be found in less; compaction will put small chunks together and press harder. */
+#define SMALL_CHUNK (16u << 10)
+
+/* What is too large for memory is mostly encoded attachments: zlib's higher levels find nothing more in them. */
 #define STREAM_LEVEL 4
 
 static void remember(const struct lcb_datafile *df, struct lcb_datafile_state *state)
@@ -83,6 +86,7 @@ void lcb_datafile_init(struct lcb_datafile *df, struct vfs *vfs, int fd, size_t 
 void lcb_datafile_fini(struct lcb_datafile *df)
 {
     gzpacker_free(&df->packer);
+    gzpacker_free(&df->small_packer);
     buf_free(&df->text);
     buf_free(&df->packed);
     buf_free(&df->save_text);
@@ -123,11 +127,12 @@ static int seal(struct lcb_datafile *df, int flags)
 {
     if (df->save.valid && df->save.seq == df->seq)
         buf_setmap(&df->save_text, df->text.s, df->save.text_len);
-    if (!df->packer)
-        df->packer = gzpacker_new(df->level);
+    struct gzpacker **packer = df->text.len < SMALL_CHUNK ? &df->small_packer : &df->packer;
+    if (!*packer)
+        *packer = gzpacker_new(packer == &df->packer ? df->level : 1);
     struct gzextra extra = {.present = 1, .flags = flags, .id = df->id, .seq = df->seq};
     buf_reset(&df->packed);
-    gzpacker_pack(df->packer, &df->packed, df->text.s, df->text.len, &extra);
+    gzpacker_pack(*packer, &df->packed, df->text.s, df->text.len, &extra);
     df->torn = 1;
     ssize_t n = vfs_pwrite(df->vfs, df->fd, df->packed.s, df->packed.len, df->end);
     if (n < 0)
