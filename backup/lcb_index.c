@@ -44,7 +44,7 @@
 #include "lib/xmalloc.h"
 
 #define APPLICATION_ID 0x43794261 /* "CyBa" */
-#define INDEX_VERSION 2
+#define INDEX_VERSION 3
 #define BUSY_MS 20000
 #define CACHE_KIB 2048
 #define PAGE_SIZE 1024
@@ -130,7 +130,7 @@ static int create_schema(struct lcb_index *ix)
     return r;
 }
 
-int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint, size_t max_dlist,
+int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
                    struct lcb_index **ixp)
 {
     struct lcb_index *ix = xzmalloc(sizeof(*ix));
@@ -155,7 +155,7 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
         lcb_index_close(&ix);
         return r;
     }
-    ix->pool = dlist_pool_new(max_dlist);
+    ix->pool = dlist_pool_new(LCB_STORED_MAX);
     *ixp = ix;
     return 0;
 }
@@ -257,7 +257,7 @@ int lcb_index_clear(struct lcb_index *ix)
                       "DELETE FROM ticks; DELETE FROM contents; DELETE FROM folders;"
                       "DELETE FROM folder_states; DELETE FROM records; DELETE FROM subs;"
                       "DELETE FROM seens; DELETE FROM scripts; DELETE FROM active;"
-                      "DELETE FROM quotas; DELETE FROM annots");
+                      "DELETE FROM quotas; DELETE FROM annots; DELETE FROM replaced");
 }
 
 int lcb_index_addchunk(struct lcb_index *ix, const struct lcb_chunk *c)

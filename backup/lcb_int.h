@@ -148,7 +148,7 @@ struct lcb_mark_point {
 
 /* Open <path>; XERR_FORMAT if it is not an index of ours (or damaged), XERR_VERSION, XERR_NOTFOUND;
  * XERR_SQL if the file is not to blame. */
-int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint, size_t max_dlist,
+int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
                    struct lcb_index **);
 void lcb_index_close(struct lcb_index **);
 int lcb_index_begin(struct lcb_index *);    /* idempotent */
@@ -217,7 +217,6 @@ int lcb_index_fits(struct lcb *);
 struct lcb_settings {
     size_t chunk_size;
     int level;
-    size_t max_dlist;
     int64_t index_checkpoint;
 };
 
@@ -233,6 +232,7 @@ struct lcb {
     int keep_tail; /* on behalf of a reader: what is no commit is left where it is */
     int broken;
     int savepoint; /* a command is being applied */
+    struct buf whole; /* a bit for each chunk that was read and found intact */
     struct lcb_datafile df;
     struct lcb_index *index;
     struct {               /* MAILBOX being written */

@@ -230,6 +230,7 @@ static const char *const tables[] = {
     "SELECT 'state', f.uniqueid, s.since, s.until, s.mboxname, s.last_uid, s.highestmodseq,"
     " s.uidvalidity, s.sync_crc, s.header FROM folder_states s LEFT JOIN folders f"
     " ON f.id=s.folder ORDER BY f.uniqueid, s.since",
+    "SELECT 'replaced', * FROM replaced ORDER BY mboxname",
     "SELECT 'record', f.uniqueid, r.uid, r.since, r.until, r.modseq, r.last_updated,"
     " r.internaldate, r.size, c.guid, r.expunged, r.flags, r.annotations, r.extra FROM records r"
     " LEFT JOIN folders f ON f.id=r.folder LEFT JOIN contents c ON c.id=r.content"

@@ -11,7 +11,7 @@
 #           data_bytes, and any others
 #   floor   code that returns CPU seconds that the work takes at the least; may be missing
 #   peer    0 if there is nothing to compare with
-#   size    number of things a figure is for, if it is not the whole run (one message, ...)
+#   peer_runs  how often the other side runs at the most, where that takes minutes
 package Bench::Cases;
 use strict;
 use warnings;
@@ -180,7 +180,7 @@ our @CASES = (
         };
     } 10, 100, 400),
     {
-        name => 'many-users', group => 'ingest',
+        name => 'many-users', group => 'ingest', peer_runs => 1,
         text => 'first sync of 80 users with 20 messages each, 66 MB, over one connection',
         run => sub {
             my ($side, $corpora) = @_;

@@ -129,6 +129,7 @@ sub texts
     my ($inst) = @_;
     my ($o, $services) = __PACKAGE__->can($inst->{name})->($inst);
     my %all = (%{$o}, %{ $inst->{options} // {} });
+    s/%dir%/$inst->{dir}/g for grep { defined } values %all;    # in options of a test
     my $imapd = join '', map { "$_: $all{$_}\n" } grep { defined $all{$_} } sort keys %all;
 
     my $c = "-C $inst->{dir}/imapd.conf";
