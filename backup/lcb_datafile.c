@@ -48,7 +48,8 @@
 /* There is little to be found in less; compaction will put small chunks together and press harder. */
 #define SMALL_CHUNK (16u << 10)
 
-/* What is too large for memory is mostly encoded attachments: zlib's higher levels find nothing more in them. */
+/* What is too large for memory is mostly encoded attachments: zlib's higher levels find nothing more
+ * in them. */
 #define STREAM_LEVEL 4
 
 static void remember(const struct lcb_datafile *df, struct lcb_datafile_state *state)
