@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* backupd_get - GET: what the client believes we have.
+/* backupd_get - GET USER, META and MAILBOXES: what the client believes we have.
  *
  * Everything listed was told to us by the same client, and is given back verbatim; nothing is
  * invented, because clients copy values that are higher than their own into the live server.
@@ -10,13 +10,7 @@
  * every record but no content.
  *
  * Quotas are listed with the user whose mailboxes they govern, as clients compare them: the quota root
- * of a domain is in the backup of what belongs to nobody, and is read there without its lock.
- *
- * GET FULLMAILBOX asks for all records, to merge them into the live server: that could renumber or
- * resurrect messages there. It is always answered as if the mailbox were empty, which changes
- * nothing there, and the mailbox is marked DOUBT so that the client then sends all it has. Its
- * UIDVALIDITY is 0 then, because a higher one than the master's would be copied, and the master may
- * have gone back to an older one. */
+ * of a domain is in the backup of what belongs to nobody, and is read there without its lock. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -179,9 +173,7 @@ static int list_meta(struct listing *l, struct lcb *b)
     return r ? r : lcb_foreach_script(b, LCB_NOW, list_script, l);
 }
 
-/* The one argument, a string without NUL, and the end of the line: a question that is answered BAD must
- * not mark anything. */
-static int read_string(struct backupd *d, struct buf *s)
+int backupd_read_string(struct backupd *d, struct buf *s)
 {
     int c = dlist_reader_peek(d->reader);
     if (c < 0)
@@ -197,23 +189,22 @@ static int read_string(struct backupd *d, struct buf *s)
 static int read_userid(struct backupd *d, struct buf *userid)
 {
     struct buf raw = BUF_INITIALIZER;
-    int r = read_string(d, &raw);
+    int r = backupd_read_string(d, &raw);
     if (!r)
         r = mboxname_userid_canonical(lcb_store_names(d->store), raw.s, raw.len, userid);
     buf_free(&raw);
     return r;
 }
 
-struct want {
+struct root {
     struct listing *l;
     const char *name;
-    int found;
 };
 
 static int list_quota_root(void *rock, const char *root, const char *text, size_t len)
 {
-    struct want *w = rock;
-    return strcmp(root, w->name) ? 0 : (w->found = 1, list_quota(w->l, root, text, len));
+    struct root *w = rock;
+    return strcmp(root, w->name) ? 0 : list_quota(w->l, root, text, len);
 }
 
 /* One that cannot be read is one that is not listed: the client then says it again. */
@@ -222,7 +213,7 @@ static int list_other_roots(struct listing *l)
     struct buf userid = BUF_INITIALIZER;
     int r = 0;
     for (int i = 0; !r && i < l->roots.count; i++) {
-        struct want w = {l, l->roots.data[i], 0};
+        struct root w = {l, l->roots.data[i]};
         struct lcb *b = NULL;
         if (backupd_owner_of(l->d, w.name, &userid) ||
             lcb_open(l->d->store, buf_cstring(&userid), 0, 0, &b))
@@ -240,7 +231,7 @@ static int get_user(struct backupd *d, int meta_only)
 {
     struct buf userid = BUF_INITIALIZER;
     struct listing l;
-    struct lcb *b;
+    struct lcb *b = NULL;
     int r = read_userid(d, &userid);
     if (r) {
         buf_free(&userid);
@@ -407,238 +398,6 @@ static int get_mailboxes(struct backupd *d)
     return r;
 }
 
-/* The folder NAME, its owner's backup. */
-static int find_mailbox(struct backupd *d, const char *name, struct lcb **b, struct lcb_folder *f,
-                        struct buf *strings)
-{
-    struct buf userid = BUF_INITIALIZER;
-    int r = backupd_owner_of(d, name, &userid);
-    if (!r)
-        r = backupd_backup(d, buf_cstring(&userid), 0, b);
-    if (!r)
-        r = lcb_find_name(*b, name, f, strings);
-    buf_free(&userid);
-    return r == XERR_PARAM ? XERR_NOTFOUND : r;
-}
-
-static int get_fullmailbox(struct backupd *d)
-{
-    static const char *const dropped[] = {"SYNC_CRC", "SYNC_CRC_ANNOT", "XCONVMODSEQ",
-                                          "FOLDERMODSEQ", "ANNOTATIONS", NULL};
-    struct buf name = BUF_INITIALIZER, strings = BUF_INITIALIZER;
-    struct lcb_folder f = {.id = 0};
-    struct sync_header h;
-    struct lcb *b;
-    int r = read_string(d, &name);
-    if (!r)
-        r = find_mailbox(d, buf_cstring(&name), &b, &f, &strings);
-    dlist_pool_reset(d->reader->pool);
-    if (!r)
-        r = sync_header_parsetext(&h, d->reader->pool, f.header, f.headerlen);
-    if (!r)
-        r = sync_header_set(&h, d->reader->pool, "LAST_UID", "0");
-    if (!r)
-        r = sync_header_set(&h, d->reader->pool, "HIGHESTMODSEQ", "0");
-    if (!r)
-        r = sync_header_set(&h, d->reader->pool, "UIDVALIDITY", "0");
-    if (!r)
-        r = lcb_setmark(b, f.uniqueid, f.mark > LCB_MARK_DOUBT ? f.mark : LCB_MARK_DOUBT);
-    if (!r) {
-        struct dlist *kv = dlist_newkvlist(d->reader->pool, NULL);
-        for (struct dlist *c = h.tree->head, *next; kv && c; c = next) {
-            int i = 0;
-            next = c->next;
-            c->next = NULL;
-            while (dropped[i] && strcmp(dropped[i], c->name))
-                i++;
-            c->next = NULL;
-            if (!dropped[i])
-                dlist_append(kv, c);
-        }
-        buf_setcstr(&d->text, "* MAILBOX %(");
-        if (kv)
-            dlist_printbody(kv, &d->text, 0);
-        buf_appendcstr(&d->text, " RECORD ())\r\n");
-        prot_write(d->out, d->text.s, d->text.len);
-    }
-    buf_free(&name);
-    buf_free(&strings);
-    return r;
-}
-
-static int drop_piece(void *rock, const void *p, size_t n)
-{
-    (void)rock;
-    (void)p;
-    (void)n;
-    return 0;
-}
-
-static int send_piece(void *rock, const void *p, size_t n)
-{
-    return prot_write(((struct backupd *)rock)->out, p, n);
-}
-
-/* Read twice: once to see that the content is good, because the length is announced first. */
-static int get_fetch(struct backupd *d)
-{
-    const char *name, *partition;
-    struct buf userid = BUF_INITIALIZER;
-    struct message_guid guid;
-    struct dlist *v;
-    struct lcb *b;
-    uint64_t size;
-    dlist_pool_reset(d->reader->pool);
-    int r = dlist_reader_value(d->reader, &v);
-    if (!r)
-        r = backupd_at_end(d);
-    if (!r && (!dlist_getatom(v, "MBOXNAME", &name) || !name ||
-               !dlist_getatom(v, "PARTITION", &partition) || !partition ||
-               !dlist_getguid(v, "GUID", &guid)))
-        r = XERR_PARAM;
-    if (!r)
-        r = backupd_owner_of(d, name, &userid);
-    if (!r)
-        r = backupd_backup(d, buf_cstring(&userid), 0, &b);
-    if (!r)
-        r = lcb_has_content(b, &guid, &size) > 0 ? lcb_read_content(b, &guid, drop_piece, NULL)
-                                                : XERR_NOTFOUND;
-    if (!r) {
-        char hex[41];
-        message_guid_encode(&guid, hex);
-        buf_setcstr(&d->text, "* MESSAGE %{");
-        dlist_printastring(partition, strlen(partition), &d->text, 0);
-        buf_printf(&d->text, " %s %llu}\r\n", hex, (unsigned long long)size);
-        prot_write(d->out, d->text.s, d->text.len);
-        r = lcb_read_content(b, &guid, send_piece, d);
-        prot_puts(d->out, "\r\n");
-    }
-    buf_free(&userid);
-    return r == XERR_FORMAT ? XERR_NOTFOUND : r;
-}
-
-static int send_annotation(void *rock, const char *entry, const char *userid, const char *value,
-                           size_t len)
-{
-    struct listing *l = rock;
-    buf_setcstr(&l->text, "* ANNOTATION %(MBOXNAME \"\" ENTRY ");
-    dlist_printastring(entry, strlen(entry), &l->text, 0);
-    buf_appendcstr(&l->text, " USERID ");
-    dlist_printastring(userid, strlen(userid), &l->text, 0);
-    buf_appendcstr(&l->text, " VALUE ");
-    dlist_printastring(value, len, &l->text, 0);
-    buf_appendcstr(&l->text, ")\r\n");
-    prot_write(l->d->out, l->text.s, l->text.len);
-    return 0;
-}
-
-static int send_mailbox_annotations(struct listing *l, const struct lcb_folder *f)
-{
-    struct sync_header h;
-    struct dlist *annots;
-    dlist_pool_reset(l->pool);
-    int r = sync_header_parsetext(&h, l->pool, f->header, f->headerlen);
-    if (r || !dlist_getlist(h.tree, "ANNOTATIONS", &annots))
-        return r;
-    for (struct dlist *a = annots->head; a; a = a->next) {
-        buf_setcstr(&l->text, "* ANNOTATION %(MBOXNAME ");
-        dlist_printastring(f->mboxname, strlen(f->mboxname), &l->text, 0);
-        buf_putc(&l->text, ' ');
-        dlist_printbody(a, &l->text, 0);
-        buf_appendcstr(&l->text, ")\r\n");
-        prot_write(l->d->out, l->text.s, l->text.len);
-    }
-    return 0;
-}
-
-/* Never an error: clients make a mess of it. */
-static int get_annotation(struct backupd *d)
-{
-    struct buf name = BUF_INITIALIZER, strings = BUF_INITIALIZER;
-    struct lcb_folder f = {.id = 0};
-    struct listing l;
-    struct lcb *b;
-    int r = read_string(d, &name);
-    listing_init(&l, d);
-    if (!r && name.len)
-        r = find_mailbox(d, buf_cstring(&name), &b, &f, &strings);
-    else if (!r)
-        r = backupd_backup(d, MBOXNAME_SHARED, 0, &b);
-    if (!r)
-        r = name.len ? send_mailbox_annotations(&l, &f)
-                     : lcb_foreach_annotation(b, LCB_NOW, send_annotation, &l);
-    listing_fini(&l);
-    buf_free(&name);
-    buf_free(&strings);
-    return r == XERR_NOTFOUND ? 0 : r;
-}
-
-static int get_quota(struct backupd *d)
-{
-    struct buf root = BUF_INITIALIZER, userid = BUF_INITIALIZER;
-    struct listing l;
-    struct lcb *b;
-    int r = read_string(d, &root);
-    listing_init(&l, d);
-    struct want w = {&l, buf_cstring(&root), 0};
-    if (!r)
-        r = backupd_owner_of(d, w.name, &userid);
-    if (!r)
-        r = backupd_backup(d, buf_cstring(&userid), 0, &b);
-    if (!r)
-        r = lcb_foreach_quota(b, LCB_NOW, list_quota_root, &w);
-    listing_fini(&l);
-    buf_free(&root);
-    buf_free(&userid);
-    return r ? r : w.found ? 0 : SYNC_NONEXISTENT;
-}
-
-static int send_script(void *rock, const struct lcb_script *s)
-{
-    struct want *w = rock;
-    struct backupd *d = w->l->d;
-    if (strcmp(s->filename, w->name))
-        return 0;
-    w->found = 1;
-    buf_setcstr(&d->text, "* SIEVE %(USERID ");
-    dlist_printastring(w->l->user, strlen(w->l->user), &d->text, 0);
-    buf_appendcstr(&d->text, " FILENAME ");
-    dlist_printastring(s->filename, strlen(s->filename), &d->text, 0);
-    buf_printf(&d->text, " LAST_UPDATE %llu CONTENT ", (unsigned long long)s->last_update);
-    dlist_printastring(s->content, s->len, &d->text, 0);
-    buf_appendcstr(&d->text, ")\r\n");
-    prot_write(d->out, d->text.s, d->text.len);
-    return 0;
-}
-
-static int get_fetch_sieve(struct backupd *d)
-{
-    const char *user, *filename;
-    struct buf userid = BUF_INITIALIZER;
-    struct listing l = {.d = d};
-    struct want w = {&l, NULL, 0};
-    struct dlist *v;
-    struct lcb *b;
-    dlist_pool_reset(d->reader->pool);
-    int r = dlist_reader_value(d->reader, &v);
-    if (!r)
-        r = backupd_at_end(d);
-    if (!r && (!dlist_getatom(v, "USERID", &user) || !user ||
-               !dlist_getatom(v, "FILENAME", &filename) || !filename))
-        r = XERR_PARAM;
-    if (!r)
-        r = mboxname_userid_canonical(lcb_store_names(d->store), user, strlen(user), &userid);
-    if (!r)
-        r = backupd_backup(d, buf_cstring(&userid), 0, &b);
-    if (!r) {
-        w.name = filename;
-        l.user = user;
-        r = lcb_foreach_script(b, LCB_NOW, send_script, &w);
-    }
-    buf_free(&userid);
-    return r ? r : w.found ? 0 : SYNC_NONEXISTENT;
-}
-
 int backupd_get_named(struct backupd *d, const char *name)
 {
     if (!strcmp(name, "USER"))
@@ -647,17 +406,5 @@ int backupd_get_named(struct backupd *d, const char *name)
         return get_mailboxes(d);
     if (!strcmp(name, "META"))
         return get_user(d, 1);
-    if (!strcmp(name, "FULLMAILBOX"))
-        return get_fullmailbox(d);
-    if (!strcmp(name, "FETCH"))
-        return get_fetch(d);
-    if (!strcmp(name, "ANNOTATION"))
-        return get_annotation(d);
-    if (!strcmp(name, "QUOTA"))
-        return get_quota(d);
-    if (!strcmp(name, "FETCH_SIEVE"))
-        return get_fetch_sieve(d);
-    if (!strcmp(name, "UNIQUEIDS")) /* nobody asks; nothing to say is an answer */
-        return dlist_reader_skip(d->reader);
-    return SYNC_PROTOCOL_ERROR;
+    return backupd_get_one(d, name);
 }

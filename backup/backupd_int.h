@@ -141,6 +141,11 @@ int backupd_staging_supply(struct backupd *, struct lcb *, const struct message_
 /* ---- backupd_get.c, backupd_apply.c, backupd_mailbox.c: one command each ---- */
 
 int backupd_get_named(struct backupd *, const char *name);
+/* All but USER, META and MAILBOXES (backupd_get_one.c). */
+int backupd_get_one(struct backupd *, const char *name);
+/* The one argument of a GET, a string without NUL, and the end of the line: a question that is answered
+ * BAD must not mark anything. */
+int backupd_read_string(struct backupd *, struct buf *s);
 int backupd_apply_named(struct backupd *, const char *name);
 int backupd_apply_mailbox(struct backupd *);
 

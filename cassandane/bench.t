@@ -94,6 +94,10 @@ for my $case (grep { $_->{group} eq 'ingest' } @{$results}) {
 $r = bench('ingest', '--quick', '--runs', 1, '--case', 'first-sync-small', '--json', $json);
 is($r->{rc}, 0, 'one case alone');
 is_deeply([map { $_->{case} } @{ decode_json(slurp($json)) }], ['first-sync-small'], 'replaces the file');
+$r = bench('ingest', '--quick', '--runs', 1, '--case', 'first-sync-small', '--only-ours', '--json', $json);
+is($r->{rc}, 0, 'without the other side');
+ok(exists $_->{peer} && !defined $_->{peer} && $_->{ours}{cpu_s} > 0, 'its results are null')
+    for @{ decode_json(slurp($json)) };
 is(bench('ingest', '--case', 'no-such-case')->{rc}, 64, 'a case that does not exist');
 is(bench('something')->{rc}, 64, 'a group that does not exist');
 is(bench()->{rc}, 64, 'no group');

@@ -115,12 +115,14 @@ sub box { return CBTest::Feed->new(mboxname => shift) }
     my $r = $b->append(message('one for all'));
     $t->says('USER', 'GET USER reverse');
     $t->says('content', $b->upload);
-    push @{ $b->{records} }, { %{$r}, uid => $_, modseq => $_ + 1 } for 2 .. 5000;
-    @{$b}{qw(last_uid modseq)} = (5000, 5001);
+    push @{ $b->{records} }, { %{$r}, uid => $_, modseq => $_ + 1 } for 2 .. 30_000;
+    @{$b}{qw(last_uid modseq)} = (30_000, 30_001);
     my @r = map { record_text($_) } reverse @{ $b->{records} };
-    $t->says('5,000 records, backwards', $b->apply(records => \@r));
+    $t->says('30,000 records, backwards', $b->apply(records => \@r));
     $t->restart;
     $t->says('once more: all there is', $b->apply(records => \@r));
+    my $max = $ENV{MAX_RSS} // 32 * 1024;
+    cmp_ok($t->{site}->note_memory, '<=', $max, "no more than $max KiB of memory");
     is($t->box('reverse', 'user.reverse')->{computed_sync_crc}, $b->crc, 'all of them');
 }
 
