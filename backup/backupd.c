@@ -73,6 +73,8 @@ static int init(struct service *service, int argc, char **argv)
     /* Large blocks go back to the system when they are freed. (Left alone, glibc raises the limit
      * after the first one, and keeps them.) */
     mallopt(M_MMAP_THRESHOLD, 128 << 10);
+    /* Small ones stay: every connection needs as much as the last one. */
+    mallopt(M_TRIM_THRESHOLD, 1 << 20);
 #endif
     service->rock = setup;
     return 0;

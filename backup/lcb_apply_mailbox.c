@@ -35,14 +35,12 @@ static int retire_name(struct lcb_index *ix, int64_t pos, const char *name, int6
                      " AND folder<>?", "iti", pos, name, folder);
 }
 
-/* Make H (its text in ix->header) the state of FOLDER from POS on. */
-static int new_state(struct lcb_index *ix, int64_t pos, int64_t folder, const struct sync_header *h)
+/* Make H (its text in ix->header) the first state of FOLDER, from POS on. */
+static int first_state(struct lcb_index *ix, int64_t pos, int64_t folder,
+                       const struct sync_header *h)
 {
     int wildcard = !h->has_sync_crc || (!h->sync_crc && !h->has_sync_crc_annot);
     int r = retire_name(ix, pos, h->mboxname, folder);
-    if (!r)
-        r = sqldb_run(ix->db, "UPDATE folder_states SET until=? WHERE folder=? AND until IS NULL",
-                      "ii", pos, folder);
     if (r)
         return r;
     sqlite3_stmt *st = sqldb_stmt(ix->db, "INSERT OR REPLACE INTO folder_states"
@@ -57,6 +55,14 @@ static int new_state(struct lcb_index *ix, int64_t pos, int64_t folder, const st
     if (!r)
         r = sqldb_step(ix->db, st);
     return r < 0 ? r : 0;
+}
+
+/* The same, in place of the state that it has. */
+static int new_state(struct lcb_index *ix, int64_t pos, int64_t folder, const struct sync_header *h)
+{
+    int r = sqldb_run(ix->db, "UPDATE folder_states SET until=? WHERE folder=? AND until IS NULL",
+                      "ii", pos, folder);
+    return r ? r : first_state(ix, pos, folder, h);
 }
 
 /* FOLDER is about to take NAME by a MAILBOX line: count it if nobody had said that the name is free. */
@@ -125,7 +131,10 @@ int lcb_apply_mailbox_begin(struct lcb_index *ix, int64_t pos, const struct sync
     if (r == XERR_NOTFOUND) {
         r = sqldb_run(ix->db, "INSERT INTO folders (uniqueid) VALUES (?)", "t", h->uniqueid);
         ix->folder = sqlite3_last_insert_rowid(ix->db->db);
-        ix->crc = 0;
+        ix->crc = ix->crc_stored = ix->maxuid = 0;
+        if (!r)
+            r = note_taken(ix, pos, ix->folder, h->mboxname);
+        return r ? r : first_state(ix, pos, ix->folder, h);
     }
     if (r)
         return r;

@@ -8,7 +8,9 @@
  *
  * Lines are collected in memory (df->text) until about chunk_size bytes are there, until a line
  * ends with a literal, or until a commit; then the text is compressed into one member and written.
- * A line that is too large for memory becomes a chunk of its own and is streamed from a file.
+ * A line that is too large to be read in memory later becomes a chunk of its own, flagged
+ * GZ_STREAMED, and comes from a file. Up to LCB_PACK_MAX it is compressed like any other, which is more
+ * than twice as fast; above that it is streamed through zlib.
  *
  * Commit. Each member carries our gzip extra field: backup id, sequence number, its own compressed
  * length, and flags. The last member of a commit is flagged GZ_COMMIT, then the file is synced.
@@ -43,6 +45,13 @@
 /* A clock that is this far behind the file is worth a word. */
 #define CLOCK_TOLERANCE 60
 
+/* There is little to be found in less; compaction will put small chunks together and press harder. */
+#define SMALL_CHUNK (16u << 10)
+
+/* What is too large for memory is mostly encoded attachments: zlib's higher levels find nothing more
+ * in them. */
+#define STREAM_LEVEL 4
+
 static void remember(const struct lcb_datafile *df, struct lcb_datafile_state *state)
 {
     *state = (struct lcb_datafile_state){
@@ -66,6 +75,7 @@ void lcb_datafile_init(struct lcb_datafile *df, struct vfs *vfs, int fd, size_t 
     df->fd = fd;
     df->chunk_size = chunk_size;
     df->level = level;
+    df->pack_max = LCB_PACK_MAX;
     df->last_member = -1;
     buf_reset(&df->text);
     df->lines = 0;
@@ -77,6 +87,7 @@ void lcb_datafile_init(struct lcb_datafile *df, struct vfs *vfs, int fd, size_t 
 void lcb_datafile_fini(struct lcb_datafile *df)
 {
     gzpacker_free(&df->packer);
+    gzpacker_free(&df->small_packer);
     buf_free(&df->text);
     buf_free(&df->packed);
     buf_free(&df->save_text);
@@ -117,11 +128,12 @@ static int seal(struct lcb_datafile *df, int flags)
 {
     if (df->save.valid && df->save.seq == df->seq)
         buf_setmap(&df->save_text, df->text.s, df->save.text_len);
-    if (!df->packer)
-        df->packer = gzpacker_new(df->level);
+    struct gzpacker **packer = df->text.len < SMALL_CHUNK ? &df->small_packer : &df->packer;
+    if (!*packer)
+        *packer = gzpacker_new(packer == &df->packer ? df->level : 1);
     struct gzextra extra = {.present = 1, .flags = flags, .id = df->id, .seq = df->seq};
     buf_reset(&df->packed);
-    gzpacker_pack(df->packer, &df->packed, df->text.s, df->text.len, &extra);
+    gzpacker_pack(*packer, &df->packed, df->text.s, df->text.len, &extra);
     df->torn = 1;
     ssize_t n = vfs_pwrite(df->vfs, df->fd, df->packed.s, df->packed.len, df->end);
     if (n < 0)
@@ -178,6 +190,29 @@ void lcb_datafile_cancel(struct lcb_datafile *df)
     df->last_time = df->time_before; /* a time that no line has is in no chunk */
 }
 
+/* A piece of file FD to the end of the open chunk. */
+static int load_file(struct lcb_datafile *df, int fd, uint64_t at, size_t size)
+{
+    ssize_t n = vfs_pread(df->vfs, fd, buf_ensure(&df->text, size), size, (off_t)at);
+    if (n < 0 || (size_t)n < size)
+        return n < 0 ? (int)n : XERR_EOF;
+    df->text.len += size;
+    return 0;
+}
+
+/* The rest of a line that is begun, in memory. */
+static int pack_line(struct lcb_datafile *df, int fd, uint64_t at, size_t size, const char *tail)
+{
+    int r = load_file(df, fd, at, size);
+    if (r) {
+        lcb_datafile_cancel(df);
+        return r;
+    }
+    buf_appendcstr(&df->text, tail);
+    buf_appendmap(&df->text, "\r\n", 2);
+    return seal(df, GZ_STREAMED);
+}
+
 static int copy_file(struct lcb_datafile *df, struct gzwriter *w, int fd, uint64_t at,
                      uint64_t size)
 {
@@ -207,11 +242,14 @@ int lcb_datafile_stream(struct lcb_datafile *df, const char *verb, const struct 
         return r;
     buf_append(&df->text, head);
     *start = df->text.len;
+    if (size <= df->pack_max)
+        return pack_line(df, fd, at, (size_t)size, tail);
 
     struct gzwriter *w = NULL;
     struct gzextra extra = {.present = 1, .flags = GZ_STREAMED, .id = df->id, .seq = df->seq};
     df->torn = 1;
-    r = gzwriter_open(df->vfs, df->fd, df->end, df->level, &w);
+    r = gzwriter_open(df->vfs, df->fd, df->end,
+                      df->level < STREAM_LEVEL ? df->level : STREAM_LEVEL, &w);
     if (!r)
         r = gzwriter_write(w, df->text.s, df->text.len);
     if (!r)

@@ -44,7 +44,7 @@
 #include "lib/xmalloc.h"
 
 #define APPLICATION_ID 0x43794261 /* "CyBa" */
-#define INDEX_VERSION 2
+#define INDEX_VERSION 3
 #define BUSY_MS 20000
 #define CACHE_KIB 2048
 #define PAGE_SIZE 1024
@@ -190,7 +190,7 @@ int lcb_index_begin(struct lcb_index *ix)
         return 0;
     if (!ix->wal)
         enter_wal(ix);
-    int r = sqldb_exec(ix->db, "BEGIN IMMEDIATE");
+    int r = sqldb_run(ix->db, "BEGIN IMMEDIATE", NULL);
     if (r)
         return r;
     ix->transaction = 1;
@@ -202,7 +202,7 @@ int lcb_index_commit(struct lcb_index *ix)
 {
     if (!ix->transaction)
         return 0;
-    int r = sqldb_exec(ix->db, "COMMIT");
+    int r = sqldb_run(ix->db, "COMMIT", NULL);
     if (r)
         return r;
     ix->transaction = ix->fresh = 0;

@@ -13,6 +13,8 @@
 #define LCB_CHUNK_START_LEN 29
 /* A line above this is streamed, not held in memory. */
 #define LCB_LINE_MAX (2u << 20)
+/* Up to this it is compressed in memory all the same, once as text and once compressed. */
+#define LCB_PACK_MAX (6u << 20)
 /* A MAILBOX command is logged in lines of about this size. */
 #define LCB_MAILBOX_LINE (256u << 10)
 
@@ -40,7 +42,8 @@ struct lcb_datafile {
     int fd;
     uint64_t id;       /* backup id; 0 until the first member of ours */
     size_t chunk_size;
-    struct gzpacker *packer;
+    size_t pack_max; /* LCB_PACK_MAX; tests set another */
+    struct gzpacker *packer, *small_packer;
     int level;
 
     off_t end;         /* where the next member goes */

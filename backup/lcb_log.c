@@ -104,7 +104,7 @@ int lcb_savepoint(struct lcb *b)
 {
     int r = ready(b);
     if (!r)
-        r = sqldb_exec(b->index->db, "SAVEPOINT cmd");
+        r = sqldb_run(b->index->db, "SAVEPOINT cmd", NULL);
     if (!r)
         lcb_datafile_savepoint(&b->df);
     b->savepoint = !r;
@@ -115,7 +115,7 @@ int lcb_savepoint_release(struct lcb *b)
 {
     b->savepoint = 0;
     lcb_datafile_savepoint_release(&b->df);
-    return sqldb_exec(b->index->db, "RELEASE cmd");
+    return sqldb_run(b->index->db, "RELEASE cmd", NULL);
 }
 
 int lcb_savepoint_rollback(struct lcb *b)

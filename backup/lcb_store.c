@@ -66,7 +66,7 @@ int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **s
     s->settings.chunk_size = size_option(c, IMAPOPT_BACKUP_CHUNK_SIZE, 4096, LCB_LINE_MAX);
     s->settings.level = config_getint(c, IMAPOPT_BACKUP_COMPRESSION_LEVEL);
     if (s->settings.level < 1 || s->settings.level > 12)
-        s->settings.level = 6;
+        s->settings.level = 5;
     s->settings.index_checkpoint = config_getbytesize(c, IMAPOPT_BACKUP_INDEX_CHECKPOINT);
     s->names.defaultdomain = config_getstring(c, IMAPOPT_DEFAULTDOMAIN);
     s->names.deletedprefix = config_getstring(c, IMAPOPT_DELETEDPREFIX);

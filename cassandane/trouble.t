@@ -212,7 +212,9 @@ sub new_user_is_told
         # text that does not compress
         my $text = message('bob ' . ++$synced) . join '', map { sha1_hex("$synced $_") . "\r\n" } 1 .. 3000;
         $box->append($text);
-        eval { $box->sync($s->{c}); 1 } or $why = $@;
+        # After a failure the index is opened anew, which makes a little room: its log is folded in.
+        $why = '';
+        eval { $box->sync($s->{c}); 1 } or eval { $box->sync($s->{c}); 1 } or $why = $@;
     }
     $synced--;
     cmp_ok($synced, '>', 3, "$synced syncs had room");

@@ -497,6 +497,7 @@ int lcbtest_upload(struct lcb *b, unsigned n, int streamed)
             ssize_t put = vfs_pwrite(b->vfs, fd, text.s, text.len, 11);
             r = put < 0 ? (int)put : 0;
         }
+        b->df.pack_max = n % 2 ? LCB_PACK_MAX : 0; /* both ways */
         if (!r)
             r = lcb_log_message(b, "default", &guid, text.len, NULL, fd, 11);
         vfs_close(b->vfs, &fd);

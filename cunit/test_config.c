@@ -116,7 +116,7 @@ static void test_defaults(void)
     CU_ASSERT_EQUAL(config_getduration(c, IMAPOPT_TLS_SESSION_TIMEOUT), 86400);
     CU_ASSERT_EQUAL(config_getbytesize(c, IMAPOPT_BACKUP_CHUNK_SIZE), 1048576);
     CU_ASSERT_EQUAL(config_getbytesize(c, IMAPOPT_MAXWORD), 131072);
-    CU_ASSERT_EQUAL(config_getint(c, IMAPOPT_BACKUP_COMPRESSION_LEVEL), 6);
+    CU_ASSERT_EQUAL(config_getint(c, IMAPOPT_BACKUP_COMPRESSION_LEVEL), 5);
     CU_ASSERT_EQUAL(config_getswitch(c, IMAPOPT_ALLOWPLAINTEXT), 0);
     CU_ASSERT_EQUAL(config_getswitch(c, IMAPOPT_UNIXHIERARCHYSEP), 1);
     CU_ASSERT_EQUAL(config_getenum(c, IMAPOPT_VIRTDOMAINS), 0);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "backup/lcb_int.h"
@@ -323,6 +324,63 @@ static void test_index_full(void)
     lcbtest_fini(&t);
 }
 
+/* ---- its write-ahead log ---- */
+
+static off_t wal_size(const char *path)
+{
+    struct stat st;
+    char wal[400];
+    snprintf(wal, sizeof(wal), "%s.index-wal", path);
+    return stat(wal, &st) ? 0 : st.st_size;
+}
+
+/* A session: COUNT messages from number N on, a commit. What is left of the WAL. */
+static off_t session(struct lcbtest *t, unsigned n, unsigned count)
+{
+    struct lcb *b = lcbtest_joe(t);
+    char *path = xstrdup(lcb_path(b));
+    for (unsigned i = 0; i < count; i++)
+        CU_ASSERT_EQUAL(lcbtest_upload(b, n + i, 0), 0);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    lcb_close(&b);
+    off_t size = wal_size(path);
+    free(path);
+    return size;
+}
+
+/* Whoever opens an index reads all of its WAL: at closing there must never be much of it. */
+static void test_wal(void)
+{
+    const off_t rest = 70000;
+    struct lcbtest t;
+    struct lcb *r = NULL;
+    lcbtest_init(&t, "backup_index_checkpoint: 8192\n");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    lcb_close(&b); /* nothing in it, and yet readable */
+    CU_ASSERT_EQUAL_FATAL(lcb_open(t.store, "joe", 0, 0, &r), 0);
+    lcb_close(&r);
+    CU_ASSERT(session(&t, 1, 1) < rest);
+    CU_ASSERT_EQUAL(session(&t, 1000, 3000), 0);
+    int grew = 0;
+    for (unsigned i = 0; i < 40; i++) {
+        off_t size = session(&t, 10000 + i, 1);
+        CU_ASSERT(size < rest);
+        grew += size > 0;
+    }
+    CU_ASSERT(grew > 20); /* but it is not folded in at every closing */
+
+    /* Not while somebody reads; later. */
+    CU_ASSERT_EQUAL_FATAL(lcb_open(t.store, "joe", 0, 0, &r), 0);
+    CU_ASSERT_EQUAL(lcb_snapshot(r), 0);
+    CU_ASSERT(session(&t, 20000, 3000) > rest);
+    CU_ASSERT(session(&t, 30000, 1) > rest);
+    CU_ASSERT_EQUAL(lcbtest_int(lcb_path(r), "SELECT count(*) FROM contents"), 6042);
+    lcb_close(&r);
+    CU_ASSERT(session(&t, 40000, 1) < rest);
+    lcbtest_fini(&t);
+}
+
 void suite_lcb_wrongindex(void);
 void suite_lcb_wrongindex(void)
 {
@@ -333,6 +391,7 @@ void suite_lcb_wrongindex(void)
         {"diverged files", test_diverged},
         {"readers", test_readers},
         {"no room for the index", test_index_full},
+        {"the WAL stays small", test_wal},
         {NULL, NULL},
     };
     unit_suite("lcb_wrongindex", tests);

@@ -2,7 +2,8 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* service_proc - one small file per process that says what it is doing, for `cyr_info proc`.
  *
- * <proc_path>/<pid> is written beside its place and renamed, so that a reader sees a whole line. It
+ * <proc_path>/<pid> is written beside its place and renamed, so that a reader sees a whole line;
+ * where it is already, its line is replaced by one write, which costs much less than a new file. It
  * exists only while a client is served. It is information, not state: a failure to write it is
  * logged now and then and hinders nothing. */
 #include "config.h"
@@ -62,8 +63,22 @@ static int open_draft(const char *draft)
     return open(draft, flags, 0666);
 }
 
+/* 1 if the file was there and has the new line now. */
+static int rewrite_file(const char *path, const struct buf *line)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return 0;
+    int done = write(fd, line->s, line->len) == (ssize_t)line->len &&
+               !ftruncate(fd, (off_t)line->len);
+    close(fd);
+    return done;
+}
+
 static int write_file(const char *path, const char *draft, const struct buf *line)
 {
+    if (rewrite_file(path, line))
+        return 0;
     int fd = open_draft(draft);
     if (fd < 0)
         return -errno;
