@@ -32,7 +32,7 @@
 #include "lib/xmalloc.h"
 
 #define APPLICATION_ID 0x43794261 /* "CyBa" */
-#define INDEX_VERSION 1
+#define INDEX_VERSION 2
 #define BUSY_MS 20000
 #define CACHE_KIB 2048
 
@@ -166,7 +166,8 @@ int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
     sqlite3_stmt *st = sqldb_stmt(ix->db,
         "SELECT max(value) FILTER (WHERE key='backup_id'), max(value) FILTER (WHERE key='end'),"
         " max(value) FILTER (WHERE key='last_offset'), max(value) FILTER (WHERE key='seq'),"
-        " max(value) FILTER (WHERE key='last_time'), max(value) FILTER (WHERE key='check_end')"
+        " max(value) FILTER (WHERE key='last_time'), max(value) FILTER (WHERE key='check_end'),"
+        " max(value) FILTER (WHERE key='unfinished')"
         " FROM meta");
     if (!st || sqldb_step(ix->db, st) != 1)
         return XERR_SQL;
@@ -176,6 +177,7 @@ int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
     p->seq = sqlite3_column_int64(st, 3);
     p->last_time = sqlite3_column_int64(st, 4);
     p->check = sqlite3_column_int64(st, 5);
+    p->unfinished = sqlite3_column_int(st, 6);
     sqlite3_reset(st);
     return 0;
 }
@@ -198,6 +200,8 @@ int lcb_index_setpoint(struct lcb_index *ix, const struct lcb_mark_point *p)
         r = set_meta(ix, "last_time", p->last_time);
     if (!r)
         r = set_meta(ix, "check_end", p->check);
+    if (!r)
+        r = set_meta(ix, "unfinished", p->unfinished);
     return r;
 }
 
@@ -206,6 +210,7 @@ int lcb_index_clear(struct lcb_index *ix)
     ix->last_tick = -1;
     return sqldb_exec(ix->db,
                       "DELETE FROM meta WHERE key<>'version'; DELETE FROM chunks;"
+                      "DELETE FROM pieces;"
                       "DELETE FROM ticks; DELETE FROM contents; DELETE FROM folders;"
                       "DELETE FROM folder_states; DELETE FROM records; DELETE FROM subs;"
                       "DELETE FROM seens; DELETE FROM scripts; DELETE FROM active;"

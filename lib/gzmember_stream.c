@@ -157,6 +157,7 @@ struct gzreader {
     off_t start;  /* of the member */
     off_t loaded; /* file offset behind the bytes in in */
     enum { READER_TEXT, READER_TRAILER, READER_END } state;
+    int raw;   /* begun within a member: there is no trailer for what is read */
     int error; /* first failure, returned for ever after */
     uint32_t crc;
     uint32_t size; /* of the text, mod 2^32 */
@@ -193,10 +194,11 @@ static int reader_header(struct gzreader *r)
     return 0;
 }
 
-int gzreader_open(struct vfs *vfs, int fd, off_t at, struct gzreader **rp)
+static int reader_open(struct vfs *vfs, int fd, off_t at, int raw, struct gzreader **rp)
 {
     struct gzreader *r = xzmalloc(sizeof(*r));
     *rp = NULL;
+    r->raw = raw;
     r->vfs = vfs;
     r->fd = fd;
     r->start = r->loaded = at;
@@ -205,11 +207,21 @@ int gzreader_open(struct vfs *vfs, int fd, off_t at, struct gzreader **rp)
         free(r);
         return -ENOMEM;
     }
-    int err = reader_header(r);
+    int err = raw ? 0 : reader_header(r);
     if (err)
         gzreader_close(&r);
     *rp = r;
     return err;
+}
+
+int gzreader_open(struct vfs *vfs, int fd, off_t at, struct gzreader **rp)
+{
+    return reader_open(vfs, fd, at, 0, rp);
+}
+
+int gzreader_openraw(struct vfs *vfs, int fd, off_t at, struct gzreader **rp)
+{
+    return reader_open(vfs, fd, at, 1, rp);
 }
 
 /* Text to P, as much as one full turn gives; 0 only when the deflate data is at its end. */
@@ -227,7 +239,7 @@ static ssize_t reader_inflate(struct gzreader *r, void *p, size_t n)
         }
         int zr = inflate(&r->z, Z_NO_FLUSH);
         if (zr == Z_STREAM_END) {
-            r->state = READER_TRAILER;
+            r->state = r->raw ? READER_END : READER_TRAILER;
         } else if (zr != Z_OK && zr != Z_BUF_ERROR) {
             err = zr == Z_MEM_ERROR ? -ENOMEM : XERR_FORMAT;
             break;
