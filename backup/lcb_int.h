@@ -123,17 +123,19 @@ struct lcb_mark_point;
 struct lcb_piece {
     off_t at;
     int raw;       /* a flush point, not a gzip header, is at AT */
-    off_t stopped; /* about where it could not be read on */
+    int by_lines;  /* each line begins at a flush point: stop at the first that is wrong */
 };
 struct lcb_salvage {
     off_t end;         /* where the next member begins, or the size of the file */
     int last;          /* there is none */
+    int max_lines;     /* read no more than these; 0: all, -1: none */
     int lines;         /* that are complete */
     int lost;          /* of them not understood */
+    int pieces;        /* begun to read, whatever was found there */
     int64_t last_time; /* in and out */
-    int gap;           /* there is text behind what cannot be read */
     int rot;           /* it was whole once */
     off_t flush;       /* behind the last complete line, if it can be ended there; else 0 */
+    int unflushed;     /* the member ends within that flush */
     uint32_t crc;      /* of the text up to there */
 };
 /* Apply all complete lines of the damaged member at AT of a file of SIZE bytes. KNOWN: its gzip
@@ -235,9 +237,8 @@ void lcb_record_row(sqlite3_stmt *, struct sync_record *rec);
  * was read before has been applied. */
 int lcb_lines_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_member *, int64_t seq,
                     struct lcb_chunk *chunk, int64_t *last_time, int *lost, off_t *end);
-/* The complete lines of a piece, as far as it can be read: CHUNK's text grows by them, PIECE gets
- * where it stopped. An error only if it has nothing to do with the member. */
-int lcb_piece_apply(struct lcb_index *, struct vfs *, int fd, struct lcb_piece *,
+/* The complete lines of a piece, as far as it can be read: CHUNK's text grows by them. An error only if it has nothing to do with the member. */
+int lcb_piece_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_piece *,
                     struct lcb_chunk *chunk, struct lcb_salvage *);
 
 /* ---- lcb_recover.c ---- */

@@ -41,6 +41,8 @@ struct lines {
     uint64_t good; /* length of the text up to the last complete line */
     int64_t last_time;
     int64_t now;   /* 0, or the latest time to be believed: the member is not whole */
+    int strict;    /* stop before the first line that is wrong */
+    int max;       /* stop behind so many lines, if not 0 */
     int count, lost;
     struct sha1 *sha; /* with now */
 };
@@ -74,6 +76,8 @@ static int apply_messages(struct lines *l)
             continue;
         uint64_t start = l->base + prot_bytes(l->in);
         r = skip_body(l, &item->guid);
+        if (!r && l->strict)
+            r = XERR_PARAM;
         if (r > 0)
             r = lcb_apply_message(l->ix, &item->guid, l->seq, start, item->size);
     }
@@ -179,12 +183,12 @@ static int apply_lines(struct lines *l, struct lcb_chunk *chunk)
 {
     for (;;) {
         skip_comments(l);
-        if (prot_peek(l->in) < 0)
+        if (prot_peek(l->in) < 0 || (l->max && l->count >= l->max))
             return 0;
         dlist_reader_init(&l->reader, l->in, l->pool);
         int r = apply_line(l, chunk, (uint32_t)l->count + 1);
         if (r == XERR_SYNTAX || r == XERR_PARAM || r == XERR_TOOBIG) {
-            if (prot_error(l->in))
+            if (prot_error(l->in) || l->strict)
                 return 0;
             xlog_errorx("line %d of chunk %lld cannot be understood (%s): passed over",
                         l->count + 1, (long long)l->seq, error_message(r));
@@ -248,12 +252,13 @@ int lcb_lines_apply(struct lcb_index *ix, struct vfs *vfs, int fd, const struct 
     return r;
 }
 
-int lcb_piece_apply(struct lcb_index *ix, struct vfs *vfs, int fd, struct lcb_piece *piece,
+int lcb_piece_apply(struct lcb_index *ix, struct vfs *vfs, int fd, const struct lcb_piece *piece,
                     struct lcb_chunk *chunk, struct lcb_salvage *out)
 {
     struct gzreader *s = NULL;
     struct lines l = {.ix = ix, .seq = chunk->seq, .base = chunk->text_length,
-                      .count = out->lines, .last_time = out->last_time, .now = time(NULL)};
+                      .count = out->lines, .last_time = out->last_time, .now = time(NULL),
+                      .strict = piece->by_lines, .max = out->max_lines};
     int r = piece->raw ? gzreader_openraw(vfs, fd, piece->at, &s)
                        : gzreader_open(vfs, fd, piece->at, &s);
     if (r)
@@ -262,7 +267,6 @@ int lcb_piece_apply(struct lcb_index *ix, struct vfs *vfs, int fd, struct lcb_pi
     r = apply_lines(&l, chunk);
     if (!r && prot_error(l.in) != XERR_FORMAT && prot_error(l.in) != XERR_EOF)
         r = prot_error(l.in);
-    piece->stopped = gzreader_offset(s);
     chunk->text_length += l.good;
     out->lines = l.count;
     out->lost += l.lost;

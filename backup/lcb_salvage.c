@@ -8,8 +8,8 @@
  *
  * Cyrus 3.x made a full flush after every line, so the deflate data of each line begins at a byte
  * boundary and needs nothing of what stands before it. The text is read in *pieces*: the first from the
- * member's header; where it cannot be read on, or breaks off within a line, the next flush point at
- * which a line begins is looked for, or the next member, whichever comes first. Only complete lines
+ * member's header; where it cannot be read on, or a line is wrong, the next flush point at which a line
+ * begins is looked for, or the next member, whichever comes first. So no line costs another. Only complete lines
  * count, and a message only if its SHA-1 is its GUID, since there is no checksum to rely on. Where
  * pieces begin is kept in the index (table pieces), so that messages in them can be read later; the
  * text of the chunk is that of its pieces, one after the other.
@@ -18,12 +18,13 @@
  * the numbers of the chunks behind it.
  *
  * Unfinished or rotten? Behind a finished member there are a flush point, an empty last block and
- * the trailer. If these stand in front of the next member (or the file's end), if text was found
- * behind a gap, or if the member was not written line by line (compaction does not flush), it was
+ * the trailer. If these stand in front of the next member (or the file's end), if there is more than
+ * one piece, or if the member was not written line by line (compaction does not flush), it was
  * whole once. This matters: what a killed process left is complete as far as anybody was told, but
  * of a rotten member something that was confirmed is missing and must be asked for again. */
 #include "config.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "backup/lcb_int.h"
@@ -33,8 +34,13 @@
  * LOOKAHEAD holds the longest table of a dynamic block and then some. */
 #define WINDOW (64 << 10)
 #define LOOKAHEAD 1024
-/* Around these places every byte is tried, because a flush point's own bytes may be damaged. */
+/* Behind a line without its flush so many bytes are tried, each of them. */
 #define NEAR 64
+/* How much of an incomplete flush there can be behind the place where its line came out: an empty
+ * stored block, and what inflate() reads ahead. */
+#define FLUSH_LEN 14
+/* A member shorter than this that is not whole has nothing in it: its first line alone is longer. */
+#define NOTHING 45
 
 struct search {
     struct vfs *vfs;
@@ -42,7 +48,8 @@ struct search {
     off_t size;
     uint64_t id; /* of the backup, 0 if there is no member of ours yet */
     struct gzprobe *probe;
-    off_t from, err; /* where the search began, and where inflating stopped */
+    off_t from; /* where the search begins */
+    int near;   /* the flush there is damaged */
 };
 
 /* "1695306987 APPLY " */
@@ -51,7 +58,7 @@ static int begins_line(const char *text, size_t n)
     size_t i = 0;
     while (i < n && text[i] >= '0' && text[i] <= '9')
         i++;
-    return i > 0 && i < 18 && n - i >= 7 && !memcmp(text + i, " APPLY ", 7);
+    return i >= 9 && i < 18 && text[0] != '0' && n - i >= 7 && !memcmp(text + i, " APPLY ", 7);
 }
 
 /* Does a member begin at P (N bytes there), which is at AT of the file? */
@@ -80,8 +87,7 @@ static int begins_member(struct search *s, const unsigned char *p, size_t n, off
 static int begins_piece(struct search *s, const unsigned char *p, size_t n, off_t at)
 {
     char text[64];
-    int flushed = at - s->from < NEAR || (at >= s->err - NEAR && at < s->err + NEAR) ||
-                  !memcmp(p - 4, "\0\0\xff\xff", 4);
+    int flushed = (s->near && at - s->from < NEAR) || !memcmp(p - 4, "\0\0\xff\xff", 4);
     return flushed && at > s->from &&
            begins_line(text, gzprobe_try(s->probe, p, n, text, sizeof(text)));
 }
@@ -132,12 +138,18 @@ static int finished(struct search *s, off_t at)
            !memcmp(p, "\0\0\xff\xff\3\0", sizeof(p));
 }
 
-/* Was the member at AT written line by line? Then there is a flush behind its first line. */
+/* Was the member at AT written line by line? Then there is a flush behind its first line, and lines
+ * begin at flush points. */
 static int by_lines(struct search *s, off_t at)
 {
     off_t end;
     uint32_t crc;
-    return gzmember_flushpoint(s->vfs, s->fd, at, 0, LCB_CHUNK_START_LEN, &end, &crc) == 1;
+    if (gzmember_flushpoint(s->vfs, s->fd, at, 0, LCB_CHUNK_START_LEN, &end, &crc) == 1)
+        return 1;
+    s->from = at + 1;
+    int found = go_on(s, 1, &end) == FOUND_PIECE;
+    s->from = at;
+    return found;
 }
 
 static int add_piece(struct lcb_index *ix, int64_t seq, uint64_t text, off_t at)
@@ -150,16 +162,14 @@ static int add_piece(struct lcb_index *ix, int64_t seq, uint64_t text, off_t at)
 static int read_pieces(struct search *s, struct lcb_index *ix, int raw, struct lcb_chunk *chunk,
                        struct lcb_salvage *out)
 {
-    struct lcb_piece piece = {.at = s->from, .raw = raw};
-    int r = 0, tries = 0, flush = 0;
+    struct lcb_piece piece = {.at = s->from, .raw = raw, .by_lines = raw || by_lines(s, s->from)};
+    int r = 0, flush = 0, flushed = piece.by_lines;
     enum found found = FOUND_PIECE;
-    if (raw) {
-        s->err = s->from;
+    const off_t start = s->from;
+    if (raw)
         found = go_on(s, 1, &piece.at);
-    }
     while (found == FOUND_PIECE) {
         uint64_t before = chunk->text_length;
-        int lines = out->lines;
         r = lcb_piece_apply(ix, s->vfs, s->fd, &piece, chunk, out);
         if (r)
             return r;
@@ -169,28 +179,46 @@ static int read_pieces(struct search *s, struct lcb_index *ix, int raw, struct l
             return flush;
         if (text && (r = add_piece(ix, chunk->seq, before, piece.at)))
             return r;
-        tries++;
-        out->gap |= piece.raw && out->lines > lines;
-        s->err = piece.stopped;
-        piece.raw = 1;
+        out->pieces++;
+        s->near = !flush;
+        piece.raw = piece.by_lines = 1;
         found = go_on(s, 1, &piece.at);
     }
-    out->flush = flush && tries == 1 && !raw ? s->from : 0;
     out->end = piece.at;
     out->last = found == FOUND_END;
+    out->flush = flush ? s->from : 0;
+    out->unflushed = !flush && flushed && out->end - s->from < FLUSH_LEN;
+    out->rot = raw || out->pieces != 1 || finished(s, out->end) ||
+               ((!flush || !flushed) && out->end - start >= NOTHING);
     return found == FOUND_ERROR ? (int)piece.at : 0;
 }
 
 int lcb_salvage(struct lcb_index *ix, struct vfs *vfs, int fd, off_t at, off_t size, int known,
                 uint64_t id, struct lcb_chunk *chunk, struct lcb_salvage *out)
 {
+    const struct lcb_chunk chunk_before = *chunk;
+    const struct lcb_salvage out_before = *out;
     struct search s = {.vfs = vfs, .fd = fd, .size = size, .id = id, .from = at,
                        .probe = gzprobe_new()};
     if (!s.probe)
-        return XERR_INTERNAL;
-    int r = read_pieces(&s, ix, !known, chunk, out);
+        return -ENOMEM;
+    int r = sqldb_exec(ix->db, "SAVEPOINT pieces");
     if (!r)
-        out->rot = !known || out->gap || !out->flush || finished(&s, out->end) || !by_lines(&s, at);
+        r = read_pieces(&s, ix, !known, chunk, out);
+    if (!r && out->pieces == 1 && out->unflushed && out->lines) {
+        /* The last line is there, but not all of its flush: nobody was told that it is. */
+        int lines = out->lines;
+        *chunk = chunk_before;
+        *out = out_before;
+        out->max_lines = lines > 1 ? lines - 1 : -1;
+        s.from = at;
+        r = sqldb_exec(ix->db, "ROLLBACK TO pieces");
+        lcb_index_findtick(ix);
+        if (!r)
+            r = read_pieces(&s, ix, !known, chunk, out);
+    }
+    if (!r)
+        r = sqldb_exec(ix->db, "RELEASE pieces");
     gzprobe_free(&s.probe);
     chunk->offset = (uint64_t)at;
     chunk->length = (uint64_t)(out->end - at);

@@ -96,7 +96,7 @@ size_t gzprobe_try(struct gzprobe *, const void *p, size_t n, void *text, size_t
 
 /* Is there a flush point behind the first TEXT bytes of text of the deflate data at AT (RAW: no gzip
  * header stands there)? 1 with its offset in *END and the CRC-32 of the text; 0: no, then *END is
- * about where it would be; or an error of reading. */
+ * a few bytes before where it would be; or an error of reading. */
 int gzmember_flushpoint(struct vfs *, int fd, off_t at, int raw, uint64_t text, off_t *end,
                         uint32_t *crc);
 /* What must follow a flush point to make the member whole: returns GZ_END_LEN. */

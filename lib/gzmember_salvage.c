@@ -19,7 +19,10 @@
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
-enum { BUFFER = 64 << 10 };
+enum {
+    BUFFER = 64 << 10,
+    AHEAD = 8, /* inflate() may hold so many bytes that it has not used yet */
+};
 
 struct gzprobe {
     z_stream z;
@@ -132,6 +135,8 @@ int gzmember_flushpoint(struct vfs *vfs, int fd, off_t at, int raw, uint64_t tex
         r = n < 0 ? (int)n : n == sizeof(last) && !memcmp(last, marker, sizeof(last));
     }
     *end = s->found ? s->found : s->reached ? s->reached : s->loaded - (off_t)s->z.avail_in;
+    if (!s->found)
+        *end = *end - at > AHEAD ? *end - AHEAD : at;
     *crc = s->crc;
     inflateEnd(&s->z);
     free(s);
