@@ -145,7 +145,8 @@ int lcb_find_record(struct lcb *, int64_t folder, uint32_t uid, struct sync_reco
 int lcb_next_live(struct lcb *, int64_t folder, uint32_t after, uint32_t before, uint32_t *uid);
 /* 1 if the content is here, 0 if not, or an error. SIZE may be NULL. */
 int lcb_has_content(struct lcb *, const struct message_guid *, uint64_t *size);
-/* FN for every content that is here, in the order of arrival. */
+/* FN for every content that is here and that a mailbox has or had, in the order of arrival. (Files of
+ * Cyrus 3.x hold mail of others, too, which no mailbox of theirs ever names.) */
 int lcb_foreach_content(struct lcb *, int (*fn)(void *rock, const struct message_guid *,
                                                 uint64_t size), void *rock);
 /* FN for every mailbox (uniqueid, latest name) that has or had the message. */

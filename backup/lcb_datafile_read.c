@@ -181,8 +181,7 @@ static int text_open(struct lcb *b, int64_t seq, uint64_t start, struct text *t)
     if (!r) {
         t->at = (uint64_t)text;
         t->end = (uint64_t)end;
-        return at == offset ? gzreader_open(b->vfs, b->fd, at, &t->piece)
-                            : gzreader_openraw(b->vfs, b->fd, at, &t->piece);
+        return gzreader_openpiece(b->vfs, b->fd, at, at != offset, 0, &t->piece);
     }
     if (r == XERR_NOTFOUND)
         r = vfs_fstat(b->vfs, b->fd, &st);

@@ -124,6 +124,7 @@ struct lcb_piece {
     off_t at;
     int raw;       /* a flush point, not a gzip header, is at AT */
     int by_lines;  /* each line begins at a flush point: stop at the first that is wrong */
+    off_t limit;   /* it ends here at the latest, if not 0 */
 };
 struct lcb_salvage {
     off_t end;         /* where the next member begins, or the size of the file */

@@ -76,8 +76,6 @@ static int apply_messages(struct lines *l)
             continue;
         uint64_t start = l->base + prot_bytes(l->in);
         r = skip_body(l, &item->guid);
-        if (!r && l->strict)
-            r = XERR_PARAM;
         if (r > 0)
             r = lcb_apply_message(l->ix, &item->guid, l->seq, start, item->size);
     }
@@ -117,17 +115,20 @@ static int read_time(struct protstream *in, int64_t *time)
     return digits && digits < 18 && c == ' ' ? 0 : XERR_SYNTAX;
 }
 
-/* What a line says, with VERB: nothing of it stays if it is not complete. */
+/* What a line says, with VERB: nothing of it stays if it is not complete, but for the messages of a
+ * whole chunk, which speak for themselves. */
 static int apply_value(struct lines *l, const char *verb)
 {
-    if (!strcmp(verb, "MESSAGE")) {
+    int messages = !strcmp(verb, "MESSAGE"), whole = !l->now;
+    if (messages && whole) {
         int r = apply_messages(l);
         return r ? r : dlist_reader_eol(&l->reader);
     }
     int r = sqldb_exec(l->ix->db, "SAVEPOINT line");
     if (r)
         return r;
-    r = !strcmp(verb, "MAILBOX") ? apply_mailbox(l) : apply_other(l, verb);
+    r = messages ? apply_messages(l)
+        : !strcmp(verb, "MAILBOX") ? apply_mailbox(l) : apply_other(l, verb);
     if (!r)
         r = dlist_reader_eol(&l->reader);
     if (r && sqldb_exec(l->ix->db, "ROLLBACK TO line"))
@@ -166,24 +167,27 @@ static int apply_line(struct lines *l, struct lcb_chunk *chunk, uint32_t number)
     return r;
 }
 
-/* Over comments, if any stand here. */
-static void skip_comments(struct lines *l)
+/* Over comments, if any stand here: 0 if one is wrong. */
+static int skip_comments(struct lines *l)
 {
-    int c;
+    static const char start[] = LCB_CHUNK_START;
     while (prot_peek(l->in) == '#') {
-        while ((c = prot_getc(l->in)) >= 0 && c != '\n')
-            ;
+        int c, same = 1;
+        for (size_t i = 0; (c = prot_getc(l->in)) >= 0 && c != '\n'; i++)
+            same &= i < LCB_CHUNK_START_LEN && c == start[i];
+        if (l->strict && !same)
+            return 0;
         if (c == '\n')
             l->good = prot_bytes(l->in);
     }
+    return 1;
 }
 
 /* All lines of the stream, counted on from l->count. The stream's own error is not one of ours. */
 static int apply_lines(struct lines *l, struct lcb_chunk *chunk)
 {
     for (;;) {
-        skip_comments(l);
-        if (prot_peek(l->in) < 0 || (l->max && l->count >= l->max))
+        if (!skip_comments(l) || prot_peek(l->in) < 0 || (l->max && l->count >= l->max))
             return 0;
         dlist_reader_init(&l->reader, l->in, l->pool);
         int r = apply_line(l, chunk, (uint32_t)l->count + 1);
@@ -259,8 +263,7 @@ int lcb_piece_apply(struct lcb_index *ix, struct vfs *vfs, int fd, const struct 
     struct lines l = {.ix = ix, .seq = chunk->seq, .base = chunk->text_length,
                       .count = out->lines, .last_time = out->last_time, .now = time(NULL),
                       .strict = piece->by_lines, .max = out->max_lines};
-    int r = piece->raw ? gzreader_openraw(vfs, fd, piece->at, &s)
-                       : gzreader_open(vfs, fd, piece->at, &s);
+    int r = gzreader_openpiece(vfs, fd, piece->at, piece->raw, piece->limit, &s);
     if (r)
         return r;
     begin(&l, lcb_piece_read, s);

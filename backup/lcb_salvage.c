@@ -166,6 +166,14 @@ static int read_pieces(struct search *s, struct lcb_index *ix, int raw, struct l
     int r = 0, flush = 0, flushed = piece.by_lines;
     enum found found = FOUND_PIECE;
     const off_t start = s->from;
+    if (!piece.by_lines) { /* nothing in it says where it ends */
+        s->from++;
+        found = go_on(s, 0, &piece.limit);
+        s->from--;
+        if (found == FOUND_ERROR)
+            return (int)piece.limit;
+        found = FOUND_PIECE;
+    }
     if (raw)
         found = go_on(s, 1, &piece.at);
     while (found == FOUND_PIECE) {
@@ -177,6 +185,8 @@ static int read_pieces(struct search *s, struct lcb_index *ix, int raw, struct l
         flush = gzmember_flushpoint(s->vfs, s->fd, piece.at, piece.raw, text, &s->from, &out->crc);
         if (flush < 0)
             return flush;
+        if (s->from <= piece.at)
+            s->from = piece.at + 1;
         if (text && (r = add_piece(ix, chunk->seq, before, piece.at)))
             return r;
         out->pieces++;

@@ -180,6 +180,8 @@ static int open_index(struct lcb *b, int write)
         if (!r)
             r = lcb_index_open(b->index_path, 1, 0, checkpoint, max, &b->index);
     }
+    if (!r)
+        b->index->names = &b->store->names;
     return r;
 }
 
@@ -210,8 +212,7 @@ static int finish_write(struct lcb *b)
         lcb_index_close(&b->index);
         r = set_index_aside(b, "cannot be read");
         if (!r)
-            r = lcb_index_open(b->index_path, 1, 0, b->settings->index_checkpoint,
-                               b->settings->max_dlist, &b->index);
+            r = open_index(b, 1);
         if (!r)
             r = lcb_recover(b);
     }

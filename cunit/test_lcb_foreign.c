@@ -222,6 +222,7 @@ static void test_strange_lines(void)
         "1695306987 APPLY MESSAGE (%{default xyz 2}\r\nab)\r\n",
         "1695306987 APPLY MAILBOX %(UNIQUEID u)\r\n",
         "# a comment\r\n",
+        "# and another\r\n",
         "1695306987 APPLY SUB %(MBOXNAME user.bare)\n",
         "1695306987 APPLY SUB %(MBOXNAME user.yes)\r\n",
         NULL,
@@ -257,6 +258,61 @@ static void test_short_line(void)
     CU_ASSERT_EQUAL(size_of(f.path), (off_t)f.data.len);
     CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM subs"), 2);
     CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM contents WHERE chunk NOT NULL"), 0);
+    lcb_close(&b);
+    end(&f);
+}
+
+/* Mail of others in the file is not the user's, and a mailbox that went to another user is gone. */
+static int count_content(void *rock, const struct message_guid *guid, uint64_t size)
+{
+    (void)guid;
+    (void)size;
+    ++*(int *)rock;
+    return 0;
+}
+
+static void test_others(void)
+{
+    static const char *const lines[] = {
+        "1695306990 APPLY RENAME %(OLDMBOXNAME user.pat NEWMBOXNAME user.jo PARTITION default"
+            " UIDVALIDITY 5)\r\n", NULL,
+    };
+    struct file f;
+    struct lcb_folder folder;
+    struct buf strings = BUF_INITIALIZER;
+    int n = 0;
+    start(&f);
+    cyrus_chunk(&f.data, first);
+    struct lcb *b = opened(&f);
+    CU_ASSERT_EQUAL(lcb_foreach_content(b, count_content, &n), 0);
+    CU_ASSERT_EQUAL(n, 2);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM contents WHERE chunk NOT NULL"), 3);
+    content(b, GUID3, "");
+    lcb_close(&b);
+    cyrus_chunk(&f.data, lines);
+    b = opened(&f);
+    CU_ASSERT_EQUAL(lcb_find_name(b, "user.jo", &folder, &strings), XERR_NOTFOUND);
+    CU_ASSERT_EQUAL(lcb_find_name(b, "user.pat", &folder, &strings), XERR_NOTFOUND);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM folders"), 1);
+    buf_free(&strings);
+    lcb_close(&b);
+    end(&f);
+}
+
+/* A line that breaks off in the middle of its value says nothing at all. */
+static void test_half_mailbox(void)
+{
+    static const char *const lines[] = {
+        "1695306987 " MAILBOX " RECORD (" RECORD("1", "2", "", GUID1) " %(UID x)))\r\n",
+        "1695306987 APPLY SUB %(MBOXNAME user.yes)\r\n", NULL,
+    };
+    struct file f;
+    start(&f);
+    cyrus_chunk(&f.data, lines);
+    struct lcb *b = opened(&f);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM folders"), 0);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM records"), 0);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM subs"), 1);
     lcb_close(&b);
     end(&f);
 }
@@ -313,6 +369,8 @@ void suite_lcb_foreign(void)
         {"appending", test_append},
         {"strange lines", test_strange_lines},
         {"a line that ends early", test_short_line},
+        {"others' mail and mailboxes", test_others},
+        {"half a mailbox", test_half_mailbox},
         {"an index of another file", test_wrong_index},
         {"another header", test_other_header},
         {NULL, NULL},

@@ -300,8 +300,6 @@ static void test_every_byte(void)
             int touched = i >= f.at[n] && i < f.behind[n];
             missing += !here;
             CU_ASSERT(touched || here);
-            if (!touched && !here)
-                printf("line %d (%zu-%zu) is lost by a change at %zu\n", n, f.at[n], f.behind[n], i);
         }
         CU_ASSERT(!missing || marks(b) || i >= f.at[MAX - 1]);
         if (i % 16 == 0)
@@ -402,10 +400,8 @@ static void test_compacted(void)
             if (behind)
                 buf_appendmap(&data, f.data.s + f.chunk[1], f.data.len - f.chunk[1]);
             struct lcb *b = open_data(&f, &data, LCB_WRITE);
-            for (int n = 0; n < LINES - 2; n++) {
-                if (!present(b,n)) printf("cut %zu of %zu behind %d line %d\n", cut, len, behind, n);
+            for (int n = 0; n < LINES - 2; n++)
                 CU_ASSERT(present(b, n));
-            }
             for (int n = LINES; behind && n < MAX; n++)
                 CU_ASSERT(present(b, n));
             CU_ASSERT(marks(b) > 0);

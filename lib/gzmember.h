@@ -73,9 +73,10 @@ struct gzreader;
 /* The header is read and checked here: errors of gzmember_header, or XERR_TOOBIG if it is longer
  * than 128 KiB. */
 int gzreader_open(struct vfs *, int fd, off_t at, struct gzreader **);
-/* The same in the middle of a member, at a flush point. The end of the deflate data is then the end,
- * and what would be the trailer is not looked at. */
-int gzreader_openraw(struct vfs *, int fd, off_t at, struct gzreader **);
+/* The same for what is not whole. RAW: AT is a flush point within a member; the end of the deflate
+ * data is then the end, and what would be the trailer is not looked at. The file is taken to end at
+ * LIMIT, if that is not 0. */
+int gzreader_openpiece(struct vfs *, int fd, off_t at, int raw, off_t limit, struct gzreader **);
 /* Up to N (> 0) bytes of text to P; 0 at the (checked) end of the member; XERR_FORMAT if it is
  * damaged, XERR_EOF if the file ends in it. The text before a damage is returned first. */
 ssize_t gzreader_read(struct gzreader *, void *p, size_t n);

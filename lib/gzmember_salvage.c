@@ -102,7 +102,7 @@ static int scan_on(struct flushscan *s)
     s->done += room - s->z.avail_out;
     if (s->done == s->text && !s->reached)
         s->reached = s->loaded - (off_t)s->z.avail_in;
-    if (s->done == s->text && (s->z.data_type & 128) && !(s->z.data_type & 63))
+    if (s->done == s->text && (s->z.data_type & 128) && !(s->z.data_type & (64 | 63)))
         s->found = s->loaded - (off_t)s->z.avail_in;
     return zr == Z_OK || (zr == Z_BUF_ERROR && !s->z.avail_in);
 }

@@ -156,6 +156,7 @@ struct gzreader {
     int fd;
     off_t start;  /* of the member */
     off_t loaded; /* file offset behind the bytes in in */
+    off_t limit;  /* the file is taken to end here, if not 0 */
     enum { READER_TEXT, READER_TRAILER, READER_END } state;
     int raw;   /* begun within a member: there is no trailer for what is read */
     int error; /* first failure, returned for ever after */
@@ -172,7 +173,10 @@ static ssize_t reader_fill(struct gzreader *r)
     size_t have = r->z.avail_in;
     if (have)
         memmove(r->in, r->z.next_in, have);
-    ssize_t n = vfs_pread(r->vfs, r->fd, r->in + have, INPUT_SIZE - have, r->loaded);
+    size_t want = INPUT_SIZE - have;
+    if (r->limit && (off_t)want > r->limit - r->loaded)
+        want = r->limit > r->loaded ? (size_t)(r->limit - r->loaded) : 0;
+    ssize_t n = want ? vfs_pread(r->vfs, r->fd, r->in + have, want, r->loaded) : 0;
     r->z.next_in = r->in;
     if (n <= 0)
         return n < 0 ? n : XERR_EOF;
@@ -194,11 +198,13 @@ static int reader_header(struct gzreader *r)
     return 0;
 }
 
-static int reader_open(struct vfs *vfs, int fd, off_t at, int raw, struct gzreader **rp)
+int gzreader_openpiece(struct vfs *vfs, int fd, off_t at, int raw, off_t limit,
+                       struct gzreader **rp)
 {
     struct gzreader *r = xzmalloc(sizeof(*r));
     *rp = NULL;
     r->raw = raw;
+    r->limit = limit;
     r->vfs = vfs;
     r->fd = fd;
     r->start = r->loaded = at;
@@ -216,12 +222,7 @@ static int reader_open(struct vfs *vfs, int fd, off_t at, int raw, struct gzread
 
 int gzreader_open(struct vfs *vfs, int fd, off_t at, struct gzreader **rp)
 {
-    return reader_open(vfs, fd, at, 0, rp);
-}
-
-int gzreader_openraw(struct vfs *vfs, int fd, off_t at, struct gzreader **rp)
-{
-    return reader_open(vfs, fd, at, 1, rp);
+    return gzreader_openpiece(vfs, fd, at, 0, 0, rp);
 }
 
 /* Text to P, as much as one full turn gives; 0 only when the deflate data is at its end. */
