@@ -238,7 +238,8 @@ void lcb_record_row(sqlite3_stmt *, struct sync_record *rec);
  * was read before has been applied. */
 int lcb_lines_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_member *, int64_t seq,
                     struct lcb_chunk *chunk, int64_t *last_time, int *lost, off_t *end);
-/* The complete lines of a piece, as far as it can be read: CHUNK's text grows by them. An error only if it has nothing to do with the member. */
+/* The complete lines of a piece, as far as it can be read: CHUNK's text grows by them. An error
+ * only if it has nothing to do with the member. */
 int lcb_piece_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_piece *,
                     struct lcb_chunk *chunk, struct lcb_salvage *);
 

@@ -7,12 +7,12 @@
  * client, so they count as any other. Or the member was whole once and its bytes have changed.
  *
  * Cyrus 3.x made a full flush after every line, so the deflate data of each line begins at a byte
- * boundary and needs nothing of what stands before it. The text is read in *pieces*: the first from the
- * member's header; where it cannot be read on, or a line is wrong, the next flush point at which a line
- * begins is looked for, or the next member, whichever comes first. So no line costs another. Only complete lines
- * count, and a message only if its SHA-1 is its GUID, since there is no checksum to rely on. Where
- * pieces begin is kept in the index (table pieces), so that messages in them can be read later; the
- * text of the chunk is that of its pieces, one after the other.
+ * boundary and needs nothing of what stands before it. The text is read in *pieces*: the first from
+ * the member's header; where it cannot be read on, or a line is wrong, the next flush point at which
+ * a line begins is looked for, or the next member, whichever comes first. So no line costs another.
+ * Only complete lines count, and a message only if its SHA-1 is its GUID, since there is no checksum
+ * to rely on. Where pieces begin is kept in the index (table pieces), so that messages in them can
+ * be read later; the text of the chunk is that of its pieces, one after the other.
  *
  * All pieces belong to one chunk with one number: how much of a member could be read must not change
  * the numbers of the chunks behind it.
