@@ -101,7 +101,7 @@ ssize_t lcb_memberstream_read(void *stream, void *p, size_t n)
 
 off_t lcb_memberstream_end(const struct lcb_memberstream *s)
 {
-    return s->end;
+    return s->end ? s->end : gzreader_offset(s->reader);
 }
 
 void lcb_memberstream_close(struct lcb_memberstream **sp)

@@ -108,7 +108,7 @@ struct lcb_memberstream;
 int lcb_memberstream_open(struct vfs *, int fd, const struct lcb_member *, struct lcb_memberstream **);
 /* As read(2); 0 at the intact end; XERR_FORMAT, XERR_EOF. */
 ssize_t lcb_memberstream_read(void *stream, void *p, size_t n);
-/* Offset behind the member; only after the end was reached. */
+/* How far the file has been read; once the end was reached, the offset behind the member. */
 off_t lcb_memberstream_end(const struct lcb_memberstream *);
 void lcb_memberstream_close(struct lcb_memberstream **);
 /* gzreader_read() of a struct gzreader, as read(2). */
@@ -161,6 +161,9 @@ struct lcb_index {
     int transaction; /* one is open */
     int readonly;
     const struct mboxname_rules *names; /* whose mailbox is what */
+    /* While lines are read: called after each with the file offset reached; non-zero ends it. */
+    int (*progress)(void *rock, off_t at);
+    void *progress_rock;
     struct dlist_pool *pool; /* for headers and values */
     int64_t last_tick;       /* time of the newest row of ticks */
 

@@ -45,7 +45,15 @@ struct lines {
     int max;       /* stop behind so many lines, if not 0 */
     int count, lost;
     struct sha1 *sha; /* with now */
+    const struct lcb_memberstream *member; /* where the text comes from: one of these */
+    const struct gzreader *piece;
 };
+
+static int show_progress(const struct lines *l)
+{
+    off_t at = l->member ? lcb_memberstream_end(l->member) : gzreader_offset(l->piece);
+    return l->ix->progress ? l->ix->progress(l->ix->progress_rock, at) : 0;
+}
 
 /* Over the body of a message: 1 if it may be what GUID says. */
 static int skip_body(struct lines *l, const struct message_guid *guid)
@@ -209,6 +217,9 @@ static int apply_lines(struct lines *l, struct lcb_chunk *chunk)
             return r;
         l->good = prot_bytes(l->in);
         l->count++;
+        r = show_progress(l);
+        if (r)
+            return r;
     }
 }
 
@@ -240,6 +251,7 @@ int lcb_lines_apply(struct lcb_index *ix, struct vfs *vfs, int fd, const struct 
     chunk->seq = seq;
     chunk->offset = (uint64_t)m->offset;
     chunk->first_time = chunk->last_time = *last_time;
+    l.member = s;
     begin(&l, lcb_memberstream_read, s);
     r = apply_lines(&l, chunk);
     if (!r)
@@ -266,6 +278,7 @@ int lcb_piece_apply(struct lcb_index *ix, struct vfs *vfs, int fd, const struct 
     int r = gzreader_openpiece(vfs, fd, piece->at, piece->raw, piece->limit, &s);
     if (r)
         return r;
+    l.piece = s;
     begin(&l, lcb_piece_read, s);
     r = apply_lines(&l, chunk);
     if (!r && prot_error(l.in) != XERR_FORMAT && prot_error(l.in) != XERR_EOF)

@@ -40,6 +40,8 @@
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
+#define PROGRESS_SECONDS 10
+
 struct scan {
     struct lcb *b;
     off_t size;
@@ -170,16 +172,21 @@ static int is_rot(struct scan *s, const struct lcb_member *bad, int known, off_t
     return ends >= need;
 }
 
-static void show_progress(struct scan *s)
+/* Called for every line, since a chunk of Cyrus 3.x may be as large as the file. */
+static int show_progress(void *rock, off_t at)
 {
+    struct scan *s = rock;
+    if (s->b->stop && s->b->stop(s->b->stop_rock))
+        return XERR_SIGNAL;
     time_t now = time(NULL);
     if (!s->progress)
         s->progress = now;
-    if (now - s->progress < 10)
-        return;
+    if (now - s->progress < PROGRESS_SECONDS)
+        return 0;
     s->progress = now;
-    xlog_info("%s: %lld of %lld MiB read", s->b->path, (long long)(s->at >> 20),
+    xlog_info("%s: %lld of %lld MiB read", s->b->path, (long long)(at >> 20),
               (long long)(s->size >> 20));
+    return 0;
 }
 
 /* Apply the member at s->at: 0, XERR_FORMAT if it is damaged (M, KNOWN say what is known of it). */
@@ -273,10 +280,10 @@ static int apply_all(struct scan *s)
         struct lcb_member m;
         int known;
         off_t next;
-        if (s->b->stop && s->b->stop(s->b->stop_rock))
-            return XERR_SIGNAL;
-        show_progress(s);
-        int r = apply_member(s, &m, &known);
+        int r = show_progress(s, s->at);
+        if (r)
+            return r;
+        r = apply_member(s, &m, &known);
         if (!r)
             continue;
         if (r != XERR_FORMAT)
@@ -340,7 +347,10 @@ int lcb_recover(struct lcb *b)
     struct scan s = {.b = b, .size = st.st_size, .at = p.end, .seq = p.seq, .id = p.id,
                      .last_time = p.last_time, .last_offset = p.last_offset};
     if (!r && (rebuild || s.at < s.size)) {
+        b->index->progress = show_progress;
+        b->index->progress_rock = &s;
         r = apply_all(&s);
+        b->index->progress = NULL;
         if (!r)
             r = finish(&s, &p);
     }

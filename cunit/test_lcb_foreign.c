@@ -299,6 +299,84 @@ static void test_others(void)
     end(&f);
 }
 
+/* What this process needed at the most since the last call, in KiB. */
+static long peak_memory(void)
+{
+    char line[200];
+    long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof(line), f))
+        if (!strncmp(line, "VmHWM:", 6))
+            kib = strtol(line + 6, NULL, 10);
+    if (f)
+        fclose(f);
+    f = fopen("/proc/self/clear_refs", "w");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+    fputs("5", f);
+    fclose(f);
+    return kib;
+}
+
+static int enough(void *rock)
+{
+    return --*(int *)rock < 0;
+}
+
+/* One chunk that holds a message of 64 MiB and a mailbox of 40,000 records in one line each. */
+static void test_large(void)
+{
+    static const char zeros[64 << 10];
+    struct file f;
+    struct cyrus_member m;
+    struct buf text = BUF_INITIALIZER;
+    struct lcb *b = NULL;
+    struct stat st;
+    int patience = 3;
+    start(&f);
+    cyrus_begin(&m, &f.data);
+    cyrus_line(&m, LCB_CHUNK_START);
+    buf_printf(&text, "1695306987 APPLY MESSAGE (%%{default " GUID1 " %zu}\r\n", sizeof(zeros) << 10);
+    cyrus_text(&m, text.s, text.len);
+    for (int i = 0; i < 1024; i++)
+        cyrus_text(&m, zeros, sizeof(zeros));
+    cyrus_line(&m, ")\r\n");
+    cyrus_line(&m, "1695306987 " MAILBOX " RECORD (");
+    for (int i = 1; i <= 40000; i++) {
+        buf_reset(&text);
+        buf_printf(&text, "%s%%(UID %d MODSEQ %d LAST_UPDATED 1600000000 FLAGS (\\Seen) INTERNALDATE"
+                          " 1546300800 SIZE 21 GUID " GUID1 ")", i > 1 ? " " : "", i, i);
+        cyrus_text(&m, text.s, text.len);
+    }
+    cyrus_line(&m, "))\r\n");
+    for (int i = 0; i < 20; i++)
+        cyrus_line(&m, "1695306987 APPLY SUB %(MBOXNAME user.pat)\r\n");
+    cyrus_finish(&m);
+    peak_memory();
+    long before = peak_memory();
+    b = opened(&f);
+    long after = peak_memory();
+    lcb_close(&b);
+#if !defined(__SANITIZE_ADDRESS__)
+    CU_ASSERT(after - before < 24 << 10);
+#endif
+    if (after - before >= 24 << 10)
+        printf("opening took %ld KiB\n", after - before);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM records"), 40000);
+    CU_ASSERT_EQUAL(stat(f.path, &st), 0);
+    CU_ASSERT_EQUAL((size_t)st.st_size, f.data.len);
+
+    /* It can be given up in the middle, and costs nothing but time then. */
+    lcbtest_rmindex(f.path);
+    lcb_store_setstop(f.t.store, enough, &patience);
+    CU_ASSERT_EQUAL(lcb_open_file(f.t.store, f.path, LCB_WRITE, 0, &b), XERR_SIGNAL);
+    lcb_store_setstop(f.t.store, NULL, NULL);
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(f.t.store, f.path, LCB_WRITE, 0, &b), 0);
+    lcb_close(&b);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM records"), 40000);
+    buf_free(&text);
+    end(&f);
+}
+
 /* A line that breaks off in the middle of its value says nothing at all. */
 static void test_half_mailbox(void)
 {
@@ -370,6 +448,7 @@ void suite_lcb_foreign(void)
         {"strange lines", test_strange_lines},
         {"a line that ends early", test_short_line},
         {"others' mail and mailboxes", test_others},
+        {"large lines", test_large},
         {"half a mailbox", test_half_mailbox},
         {"an index of another file", test_wrong_index},
         {"another header", test_other_header},
