@@ -102,6 +102,8 @@ static int apply_mailbox(struct lines *l)
         r = more < 0 ? more : lcb_apply_mailbox_record(l->ix, l->pos, &l->record);
         r = r > 0 ? 0 : r;
     }
+    if (!r)
+        r = sync_mailbox_read_end(&l->reader, NULL, &h, NULL);
     return r ? r : lcb_apply_mailbox_end(l->ix, NULL);
 }
 
@@ -226,7 +228,7 @@ static int apply_lines(struct lines *l, struct lcb_chunk *chunk)
 static void begin(struct lines *l, ssize_t (*fn)(void *, void *, size_t), void *rock)
 {
     l->in = prot_readfn(fn, rock);
-    l->pool = dlist_pool_new(64 << 20);
+    l->pool = dlist_pool_new(LCB_STORED_MAX);
     if (l->now)
         l->sha = sha1_new();
 }

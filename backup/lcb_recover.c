@@ -46,6 +46,7 @@ struct scan {
     struct lcb *b;
     off_t size;
     off_t at;
+    int64_t first;     /* of the last member that had been applied before */
     int64_t seq;       /* of the last member applied */
     int64_t last_time;
     uint64_t id;
@@ -309,11 +310,23 @@ static int apply_all(struct scan *s)
     return end_group(s, 0);
 }
 
+/* Marks are not in the data file. What it can tell of them: after rot anything may be missing; and
+ * a mailbox whose records do not have the client's checksum may have been marked for that. (If the
+ * difference had been accepted, its records are sent once more.) Other marks come back by
+ * themselves, when the client repeats what was refused. */
+static int set_marks(struct scan *s)
+{
+    if (s->rotten)
+        return sqldb_exec(s->b->index->db, "UPDATE folders SET mark=2");
+    return sqldb_run(s->b->index->db,
+                     "UPDATE folders SET mark=1 WHERE mark=0 AND id IN (SELECT f.id FROM folders f"
+                     " JOIN folder_states s ON s.folder=f.id AND s.until IS NULL WHERE s.since>=?"
+                     " AND s.sync_crc<>f.crc)", "i", LCB_POS(s->first + 1, 0));
+}
+
 static int finish(struct scan *s, struct lcb_mark_point *p)
 {
-    int r = 0;
-    if (s->rotten)
-        r = sqldb_exec(s->b->index->db, "UPDATE folders SET mark=2");
+    int r = set_marks(s);
     here(s, p);
     p->check = lcb_check_end(s->b->vfs, s->b->fd, p->end);
     p->unfinished = s->unfinished;
@@ -344,8 +357,8 @@ int lcb_recover(struct lcb *b)
         p.last_offset = -1;
         r = lcb_index_clear(b->index);
     }
-    struct scan s = {.b = b, .size = st.st_size, .at = p.end, .seq = p.seq, .id = p.id,
-                     .last_time = p.last_time, .last_offset = p.last_offset};
+    struct scan s = {.b = b, .size = st.st_size, .at = p.end, .first = p.seq, .seq = p.seq,
+                     .id = p.id, .last_time = p.last_time, .last_offset = p.last_offset};
     if (!r && (rebuild || s.at < s.size)) {
         b->index->progress = show_progress;
         b->index->progress_rock = &s;
@@ -358,9 +371,11 @@ int lcb_recover(struct lcb *b)
         r = lcb_tail_finish(b, &p);
         s.at = p.end;
     }
-    lcb_index_rollback(b->index);
-    if (r)
+    if (r) {
+        lcb_index_rollback(b->index);
         return r;
+    }
+    /* The transaction stays open: every query would begin one of its own. */
     if (rebuild)
         xlog_info("%s: index rebuilt, %d lines were not understood, %d chunks are damaged", b->path,
                   s.lost, s.rotten);

@@ -10,9 +10,11 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use CBTest::Case;
 use CBTest::Compare qw(backup_state);
 use CBTest::Imap;
-use CBTest::Scenarios qw(memory_ok no_differences @STEPS);
+use CBTest::Scenarios qw(memory_ok no_differences);
+use CBTest::Scenarios::Basic;
 use CBTest::Site;
 use CBTest::Util qw(as_cyrus program run_cmd sha1_hex slurp);
 use DBI;
@@ -21,8 +23,8 @@ use IO::Uncompress::Gunzip qw($GunzipError);
 use Test::More;
 
 my $site = CBTest::Site->new(users => [qw(alice frank)]);
-my $c = { site => $site, user => 'alice', reader => 'frank', imap => $site->imap_as('alice'), admin => $site->admin };
-for my $step (@STEPS) {
+my $c = CBTest::Case->new(site => $site, user => 'alice', reader => 'frank');
+for my $step (CBTest::Scenarios::Basic::steps()) {
     $step->[1]->($c);
     my $r = $site->sync('unix', '-A');
     is($r->{rc}, 0, "sync of: $step->[0]") or diag("$r->{out}$r->{err}");

@@ -225,7 +225,7 @@ static void test_crc_flags(void)
     static const uint32_t want = 1626628245;
     static const char *const same[] = {
         "$label1 \\SEEN",
-        "\\Seen $Label1 \\Recent \\Other NIL",
+        "\\Seen $Label1 \\Recent \\Other",
         "\\seen \\Seen $Label1 $LABEL1",
         "\"$Label1\" \\Seen",
         "{7+}\r\n$Label1 \\Seen",
@@ -242,6 +242,11 @@ static void test_crc_flags(void)
     message_guid_decode(&guid, GUID1, 40);
     CU_ASSERT_EQUAL(sync_crc_basic(1, 2, 1700000100, "(\\Seen $Label1)", 15, 1700000000, &guid),
                     want);
+    /* a keyword called NIL counts as any other, and is never mistaken for no value */
+    uint32_t nil = crc_of("%(" HEAD1 "FLAGS (NIL a) " TAIL1 ")");
+    CU_ASSERT_EQUAL(nil, crc_of("%(" HEAD1 "FLAGS (a \"nil\") " TAIL1 ")"));
+    CU_ASSERT_NOT_EQUAL(nil, crc_of("%(" HEAD1 "FLAGS (a) " TAIL1 ")"));
+    check("%(" HEAD1 "FLAGS (\\Seen NIL) " TAIL1 ")", "%(" HEAD1 "FLAGS (\\Seen \"NIL\") " TAIL1 ")");
     /* keywords that need a literal, and ones that end the text too early */
     uint32_t eight = sync_crc_basic(1, 2, 3, "({5}\r\ncaf\xc3\xa9 x)", 14, 4, &guid);
     CU_ASSERT_EQUAL(eight, sync_crc_basic(1, 2, 3, "(x {5}\r\ncaf\xc3\xa9)", 14, 4, &guid));

@@ -65,7 +65,8 @@ static int is_flag(const char *s, size_t len, const char *flag)
     return len == strlen(flag) && !strncasecmp(s, flag, len);
 }
 
-/* The list of flags; \Expunged becomes rec->expunged instead. */
+/* The list of flags; \Expunged becomes rec->expunged instead. A keyword may be called NIL, and
+ * clients do not quote it; there is no other sense that a NIL could have here. */
 static int read_flags(struct sync_record *rec, struct dlist_reader *r, size_t max)
 {
     int e = dlist_reader_peek(r);
@@ -86,6 +87,10 @@ static int read_flags(struct sync_record *rec, struct dlist_reader *r, size_t ma
         size_t at = rec->flags.len;
         if ((e = dlist_reader_copy(r, &rec->flags, max > at ? max - at : 0)))
             return e;
+        if (rec->flags.len - at == 3 && !memcmp(rec->flags.s + at, "NIL", 3)) {
+            buf_truncate(&rec->flags, at);
+            buf_appendcstr(&rec->flags, "\"NIL\"");
+        }
         if (is_flag(rec->flags.s + at, rec->flags.len - at, "\\Expunged")) {
             rec->expunged = 1;
             buf_truncate(&rec->flags, before);
@@ -321,10 +326,8 @@ static uint32_t flags_crc(const char *text, size_t n)
             p++;
             continue;
         }
-        int bare = *p != '"' && *p != '{';
         p = canonical_string(p, end, &s, &len);
-        if (!(bare && len == 3 && !memcmp(s, "NIL", 3)))
-            add_flag(&set, s, len);
+        add_flag(&set, s, len);
     }
     return set.crc;
 }

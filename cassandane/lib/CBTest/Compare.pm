@@ -9,9 +9,10 @@ use strict;
 use warnings;
 use CBTest::Server qw(by_imap by_csync is_shared);
 use CBTest::Util qw(is_debian sha1_hex);
+use Encode ();
 use Exporter 'import';
 use JSON;
-our @EXPORT_OK = qw(differences backup_state crc_differences foreign_mail uid_set);
+our @EXPORT_OK = qw(differences backup_json backup_state crc_differences foreign_mail uid_set);
 
 my %virtual = map { ("/vendor/cmu/cyrus-imapd/$_" => 1) } qw(thrid basethrid savedate createdmodseq);
 
@@ -52,12 +53,16 @@ sub backup_state
 
 # All differences. Options: skip => { quota | sieve | subscriptions | seen => 1 },
 # full => 1: read every message again, not only those not yet read by this site.
+# kept => { name => 1 }: deleted mailboxes that the server has removed without telling anybody;
+# they must be in the backup.
+# contents => 'datafile': read messages with zcat instead of one by one with cyr_backup.
 sub differences
 {
     my ($site, $user, %o) = @_;
     my @d;
     my $imap = by_imap($site, $user);
     my $source = by_csync($site, $user);
+    $site->{ever}{$user}{$_} = 1 for guids($source);
     push @d, listing_differences($site, $user, $source, %o);
     push @d, content_differences($site, $user, $imap, %o);
     if ($o{classic} || is_debian()) {
@@ -66,11 +71,13 @@ sub differences
     if (!is_debian()) {
         my $backup = backup_state($site, $user);
         push @d, crc_differences($backup);
-        push @d, imap_differences($user, $imap, $backup, %o);
+        push @d, imap_differences($site->names, $user, $imap, $backup, %o);
         push @d, csync_differences($source, $backup, %o);
         push @d, seen_differences($site, $user, $backup) if !is_shared($user);
+        my %there = map { $_->{mboxname} => 1 } @{ $backup->{mailboxes} };
+        push @d, map { "$_ has gone" } grep { !$there{$_} } sort keys %{ $o{kept} // {} };
     }
-    return @d;
+    return grep { !(/ (\S.*): only in the backup\z/ && ($o{kept} // {})->{ $1 =~ s/.* //r }) } @d;
 }
 
 # One value against another, as a line of text when they differ.
@@ -78,7 +85,22 @@ sub differ
 {
     my ($what, $server, $backup) = @_;
     $_ //= '(none)' for $server, $backup;
-    return $server eq $backup ? () : "$what: server has '$server', backup has '$backup'";
+    return if $server eq $backup;
+    my @shown = map { length $_ > 300 ? substr($_, 0, 300) . '... (' . length($_) . ' bytes)' : $_ }
+        $server, $backup;
+    return "$what: server has '$shown[0]', backup has '$shown[1]'";
+}
+
+# The same for what JSON can only give as text: bytes that are not UTF-8 are U+FFFD there. (That
+# the bytes are kept is seen in the listing.)
+sub differ_text
+{
+    my ($what, @sides) = @_;
+    for my $side (grep { defined } @sides) {
+        $side = Encode::encode('UTF-8', Encode::decode('UTF-8', $side));
+        $side =~ s/(?:\xef\xbf\xbd)+/\xef\xbf\xbd/g;
+    }
+    return differ($what, @sides);
 }
 
 # Two hashes: names that only one side has, then a comparison of each pair.
@@ -97,7 +119,7 @@ sub pairs
 sub flags
 {
     my ($list) = @_;
-    return join ' ', sort grep { lc ne '\\expunged' } @{ $list // [] };
+    return join ' ', sort grep { lc ne '\\expunged' } map { $_ // 'NIL' } @{ $list // [] };
 }
 
 # ---- the backup's answer to GET USER against the server's -----------------
@@ -153,13 +175,13 @@ sub text
 
 sub imap_differences
 {
-    my ($user, $imap, $backup, %o) = @_;
+    my ($names, $user, $imap, $backup, %o) = @_;
     my %b = map { $_->{mboxname} => $_ } grep { ($_->{mboxtype} // '') !~ /[if]/ } @{ $backup->{mailboxes} };
     my @d = pairs('mailbox', $imap->{mailboxes}, \%b, \&imap_mailbox);
     return @d if is_shared($user);
     push @d, differ('userid', $user, $backup->{userid});
     # LSUB keeps silent about what does not exist any more
-    my @subscribed = grep { !/^user\.\Q$user\E(?:\.|$)/ || $b{$_} } @{ $backup->{subscriptions} };
+    my @subscribed = grep { ($names->owner($_) // '') ne $user || $b{$_} } @{ $backup->{subscriptions} };
     push @d, differ('subscriptions', join(' ', @{ $imap->{subscriptions} }), join(' ', sort @subscribed))
         unless $o{skip}{subscriptions};
     if (!$o{skip}{quota}) {
@@ -210,10 +232,10 @@ sub imap_record
         s/^ // for @flags;
     }
     push @d, differ("$what flags", @flags);
-    my %note = map { (($_->{userid} // '') eq '' ? 'shared_note' : 'private_note') => $_->{value} }
+    my %note = map { ($_->{userid} // '') => $_->{value} }
         grep { $_->{entry} eq '/comment' } @{ $b->{annotations} };
-    push @d, differ("$what shared note", $s->{shared_note}, $note{shared_note});
-    push @d, differ("$what private note", $s->{private_note}, $note{private_note}) if $mailbox->{own};
+    push @d, differ_text("$what shared note", $s->{shared_note}, $note{''});
+    push @d, differ_text("$what private note", $s->{private_note}, $note{ $mailbox->{own} }) if $mailbox->{own};
     return @d;
 }
 
@@ -245,7 +267,7 @@ sub csync_differences
         my @md = map { differ("$what $_", $s->{ uc $_ } // '', $m->{$_} // '') }
             qw(uniqueid mboxtype partition uidvalidity last_uid highestmodseq recentuid acl options
             sync_crc sync_crc_annot);
-        push @md, differ("$what annotations", notes($s->{ANNOTATIONS}), notes($m->{annotations}));
+        push @md, pairs("$what annotation", note_hash($s->{ANNOTATIONS}), note_hash($m->{annotations}), \&differ_text);
         return (@md, record_differences($what, $s->{RECORD}, $m->{records}));
     });
     push @d, differ('csync subscriptions', join(' ', sort map { @{$_} } @{ $source->{LSUB} // [] }),
@@ -260,14 +282,14 @@ sub csync_differences
     return @d;
 }
 
-# Annotations of either side in one order, virtual ones too.
-sub notes
+# Annotations of either side, virtual ones too: { entry of user => value }.
+sub note_hash
 {
     my ($list) = @_;
-    return join ' ', sort map {
+    return { map {
         my ($e, $u, $v) = exists $_->{ENTRY} ? @{$_}{qw(ENTRY USERID VALUE)} : @{$_}{qw(entry userid value)};
-        sprintf '%s[%s]=%s', $e, $u // '', $v // '(none)';
-    } @{ $list // [] };
+        (sprintf('%s of %s', $e, $u // '') => $v);
+    } @{ $list // [] } };
 }
 
 sub record_differences
@@ -283,12 +305,17 @@ sub record_differences
     }
     push @d, pairs("$mailbox uid", $server, \%backup, sub {
         my ($what, $s, $b) = @_;
-        my $gone = grep { lc eq '\\expunged' } @{ $s->{FLAGS} };
-        return ((map { differ("$what $_", $s->{ uc $_ }, $b->{$_}) }
+        my $gone = grep { lc eq '\\expunged' } grep { defined } @{ $s->{FLAGS} };
+        my %b = %{$b};
+        # the backup says when a message was expunged, not what became of the record later
+        for my $key ($gone && $b->{expunged} ? qw(modseq last_updated) : ()) {
+            $b{$key} = $s->{ uc $key } if $b{$key} < $s->{ uc $key };
+        }
+        return ((map { differ("$what $_", $s->{ uc $_ }, $b{$_}) }
                 qw(modseq last_updated internaldate size guid)),
             differ("$what flags", flags($s->{FLAGS}), flags($b->{flags})),
             differ("$what expunged", $gone ? 1 : 0, $b->{expunged} ? 1 : 0),
-            differ("$what annotations", notes($s->{ANNOTATIONS}), notes($b->{annotations})));
+            pairs("$what annotation", note_hash($s->{ANNOTATIONS}), note_hash($b->{annotations}), \&differ_text));
     });
     return @d;
 }
@@ -317,7 +344,8 @@ sub seen_differences
     my @d;
     for my $item (@{ $imap->must(list => '', '*') }) {
         my ($flags, undef, $name) = @{$item};
-        next if $name =~ /^INBOX\b/ || grep { /^\\no(?:select|nexistent)$/i } @{$flags};
+        next if ($site->names->owner($site->names->from_user($user, $name)) // '') eq $user
+            || grep { /^\\no(?:select|nexistent)$/i } @{$flags};
         my $id = CBTest::Server::metadata($imap, $name, 0)->{"$CBTest::Server::UNIQUEID\0"};
         my $record = $seen{ $id // '' } // next;
         $imap->must(examine => $name);
@@ -339,6 +367,11 @@ sub content_differences
     my @d;
     delete $site->{dumped}{$user} if $o{full};
     my $known = $site->{dumped}{$user} //= {};
+    if (($o{contents} // '') eq 'datafile') {
+        $known = stored_messages($site, $user);
+        push @d, map { "data file of $user: content of $_ is of $known->{$_}" }
+            grep { $_ ne $known->{$_} } sort keys %{$known};
+    }
     for my $name (sort keys %{ $imap->{mailboxes} }) {
         for my $r (values %{ $imap->{mailboxes}{$name}{records} }) {
             next if $known->{ $r->{sha1} };
@@ -356,12 +389,33 @@ sub content_differences
     return @d;
 }
 
+# { GUID that a message has in the data file => SHA-1 of the bytes that zcat shows }
+sub stored_messages
+{
+    my ($site, $user) = @_;
+    my %stored;
+    my $file = $site->data_file($user) // return \%stored;
+    open my $z, '-|', 'zcat', $file or die "zcat: $!";
+    binmode $z;
+    while (my $line = readline $z) {
+        $line =~ /%\{\S+ ([0-9a-f]{40}) (\d+)\}\r?\n\z/ or next;
+        my ($guid, $size) = ($1, $2);
+        read($z, my $bytes, $size) == $size or die "zcat $file: message $guid is cut short\n";
+        $stored{$guid} = sha1_hex($bytes);
+    }
+    close $z or die "zcat $file: exit " . ($? >> 8) . "\n";
+    return \%stored;
+}
+
 # ---- the classic forms: json mailboxes, messages, headers ------------------
 
 sub classic_differences
 {
     my ($site, $user, $imap) = @_;
-    my %b = map { $_->{mboxname} => $_ } @{ backup_json($site, $user, 'mailboxes') };
+    # mailboxes of the past are in here, too
+    my %now = is_debian() ? () : map { $_->{uniqueid} => 1 } @{ backup_state($site, $user)->{mailboxes} };
+    my %b = map { $_->{mboxname} => $_ } grep { is_debian() || $now{ $_->{uniqueid} } }
+        @{ backup_json($site, $user, 'mailboxes') };
     my @d = pairs('classic', $imap->{mailboxes}, \%b, sub {
         my ($what, $s, $m) = @_;
         my %live = map { $_->{uid} => $_->{guid} } grep { !$_->{expunged} } @{ $m->{messages} // [] };
@@ -390,16 +444,19 @@ sub classic_differences
     return @d;
 }
 
-# Content in a user's backup that no mailbox of that user refers to: somebody else's mail.
-# Looks at `list messages` and at the data file as zcat shows it.
+# All messages that mailboxes of a by_csync() refer to.
+sub guids
+{
+    my ($source) = @_;
+    return map { $_->{GUID} } map { values %{ $_->{RECORD} } } values %{ $source->{MAILBOX} };
+}
+
+# Content in a user's backup that no mailbox of that user refers to, nor did when the user was
+# compared before: somebody else's mail. Looks at `list messages` and at what zcat shows.
 sub foreign_mail
 {
     my ($site, $user, $source) = @_;
-    $source //= by_csync($site, $user);
-    my %own;
-    for my $m (values %{ $source->{MAILBOX} }) {
-        $own{ $_->{GUID} } = 1 for values %{ $m->{RECORD} };
-    }
+    my %own = map { $_ => 1 } guids($source // by_csync($site, $user)), keys %{ $site->{ever}{$user} // {} };
     my $r = $site->cyr_backup($user, 'list', 'messages');
     return "list messages of $user: exit $r->{rc}: $r->{err}" if $r->{rc} != 0;
     my @d = map { "list messages of $user: $_ is not theirs" } grep { !$own{$_} } split /\n/, $r->{out};

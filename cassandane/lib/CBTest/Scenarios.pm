@@ -2,281 +2,44 @@
 # Copyright (c) 2026 The Cyrus Backups authors
 #
 # CBTest::Scenarios - what happens to mailboxes in real life, one thing after the other.
-# Each step changes the live server; run_all() then syncs in one of sync_client's modes and
-# wants three things: the sync succeeds, both sides are equal, and syncing again sends nothing.
+#
+# A theme (CBTest/Scenarios/THEME.pm) has steps(): a list of [ name, code ], and each step
+# changes the live server. Then a sync in one of sync_client's modes follows, after which three
+# things must be true: the sync succeeded, both sides are equal, and syncing again sends nothing.
+# The code of a step gets a CBTest::Case.
+#
+# STEPS=regex runs only the steps of such names (and those that begin with "first"),
+# MODES=regex only these modes.
 package CBTest::Scenarios;
 use strict;
 use warnings;
+use CBTest::Case;
 use CBTest::Compare qw(differences foreign_mail);
-use CBTest::Imap;
 use CBTest::Relay;
 use CBTest::Server qw(mailbox_names);
+use CBTest::Site;
 use CBTest::Util qw(is_debian program slurp);
 use Exporter 'import';
 use Test::More;
-our @EXPORT_OK = qw(run_all run_step synced_ok unwanted no_differences memory_ok @STEPS);
-
-*message = \&CBTest::Imap::message;
-*noise = \&CBTest::Imap::noise;
-
-# The steps: [ name, code ]. Code gets { site, user, reader, imap (the user's), admin }.
-our @STEPS = (
-    ['first sync of nested folders', sub {
-        my ($c) = @_;
-        $c->{imap}->must(create => $_) for 'INBOX.Work', 'INBOX.Work.2025', 'INBOX.Work.2026',
-            'INBOX.Deep.er.and.deeper', 'INBOX.Caf&AOk-', 'INBOX.My old Folder', 'INBOX.Sent';
-        $c->{site}->deliver($c->{user}, map { message() } 1 .. 5);
-        $c->{imap}->append('INBOX.Work.2026', message(body => noise(20_000, 7)), flags => ['\\Flagged']);
-        $c->{imap}->append('INBOX.Work.2026', message(), date => ' 1-Jan-2001 00:00:01 -0800');
-        $c->{imap}->append('INBOX.Deep.er.and.deeper', message());
-        $c->{imap}->append('INBOX.Caf&AOk-', message(body => "Gr\xc3\xbc\xc3\x9fe\r\n"));
-        $c->{imap}->append('INBOX.My old Folder', message(body => "{5+}\r\nAPPLY SUB (\r\n"));
-        $c->{imap}->append('INBOX.Work.2025', message()) for 1 .. 3;
-    }],
-    ['append', sub {
-        my ($c) = @_;
-        $c->{site}->deliver($c->{user}, message(), message(body => noise(3000, 3)));
-        $c->{imap}->append('INBOX.Work', message(), flags => ['\\Seen', '\\Draft', 'NonJunk']);
-        $c->{imap}->append('INBOX.Work', message(body => ''));
-    }],
-    ['message of 1.5 MB', sub {
-        my ($c) = @_;
-        $c->{imap}->append('INBOX.Work', message(body => noise(1_500_000, 11)));
-    }],
-    ['nobody touched anything', sub { }],
-    ['reading: \\Recent and \\Seen', sub {
-        my ($c) = @_;
-        $c->{imap}->must(select => 'INBOX');
-        $c->{imap}->must(fetch => '1:2', '(BODY[])');
-        $c->{imap}->must('unselect');
-    }],
-    ['flags and keywords set', sub {
-        my ($c) = @_;
-        $c->{imap}->must(select => 'INBOX');
-        $c->{imap}->must(store => '1', '+FLAGS', '(\\Flagged \\Answered $Forwarded)');
-        $c->{imap}->must(store => '2:4', '+FLAGS', '(\\Deleted Some-Keyword has:attachment)');
-        $c->{imap}->must('unselect');
-    }],
-    ['flags and keywords cleared', sub {
-        my ($c) = @_;
-        $c->{imap}->must(select => 'INBOX');
-        $c->{imap}->must(store => '1', 'FLAGS', '()');
-        $c->{imap}->must(store => '2:3', '-FLAGS', '(\\Deleted Some-Keyword)');
-        $c->{imap}->must('unselect');
-    }],
-    ['expunge', sub {
-        my ($c) = @_;
-        $c->{imap}->must(select => 'INBOX');
-        $c->{imap}->must('expunge');
-        $c->{imap}->must(store => '2', '+FLAGS', '(\\Deleted)');
-        $c->{imap}->must('expunge');
-        $c->{imap}->must('unselect');
-    }],
-    ['delivered and expunged between two syncs', sub {
-        my ($c) = @_;
-        $c->{imap}->append('INBOX.Sent', message()) for 1 .. 3;
-        $c->{imap}->must(select => 'INBOX.Sent');
-        $c->{imap}->must(store => '2', '+FLAGS', '(\\Deleted)');
-        $c->{imap}->must('expunge');
-        $c->{imap}->must('unselect');
-    }],
-    ['copy', sub {
-        my ($c) = @_;
-        $c->{imap}->must(select => 'INBOX');
-        $c->{imap}->must(copy => '1:*', 'INBOX.Work');
-        $c->{imap}->must('unselect');
-    }],
-    ['move and back again', sub {
-        my ($c) = @_;
-        for my $way (['INBOX.Work.2025', 'INBOX.Sent'], ['INBOX.Sent', 'INBOX.Work.2025']) {
-            $c->{imap}->must(select => $way->[0]);
-            $c->{imap}->must(copy => '1:2', $way->[1]);
-            $c->{imap}->must(store => '1:2', '+FLAGS', '(\\Deleted)');
-            $c->{imap}->must('expunge');
-            $c->{imap}->must('unselect');
-        }
-    }],
-    ['the same message twice in one folder', sub {
-        my ($c) = @_;
-        my $msg = message(subject => 'again and again');
-        $c->{imap}->append('INBOX.Work.2026', $msg, flags => $_) for [], ['\\Seen'], ['$x'];
-    }],
-    ['one of the same messages expunged', sub {
-        my ($c) = @_;
-        $c->{imap}->must(select => 'INBOX.Work.2026');
-        my $uids = $c->{imap}->must(search => 'subject', 'again and again');
-        $c->{imap}->must(store => $uids->[0], '+FLAGS', '(\\Deleted)');
-        $c->{imap}->must('expunge');
-        $c->{imap}->must('unselect');
-    }],
-    ['folder created and renamed', sub {
-        my ($c) = @_;
-        $c->{imap}->must(create => 'INBOX.New');
-        $c->{imap}->must(rename => 'INBOX.New', 'INBOX.Newer');
-        $c->{imap}->must(rename => 'INBOX.Work', 'INBOX.Job');
-    }],
-    ['folder deleted (delayed)', sub {
-        my ($c) = @_;
-        $c->{imap}->must(delete => 'INBOX.Sent');
-    }],
-    ['folder of the same name again', sub {
-        my ($c) = @_;
-        $c->{imap}->must(create => 'INBOX.Sent');
-        $c->{imap}->append('INBOX.Sent', message());
-    }],
-    ['renamed one after the other', sub {
-        my ($c) = @_;
-        $c->{imap}->must(rename => 'INBOX.Sent', 'INBOX.Sent-old');
-        $c->{imap}->must(rename => 'INBOX.Newer', 'INBOX.Sent');
-        $c->{imap}->must(create => 'INBOX.Newer');
-    }],
-    ['intermediate folders', sub {
-        my ($c) = @_;
-        $c->{imap}->must(create => 'INBOX.Inter.mediate.child');
-        $c->{imap}->append('INBOX.Inter.mediate.child', message());
-        make_intermediate($c, "user.$c->{user}.$_") for 'Inter', 'Inter.mediate';
-    }],
-    ['subscriptions', sub {
-        my ($c) = @_;
-        $c->{imap}->must(subscribe => $_) for 'INBOX.Job', 'INBOX.Job.2026', 'INBOX.Caf&AOk-';
-    }],
-    ['subscription dropped', sub {
-        my ($c) = @_;
-        $c->{imap}->must(unsubscribe => 'INBOX.Job.2026');
-    }],
-    ['Sieve scripts', sub {
-        my ($c) = @_;
-        my $sieve = $c->{site}->sieve_as($c->{user});
-        $sieve->put(main => "require [\"fileinto\"];\r\nif header :is \"x\" \"y\" {\r\n  fileinto \"INBOX.Job\";\r\n}\r\n");
-        $sieve->put(other => "# Gr\xc3\xbc\xc3\x9fe, 100% \\ \"\r\nkeep;\r\n");
-        $sieve->activate('main');
-    }],
-    ['Sieve script changed, another active', sub {
-        my ($c) = @_;
-        my $sieve = $c->{site}->sieve_as($c->{user});
-        $sieve->put(main => "discard;\r\n");
-        $sieve->activate('other');
-    }],
-    ['Sieve script deleted', sub {
-        my ($c) = @_;
-        my $sieve = $c->{site}->sieve_as($c->{user});
-        $sieve->activate('');
-        $sieve->delete('main');
-    }],
-    ['quota', sub {
-        my ($c) = @_;
-        $c->{admin}->must(setquota => "user.$c->{user}", '(STORAGE 100000 MESSAGE 5000)');
-    }],
-    ['quota changed', sub {
-        my ($c) = @_;
-        $c->{admin}->must(setquota => "user.$c->{user}", '(STORAGE 200000)');
-    }],
-    ['mailbox annotations', sub {
-        my ($c) = @_;
-        $c->{imap}->must(setmetadata => 'INBOX.Job', '/shared/comment', 'shared comment');
-        $c->{imap}->must(setmetadata => 'INBOX.Job', '/private/comment',
-            { Literal => "two \"lines\"\r\nof \\ text, Gr\xc3\xbc\xc3\x9fe" });
-        $c->{imap}->must(setmetadata => 'INBOX.Newer', '/private/specialuse', '\\Archive');
-        $c->{admin}->must(setmetadata => "user.$c->{user}.Job", '/shared/vendor/cmu/cyrus-imapd/expire', '7');
-    }],
-    ['mailbox annotation removed', sub {
-        my ($c) = @_;
-        $c->{imap}->must(setmetadata => 'INBOX.Job', '/shared/comment', undef);
-    }],
-    ['message annotations', sub {
-        my ($c) = @_;
-        $c->{imap}->must(select => 'INBOX.Job');
-        $c->{imap}->raw('UID STORE', '1 ANNOTATION (/comment (value.shared "shared note" value.priv "private note"))');
-        $c->{imap}->raw('UID STORE', '2 ANNOTATION (/comment (value.priv "only mine"))');
-        $c->{imap}->must('unselect');
-    }],
-    ['message annotation removed', sub {
-        my ($c) = @_;
-        $c->{imap}->must(select => 'INBOX.Job');
-        $c->{imap}->raw('UID STORE', '1 ANNOTATION (/comment (value.priv NIL))');
-        $c->{imap}->must('unselect');
-    }],
-    ['ACL', sub {
-        my ($c) = @_;
-        $c->{admin}->must(setacl => "user.$c->{user}.Job", $c->{reader}, 'lrs');
-        $c->{admin}->must(setacl => "user.$c->{user}.Newer", 'anyone', 'lr');
-    }],
-    ['another user reads', sub {
-        my ($c) = @_;
-        my $imap = $c->{site}->imap_as($c->{reader});
-        $imap->must(select => "user.$c->{user}.Job");
-        $imap->must(store => '1:3', '+FLAGS', '(\\Seen)');
-        $imap->must('unselect');
-        # the seen database is written when the mailbox is left; a new connection sees to it
-        $imap->must('noop');
-    }],
-    ['shared folders', sub {
-        my ($c) = @_;
-        for my $name ('shared', 'shared.team', 'shared.team.plans') {
-            $c->{admin}->must(create => $name);
-            $c->{admin}->must(setacl => $name, 'admin', 'lrswipkxtecda');
-            $c->{admin}->must(setacl => $name, 'anyone', 'lrs');
-        }
-        $c->{admin}->append('shared.team', message(), flags => ['\\Flagged']);
-        $c->{admin}->append('shared.team.plans', message(body => noise(5000, 5)));
-    }],
-    ['shared folder renamed, another deleted', sub {
-        my ($c) = @_;
-        $c->{admin}->must(rename => 'shared.team.plans', 'shared.team.deeds');
-        $c->{admin}->append('shared.team.deeds', message());
-        $c->{admin}->must(create => 'shared.gone');
-        $c->{admin}->must(delete => 'shared.gone');
-    }],
-    ['everything at once', sub {
-        my ($c) = @_;
-        $c->{imap}->must(create => 'INBOX.Last');
-        $c->{imap}->must(select => 'INBOX.Job');
-        $c->{imap}->must(copy => '1:4', 'INBOX.Last');
-        $c->{imap}->must(store => '1:2', '+FLAGS', '(\\Deleted $gone)');
-        $c->{imap}->must('expunge');
-        $c->{imap}->must('unselect');
-        $c->{imap}->must(rename => 'INBOX.Job.2026', 'INBOX.Last.2026');
-        $c->{site}->deliver($c->{user}, message());
-        $c->{imap}->must(delete => 'INBOX.Sent-old');
-    }],
-);
-
-# Debian's 3.6.1 makes no new intermediate mailboxes, but servers with a past have them:
-# a name without a mailbox, there only because it has children.
-sub make_intermediate
-{
-    my ($c, $name) = @_;
-    my $imap = $c->{site}{imap};
-    my @db = ("$imap->{dir}/conf/mailboxes.db", 'twoskip');
-    (my $key = $name) =~ tr/./\x1f/;
-    my $old = $imap->tool('cyr_dbtool', @db, 'get', "N$key")->{out};
-    my ($id) = $old =~ / I (\S+) / or die "cyr_dbtool: $old\n";
-    for my $set (["N$key", "I $id"], ["I$id", "N $key"]) {
-        my $r = $imap->tool('cyr_dbtool', @db, 'set', $set->[0], "%(T ei $set->[1] C 1 F 1 M 1)");
-        die "cyr_dbtool: $r->{err}\n" if $r->{rc} != 0;
-    }
-    $c->{intermediate}{$name} = 1;
-    return;
-}
+our @EXPORT_OK = qw(run_all run_theme run_step synced_ok unwanted no_differences memory_ok);
 
 # Names that sync_client -m gets: what is there now and what was there before.
 sub all_names
 {
     my ($c) = @_;
-    my %names = map { $_ => 1 } map { mailbox_names($c->{site}, $_) } @{$c}{qw(user reader)}, '%SHARED';
+    my %names = map { $_ => 1 } map { mailbox_names($c->{site}, $_) } $c->users, '%SHARED';
     $names{$_} = 1 for keys %{ $c->{intermediate} // {} };
     my @now = sort keys %names;
     $names{$_} = 1 for @{ $c->{before} // [] };
     $c->{before} = \@now;
-    return sort keys %names;
+    return map { $c->{site}->names->for_admin($_) } sort keys %names;
 }
 
 # Each mode: { sync => ran after the step, again => must not send anything, shared => carries
 # shared folders too, skip => what it does not carry }. Both return a list of results of sync().
 our %MODES = (
     user => {
-        sync => sub { my ($c) = @_; return $c->{site}->sync('proxy', '-u', @{$c}{qw(user reader)}) },
-        again => sub { my ($c) = @_; return $c->{site}->sync('proxy', '-u', @{$c}{qw(user reader)}) },
+        sync => \&by_user, again => \&by_user,
     },
     mailboxes => {
         shared => 1, skip => { quota => 1 },
@@ -288,17 +51,22 @@ our %MODES = (
         again => sub { my ($c) = @_; return $c->{site}->sync('proxy', '-A') },
     },
     rolling => {
-        shared => 1,
+        shared => 1, server => 1,
         sync => sub { my ($c) = @_; return $c->{site}->sync_log_once('proxy') },
         again => sub { my ($c) = @_; return $c->{site}->sync('proxy', '-A') },
     },
 );
 
+sub by_user
+{
+    my ($c) = @_;
+    return $c->{site}->sync('proxy', '-u', $c->users);
+}
+
 sub by_mailbox
 {
     my ($c) = @_;
-    return ($c->{site}->sync('proxy', '-m', all_names($c)),
-        $c->{site}->sync('proxy', '-s', @{$c}{qw(user reader)}));
+    return ($c->{site}->sync('proxy', '-m', all_names($c)), $c->{site}->sync('proxy', '-s', $c->users));
 }
 
 # Commands of a second sync that should not be there. Intermediate mailboxes are told anew each time.
@@ -342,17 +110,17 @@ sub run_step
     my ($c, $mode, $name, $code) = @_;
     my $m = $MODES{$mode};
     return subtest $name => sub {
-        my $done = eval { $code->($c); 1 };
+        delete @{$c}{qw(fails resend)};
+        my $done = eval { $code->($c, $mode); 1 };
         ok($done, 'done on the server') or diag($@);
         my @results = eval { $m->{sync}->($c) };
         diag($@) if $@;
-        my $ok = synced_ok('sync', @results);
-        for my $user ($c->{user}, $c->{reader}, $m->{shared} ? '%SHARED' : ()) {
-            next if $user eq '%SHARED' && !mailbox_names($c->{site}, $user);
-            my @d = eval { differences($c->{site}, $user, skip => $m->{skip} // {}) };
-            push @d, $@ if $@;
-            $ok &= no_differences("$user: both sides equal", @d);
+        if ($c->{fails}) {
+            ok(grep({ $_->{rc} != 0 } @results), "sync_client fails: $c->{fails}");
+            return;
         }
+        my $ok = synced_ok('sync', allow_checksum($c, @results));
+        $ok &= both_equal($c, $m);
         diag("the sync was:\n", CBTest::Relay::excerpt(
             grep { $ENV{VERBOSE} || $_->{line} =~ /^APPLY/ } map { @{ $_->{commands} } } @results)) unless $ok;
         my @again = eval { $m->{again}->($c) };
@@ -364,22 +132,122 @@ sub run_step
     };
 }
 
-# All steps in one mode, then a last look at everything. STEPS=regex picks some.
+# In a step that says so the master has gone back, so that everything is asked for once more:
+# one CHECKSUM, and not a single other refusal.
+sub allow_checksum
+{
+    my ($c, @results) = @_;
+    return @results unless $c->{resend};
+    for my $r (@results) {
+        my @kept = grep { ($_->{reply} // '') !~ /^NO IMAP_SYNC_CHECKSUM/ } @{ $r->{commands} };
+        $c->{resend}-- if @kept < @{ $r->{commands} };
+        $r = { %{$r}, commands => \@kept };
+    }
+    ok(!$c->{resend}, 'everything was asked for once more');
+    return @results;
+}
+
+# What the server has now is what the backup has now, for everybody the mode is about.
+sub both_equal
+{
+    my ($c, $m) = @_;
+    my $ok = 1;
+    for my $user ($c->users, $m->{shared} ? '%SHARED' : ()) {
+        next if $user eq '%SHARED' && !mailbox_names($c->{site}, $user);
+        my @d = eval { differences($c->{site}, $user, compare_options($c, $m, $user)) };
+        push @d, $@ if $@;
+        $ok &= no_differences("$user: both sides equal", @d);
+    }
+    if ($m->{server}) {
+        $ok &= no_differences('annotations of the server', server_annotations($c->{site}));
+    }
+    for my $user ($m->{server} ? @{ $c->{gone} } : ()) {
+        $ok &= no_differences("$user: gone", gone($c->{site}, $user));
+    }
+    return $ok;
+}
+
+sub compare_options
+{
+    my ($c, $m, $user) = @_;
+    return (skip => $m->{skip} // {}, contents => $c->{contents}, kept => $user eq $c->{user} ? $c->{kept} : undef);
+}
+
+# The mail server's annotations against the backup's. Only the rolling log tells of them.
+sub server_annotations
+{
+    my ($site) = @_;
+    my ($source, $backup) = map { join ' ', sort @{ $_->command('GET ANNOTATION ""')->{lines} } }
+        $site->source_csync, $site->backup_csync;
+    return $source eq $backup ? () : ("server has $source", "backup has $backup");
+}
+
+# A user whom the server does not know any more has no live mailbox in the backup, and no other
+# thing; what there was is still there.
+sub gone
+{
+    my ($site, $user) = @_;
+    my $now = eval { CBTest::Compare::backup_state($site, $user) } // return $@;
+    my @d = map { "$_->{mboxname} is still there" } @{ $now->{mailboxes} };
+    push @d, map { @{ $now->{$_} // [] } ? "$_ are still there" : () } qw(subscriptions sieve quota seen);
+    my $r = $site->cyr_backup($user, 'list', 'messages');
+    push @d, "list messages: exit $r->{rc}: $r->{err}" if $r->{rc} != 0;
+    push @d, 'all messages are lost' if $r->{out} eq '';
+    return @d;
+}
+
+# All steps of themes (of Basic if none is named) in one mode, then a last look at everything.
 sub run_all
 {
-    my ($site, $mode, $user, $reader) = @_;
-    my $c = {
-        site => $site, user => $user, reader => $reader,
-        imap => $site->imap_as($user), admin => $site->admin,
-    };
+    my ($site, $mode, $user, $reader, @themes) = @_;
+    my $c = CBTest::Case->new(site => $site, user => $user, reader => $reader);
+    run_steps($c, $mode, map { steps_of($_) } @themes ? @themes : 'Basic');
+    memory_ok($site);
+    return;
+}
+
+sub steps_of
+{
+    my ($theme) = @_;
+    my $module = "CBTest::Scenarios::$theme";
+    (my $file = "$module.pm") =~ s{::}{/}g;
+    require $file;
+    return $module->can('steps')->();
+}
+
+sub run_steps
+{
+    my ($c, $mode, @steps) = @_;
     my $pick = $ENV{STEPS} // '.';
-    for my $step (@STEPS) {
+    for my $step (@steps) {
         run_step($c, $mode, @{$step}) if $step->[0] =~ /$pick/ || $step->[0] =~ /^first/;
     }
-    my @d = eval { differences($site, $user, skip => $MODES{$mode}{skip} // {}, full => 1, classic => 1) };
+    my @d = eval { differences($c->{site}, $c->{user}, full => 1, classic => 1,
+        compare_options($c, $MODES{$mode}, $c->{user})) };
     no_differences('at last everything once more, the classic forms too', @d, $@ ? $@ : ());
-    no_differences("nothing of anybody else in the backup of $_", foreign_mail($site, $_)) for $user, $reader;
-    memory_ok($site);
+    no_differences("nothing of anybody else in the backup of $_", foreign_mail($c->{site}, $_))
+        for $c->users;
+    return;
+}
+
+# One theme in several modes, each with a site of its own. Keys: modes, user, reader (default
+# alice and frank), others (more users), options (imapd.conf of the mail server).
+sub run_theme
+{
+    my ($theme, %o) = @_;
+    my $pick = $ENV{MODES} // '.';
+    my ($user, $reader) = ($o{user} // 'alice', $o{reader} // 'frank');
+    for my $mode (grep { /$pick/ } @{ $o{modes} // [qw(user mailboxes all rolling)] }) {
+        subtest "$theme, $mode" => sub {
+            my $site = CBTest::Site->new(users => [$user, $reader, @{ $o{others} // [] }],
+                options => { imap => $o{options} // {} });
+            my $c = CBTest::Case->new(site => $site, user => $user, reader => $reader,
+                others => [@{ $o{others} // [] }]);
+            run_steps($c, $mode, steps_of($theme));
+            memory_ok($site);
+            $site->stop;
+        };
+    }
     return;
 }
 

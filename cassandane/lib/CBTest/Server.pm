@@ -29,17 +29,23 @@ sub is_shared { return $_[0] eq '%SHARED' }
 sub mailbox_names
 {
     my ($site, $user) = @_;
-    my @patterns = is_shared($user) ? ('*') : ("user.$user", "user.$user.*", "DELETED.user.$user.*");
+    my $names = $site->names;
+    my @patterns = ('*');
+    if (!is_shared($user)) {
+        my ($domain, $inbox) = $names->parts($names->inbox($user));
+        @patterns = map { $names->for_admin(($domain eq '' ? '' : "$domain!") . $_) }
+            $inbox, "$inbox.*", "DELETED.$inbox.*";
+    }
     my @names;
     for my $pattern (@patterns) {
         my $list = $site->admin->must(list => '', $pattern);
         next unless ref $list;
         for my $item (@{$list}) {
             next if grep { /^\\(?:noselect|nonexistent)$/i } @{ $item->[0] };
-            push @names, $item->[2];
+            push @names, $names->from_admin($item->[2]);
         }
     }
-    @names = grep { !/^(?:DELETED\.)?user\./ } @names if is_shared($user);
+    @names = grep { !/^(?:[^!.]+(?:\.[^!.]+)*!)?(?:DELETED\.)?user\./ } @names if is_shared($user);
     # Sieve scripts travel as APPLY SIEVE, IMAP has no way into their mailbox
     my %once;
     return grep { !/\.#sieve(?:\.|$)/ && !$once{$_}++ } sort @names;
@@ -56,34 +62,23 @@ sub epoch
     return timegm($s, $m, $h, $d, $month{$mon}, $y) - ($sign eq '-' ? -$zone : $zone);
 }
 
-# How the user names a mailbox.
-sub external
-{
-    my ($user, $name) = @_;
-    return $name =~ /^user\.\Q$user\E(\..*)?$/ ? 'INBOX' . ($1 // '') : $name;
-}
-
-sub internal
-{
-    my ($user, $name) = @_;
-    return $name =~ /^INBOX(\..*)?$/i ? "user.$user" . ($1 // '') : $name;
-}
-
 # The state of a user by IMAP:
 # { mailboxes => { name => {...} }, subscriptions => [...], quota => {...}, sieve => {...} }
 sub by_imap
 {
     my ($site, $user) = @_;
+    my $names = $site->names;
     my %state;
     for my $name (mailbox_names($site, $user)) {
-        my $own = !is_shared($user) && $name !~ /^DELETED\./;
+        my $own = !is_shared($user) && ($names->owner($name) // '') eq $user;
         my $imap = $own ? $site->imap_as($user) : $site->admin;
-        $state{mailboxes}{$name} = mailbox($site, $imap, $own ? external($user, $name) : $name,
-            $name, $own);
+        $state{mailboxes}{$name} = mailbox($site, $imap,
+            $own ? $names->for_user($user, $name) : $names->for_admin($name), $name, $own);
     }
     return \%state if is_shared($user);
     my $lsub = $site->imap_as($user)->must(lsub => '', '*');
-    $state{subscriptions} = [sort map { internal($user, $_->[2]) } ref $lsub ? @{$lsub} : ()];
+    $state{subscriptions} = [sort map { $names->from_user($user, $_->[2]) }
+        ref $lsub ? @{$lsub} : ()];
     $state{quota} = quota($site, sort keys %{ $state{mailboxes} });
     $state{sieve} = sieve($site, $user);
     return \%state;
@@ -95,7 +90,7 @@ sub mailbox
     my $st = $imap->must(status => $name, '(UIDVALIDITY HIGHESTMODSEQ UIDNEXT MESSAGES)');
     my $notes = metadata($imap, $name, $own);
     my %m = (
-        own => $own,
+        own => $own ? $imap->{user} : undef,    # whose it is
         uniqueid => delete $notes->{"$UNIQUEID\0"},
         annotations => $notes,
         uidvalidity => $st->{uidvalidity},
@@ -103,7 +98,7 @@ sub mailbox
         last_uid => $st->{uidnext} - 1,
         records => {},
     );
-    my $acl = $site->admin->must(getacl => $internal);
+    my $acl = $site->admin->must(getacl => $site->names->for_admin($internal));
     $m{acl} = { ref $acl eq 'HASH' ? %{$acl} : @{$acl} };
     return \%m unless $st->{messages};
 
@@ -114,7 +109,7 @@ sub mailbox
         my $f = $msgs->{$uid};
         my $note = $f->{annotation}{'/comment'} // {};
         $m{records}{$uid} = {
-            flags => [sort grep { lc ne '\\recent' } @{ $f->{flags} }],
+            flags => [sort grep { lc ne '\\recent' } map { $_ // 'NIL' } @{ $f->{flags} }],
             internaldate => epoch($f->{internaldate}),
             size => $f->{'rfc822.size'},
             modseq => ref $f->{modseq} ? $f->{modseq}[0] : $f->{modseq},
@@ -149,12 +144,13 @@ sub quota
     my ($site, @names) = @_;
     my %quota;
     for my $name (@names) {
-        next if $name =~ /^DELETED\./;
-        my $got = $site->admin->must(getquotaroot => $name);
+        next unless defined $site->names->owner($name);
+        my $got = $site->admin->must(getquotaroot => $site->names->for_admin($name));
         for my $root (grep { $_ ne 'quotaroot' } ref $got eq 'HASH' ? keys %{$got} : ()) {
             my @list = @{ $got->{$root} };
+            $quota{ $site->names->from_admin($root) } //= {};
             while (my ($resource, $used, $limit) = splice @list, 0, 3) {
-                $quota{$root}{ uc $resource } = $limit;
+                $quota{ $site->names->from_admin($root) }{ uc $resource } = $limit;
             }
         }
     }

@@ -12,6 +12,7 @@ use CBTest::CSync;
 use CBTest::Imap;
 use CBTest::Instance;
 use CBTest::Lmtp;
+use CBTest::Names;
 use CBTest::Relay;
 use CBTest::Sieve;
 use CBTest::Util qw(as_cyrus run_cmd start_cmd reap free_port wait_until processes_of
@@ -23,7 +24,8 @@ use Time::HiRes qw(sleep time);
 
 my %living;    # directory -> site, for END and the signals
 
-# Keys: roles (default imap and backup), users (names), options => { role => { key => value } }.
+# Keys: roles (default imap and backup), users (names), options => { role => { key => value } },
+# maxchild: processes of each service at the most.
 # Everything is started when new() returns.
 sub new
 {
@@ -32,7 +34,8 @@ sub new
         unless is_debian() || -x program('backupd');
     my $dir = tempdir('cbtest-XXXXXX', DIR => '/tmp');
     chmod 0755, $dir;
-    my $self = bless { dir => $dir, owner => $$, peak => 0 }, $class;
+    my $self = bless { dir => $dir, owner => $$, peak => 0, maxchild => $o{maxchild} // 30 }, $class;
+    $self->{names} = CBTest::Names->new(%{ $o{options}{imap} // {} });
     $living{$dir} = $self;
     run_cmd(cmd => ['chown', 'cyrus:mail', $dir]) if $> == 0;
     $self->{port}{$_} = free_port() for qw(imap sieve backup relay replica replica_imap);
@@ -47,6 +50,8 @@ sub new
     return $self;
 }
 
+sub names { return $_[0]{names} }
+
 sub env
 {
     my ($self) = @_;
@@ -60,7 +65,8 @@ sub add_user
 {
     my ($self, $user) = @_;
     my $db = "$self->{dir}/sasldb2";
-    my $r = run_cmd(cmd => [as_cyrus(qw(saslpasswd2 -p -c -f), $db, qw(-u localhost), $user)],
+    my ($name, $realm) = $user =~ /^(.*)\@(.*)\z/ ? ($1, $2) : ($user, 'localhost');
+    my $r = run_cmd(cmd => [as_cyrus(qw(saslpasswd2 -p -c -f), $db, '-u', $realm, $name)],
         input => "${user}pw\n", tmp => $self->{dir});
     die "saslpasswd2 $user: $r->{err}" if $r->{rc} != 0;
     return;
@@ -72,8 +78,9 @@ sub create_mailboxes
     my ($self, $user) = @_;
     return unless $self->{imap};
     my $admin = $self->admin;
-    $admin->must(create => "user.$user");
-    $admin->must(setacl => "user.$user", 'admin', 'lrswipkxtecdan');
+    my $inbox = $self->names->for_admin($self->names->inbox($user));
+    $admin->must(create => $inbox);
+    $admin->must(setacl => $inbox, 'admin', 'lrswipkxtecdan');
     return;
 }
 

@@ -1,0 +1,14 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The Cyrus Backups authors
+#
+# Quotas and Sieve scripts, in every mode of sync_client.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use CBTest::Scenarios qw(run_theme);
+use Test::More;
+
+run_theme('Quota', options => { sieve_maxscripts => 20, sieve_maxscriptsize => 1024 });
+done_testing;
