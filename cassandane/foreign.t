@@ -4,14 +4,15 @@
 #
 # Backups that Debian's backupd (Cyrus 3.6.1) wrote, through the whole life of a user and with
 # that backupd killed in the middle of syncs, are opened by ours. What they hold is what IMAP says;
-# what upstream does not keep is listed here by name. Then a stock sync_client goes on with our
+# what upstream does not keep is listed here by name. THEME= names another of CBTest/Scenarios. Then a stock sync_client goes on with our
 # backupd: one sync makes both sides equal and uploads what was missing and nothing else.
 use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use CBTest::Case;
 use CBTest::Compare qw(differences);
-use CBTest::Scenarios qw(synced_ok unwanted no_differences memory_ok @STEPS);
+use CBTest::Scenarios qw(synced_ok unwanted no_differences memory_ok);
 use CBTest::Server qw(by_csync);
 use CBTest::Site;
 use CBTest::Util qw(sha1_hex slurp wait_until);
@@ -21,15 +22,15 @@ use Test::More;
 
 $ENV{PEER} = 'debian';
 my $site = CBTest::Site->new(users => [qw(alice frank)]);
-my $c = { site => $site, user => 'alice', reader => 'frank', imap => $site->imap_as('alice'), admin => $site->admin };
+my $c = CBTest::Case->new(site => $site, user => 'alice', reader => 'frank');
 my @users = qw(alice frank %SHARED);
 
 # ---- Debian's backupd, now and then killed ---------------------------------
 
 my @modes = (['-A'], ['-A'], ['-u', 'alice', 'frank'], ['-A']);
 my ($steps, $kills) = (0, 0);
-for my $step (@STEPS) {
-    my $done = eval { $step->[1]->($c); 1 };
+for my $step (CBTest::Scenarios::steps_of($ENV{THEME} // 'Basic')) {
+    my $done = eval { $step->[1]->($c, 'all'); 1 };
     ok($done, "done: $step->[0]") or diag($@);
     if ($steps++ % 2 == 0) {
         $site->{relay}->set_trip(1500 + 1700 * ($steps % 5), $site->{backup}{pid}, 0.02);
@@ -48,11 +49,11 @@ $site->{relay}->set_trip(150_000, $site->{backup}{pid}, 0);
 isnt($site->sync('proxy', '-u', 'alice')->{rc}, 0, 'the last sync was killed');
 # and once when some have been confirmed
 my %confirmed = map { (sha1_hex($_) => $_) } map { CBTest::Imap::message(body => CBTest::Imap::noise(4000, 30 + $_)) } 1 .. 6;
-$c->{imap}->append('INBOX.Job', $_) for values %confirmed;
+$c->{imap}->append('INBOX', $_) for values %confirmed;
 {
     my $csync = $site->backup_csync;
     is($csync->command($_)->{status}, 'OK', (split)[0] . ' is answered') for 'GET USER alice',
-        'APPLY RESERVE %(PARTITION default MBOXNAME (user.alice.Job) GUID (' . join(' ', sort keys %confirmed) . '))',
+        'APPLY RESERVE %(PARTITION default MBOXNAME (user.alice) GUID (' . join(' ', sort keys %confirmed) . '))',
         map { "APPLY MESSAGE (%{default $_ " . length($confirmed{$_}) . "}\r\n$confirmed{$_})" } sort keys %confirmed;
     kill KILL => $site->{backup}->children('backupd');
 }
@@ -96,8 +97,8 @@ is(slurp("$site->{dir}/backup/conf/backups.db"), $db, 'backups.db is taken over 
 my %lacks = (
     'quota' => qr/\bquota\b/i,
     'the active script' => qr/^script .* active:/,
-    'the state of folders since the last sync' => qr/^(?:listing of|mailbox|csync) user\.alice(?:\.Job)? (?:highestmodseq|HIGHESTMODSEQ|last_uid|LAST_UID|recentuid|RECENTUID|recenttime|RECENTTIME|sync_crc|SYNC_CRC|last_appenddate|LAST_APPENDDATE)\w*:/,
-    'messages since the last sync' => qr/^(?:mailbox|csync) user\.alice(?:\.Job)? uid \d+: not in the backup|^dump of \w+ \(user\.alice\)/,
+    'the state of folders since the last sync' => qr/^(?:listing of|mailbox|csync) user\.alice (?:highestmodseq|HIGHESTMODSEQ|last_uid|LAST_UID|recentuid|RECENTUID|recenttime|RECENTTIME|sync_crc|SYNC_CRC|last_appenddate|LAST_APPENDDATE)\w*:/,
+    'messages since the last sync' => qr/^(?:mailbox|csync) user\.alice uid \d+: not in the backup|^dump of \w+ \(user\.alice\)/,
     'keys that only a listing has' => qr/^listing of .* (?:FOLDERMODSEQ|CREATEDMODSEQ|XCONVMODSEQ|POP3_\w+|QUOTAROOT)/,
 );
 my %lost;    # guids that it has not, by user

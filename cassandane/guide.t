@@ -9,8 +9,10 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use CBTest::Case;
 use CBTest::Compare qw(differences);
-use CBTest::Scenarios qw(no_differences @STEPS);
+use CBTest::Scenarios qw(no_differences);
+use CBTest::Scenarios::Basic;
 use CBTest::Server qw(by_imap);
 use CBTest::Site;
 use CBTest::Util qw(as_cyrus program run_cmd sha1_hex slurp spew);
@@ -30,9 +32,10 @@ my %ran;
 
 $ENV{PEER} = 'debian';
 my $site = CBTest::Site->new(users => [qw(alice frank)]);
-my $c = { site => $site, user => 'alice', reader => 'frank', imap => $site->imap_as('alice'), admin => $site->admin };
-for my $step (@STEPS[0, 1, 4, 5, 7], grep { $_->[0] =~
-        /^(?:the same message|folder created|Sieve scripts$|subscriptions|ACL|shared folders$|quota$)/ } @STEPS) {
+my $c = CBTest::Case->new(site => $site, user => 'alice', reader => 'frank');
+my @steps = CBTest::Scenarios::Basic::steps();
+for my $step (@steps[0, 1, 4, 5, 7], grep { $_->[0] =~
+        /^(?:the same message|folder created|Sieve scripts$|subscriptions|ACL|shared folders$|quota$)/ } @steps) {
     ok(eval { $step->[1]->($c); 1 }, "done: $step->[0]") or diag($@);
     next if $site->sync('unix', '-A')->{rc} == 0;
     fail("sync of: $step->[0]");
