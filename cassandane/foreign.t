@@ -4,7 +4,7 @@
 #
 # Backups that Debian's backupd (Cyrus 3.6.1) wrote, through the whole life of a user and with
 # that backupd killed in the middle of syncs, are opened by ours. What they hold is what IMAP says;
-# what upstream does not keep is listed here by name. THEME= names another of CBTest/Scenarios. Then a stock sync_client goes on with our
+# what upstream does not keep is listed here by name. Then a stock sync_client goes on with our
 # backupd: one sync makes both sides equal and uploads what was missing and nothing else.
 use strict;
 use warnings;
@@ -13,6 +13,7 @@ use lib "$FindBin::Bin/lib";
 use CBTest::Case;
 use CBTest::Compare qw(differences);
 use CBTest::Scenarios qw(synced_ok unwanted no_differences memory_ok);
+use CBTest::Scenarios::Basic;
 use CBTest::Server qw(by_csync);
 use CBTest::Site;
 use CBTest::Util qw(sha1_hex slurp wait_until);
@@ -29,7 +30,7 @@ my @users = qw(alice frank %SHARED);
 
 my @modes = (['-A'], ['-A'], ['-u', 'alice', 'frank'], ['-A']);
 my ($steps, $kills) = (0, 0);
-for my $step (CBTest::Scenarios::steps_of($ENV{THEME} // 'Basic')) {
+for my $step (CBTest::Scenarios::Basic::steps()) {
     my $done = eval { $step->[1]->($c, 'all'); 1 };
     ok($done, "done: $step->[0]") or diag($@);
     if ($steps++ % 2 == 0) {
