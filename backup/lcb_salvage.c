@@ -66,7 +66,7 @@ static int begins_member(struct search *s, const unsigned char *p, size_t n, off
 {
     static const unsigned char empty[10] = {3, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     struct lcb_member m;
-    char text[64];
+    char text[64] = "";
     if (n < 3 || p[0] != 0x1f || p[1] != 0x8b || p[2] != 8 ||
         lcb_member_at(s->vfs, s->fd, at, s->size, &m))
         return 0;
@@ -86,7 +86,7 @@ static int begins_member(struct search *s, const unsigned char *p, size_t n, off
 
 static int begins_piece(struct search *s, const unsigned char *p, size_t n, off_t at)
 {
-    char text[64];
+    char text[64] = "";
     int flushed = (s->near && at - s->from < NEAR) || !memcmp(p - 4, "\0\0\xff\xff", 4);
     return flushed && at > s->from &&
            begins_line(text, gzprobe_try(s->probe, p, n, text, sizeof(text)));
