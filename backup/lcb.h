@@ -166,7 +166,8 @@ int lcb_has_content(struct lcb *, const struct message_guid *, uint64_t *size);
 /* Can it be read? 1; 0 if it is not here; XERR_FORMAT if its chunk is damaged. A chunk is read once
  * while the backup is open, not for each message in it, and what was written meanwhile is not. */
 int lcb_check_content(struct lcb *, const struct message_guid *);
-/* FN for every content that is here, in the order of arrival. */
+/* FN for every content that is here and that a mailbox has or had, in the order of arrival. (Files of
+ * Cyrus 3.x hold mail of others, too, which no mailbox of theirs ever names.) */
 int lcb_foreach_content(struct lcb *, int (*fn)(void *rock, const struct message_guid *,
                                                 uint64_t size), void *rock);
 /* FN for every mailbox (uniqueid, latest name) that has or had the message. */

@@ -269,6 +269,20 @@ static int load_state(struct lcb_index *ix, const char *name, int64_t *folder,
     return sync_header_parsetext(h, ix->pool, ix->header.s, ix->header.len);
 }
 
+/* Do the names belong to different users? */
+static int across(struct lcb_index *ix, const char *from, const char *to)
+{
+    struct buf old = BUF_INITIALIZER, new = BUF_INITIALIZER;
+    if (!ix->names)
+        return 0;
+    mboxname_to_userid(ix->names, from, &old);
+    mboxname_to_userid(ix->names, to, &new);
+    int differ = buf_cmp(&old, &new) != 0;
+    buf_free(&old);
+    buf_free(&new);
+    return differ;
+}
+
 int lcb_apply_rename(struct lcb_index *ix, int64_t pos, const struct dlist *v)
 {
     const char *from, *to, *partition = NULL;
@@ -279,6 +293,8 @@ int lcb_apply_rename(struct lcb_index *ix, int64_t pos, const struct dlist *v)
     if (!dlist_getatom(v, "OLDMBOXNAME", &from) || !from || !dlist_getatom(v, "NEWMBOXNAME", &to) ||
         !to)
         return XERR_PARAM;
+    if (across(ix, from, to)) /* Cyrus 3.x filed it here; what follows is in the other backup */
+        return lcb_apply_unmailbox(ix, pos, from);
     int r = load_state(ix, from, &folder, &h);
     if (r)
         return r == XERR_NOTFOUND ? 0 : r;

@@ -4,7 +4,8 @@
  *
  * A member of ours says in its header how long it is, so the file can be walked by headers alone,
  * and a small member is read at once and inflated in one step. Members that Cyrus 3.x wrote say
- * nothing; they are inflated as a stream, and where they end is known when they have ended. */
+ * nothing; they are inflated as a stream, and where they end is known when they have ended. Of a
+ * chunk that is not whole, its pieces are the text (lcb_salvage.c). */
 #include "config.h"
 
 #include <errno.h>
@@ -102,7 +103,7 @@ ssize_t lcb_memberstream_read(void *stream, void *p, size_t n)
 
 off_t lcb_memberstream_end(const struct lcb_memberstream *s)
 {
-    return s->end;
+    return s->end ? s->end : gzreader_offset(s->reader);
 }
 
 void lcb_memberstream_close(struct lcb_memberstream **sp)
@@ -117,45 +118,110 @@ void lcb_memberstream_close(struct lcb_memberstream **sp)
 
 /* ---- queries that read the file ---- */
 
-static int chunk_member(struct lcb *b, int64_t seq, struct lcb_member *m)
+ssize_t lcb_piece_read(void *reader, void *p, size_t n)
 {
-    int64_t offset, length;
+    return gzreader_read(reader, p, n);
+}
+
+/* The text of a chunk from an offset on. */
+struct text {
+    struct lcb_memberstream *member; /* a whole chunk */
+    struct gzreader *piece;          /* or a piece of one that is not */
+    uint64_t at;  /* of a piece: offset in the chunk's text of what is read next */
+    uint64_t end; /* and that behind it */
+};
+
+static ssize_t text_read(struct text *t, void *p, size_t n)
+{
+    if (t->member)
+        return lcb_memberstream_read(t->member, p, n);
+    if (n > t->end - t->at)
+        n = (size_t)(t->end - t->at);
+    ssize_t got = n ? gzreader_read(t->piece, p, n) : 0;
+    if (got > 0)
+        t->at += (uint64_t)got;
+    return n && !got ? XERR_FORMAT : got;
+}
+
+static void text_close(struct text *t)
+{
+    lcb_memberstream_close(&t->member);
+    gzreader_close(&t->piece);
+}
+
+/* The piece with the text at START: XERR_NOTFOUND if the chunk is whole. */
+static int find_piece(struct lcb *b, int64_t seq, uint64_t start, int64_t *text, int64_t *at,
+                      int64_t *end)
+{
+    sqlite3_stmt *st = sqldb_stmt(b->index->db,
+        "SELECT p.text_start, p.start, coalesce((SELECT min(text_start) FROM pieces WHERE seq=?1 AND"
+        " text_start>?2), c.text_length) FROM pieces p JOIN chunks c ON c.seq=p.seq"
+        " WHERE p.seq=?1 AND p.text_start<=?2 ORDER BY p.text_start DESC LIMIT 1");
+    if (!st || sqldb_bind(st, "ii", seq, (int64_t)start))
+        return XERR_SQL;
+    int r = sqldb_step(b->index->db, st);
+    if (r != 1)
+        return r ? r : XERR_NOTFOUND;
+    *text = sqlite3_column_int64(st, 0);
+    *at = sqlite3_column_int64(st, 1);
+    *end = sqlite3_column_int64(st, 2);
+    sqlite3_reset(st);
+    return 0;
+}
+
+/* START is where reading is to begin; it begins at t->at, at or before that. */
+static int text_open(struct lcb *b, int64_t seq, uint64_t start, struct text *t)
+{
+    int64_t offset, text, at, end;
+    struct lcb_member m;
     struct stat st;
+    memset(t, 0, sizeof(*t));
     int r = sqldb_int(b->index->db, &offset, "SELECT start FROM chunks WHERE seq=?", "i", seq);
-    if (!r)
-        r = sqldb_int(b->index->db, &length, "SELECT length FROM chunks WHERE seq=?", "i", seq);
-    if (!r)
+    if (r)
+        return r;
+    r = find_piece(b, seq, start, &text, &at, &end);
+    if (!r) {
+        t->at = (uint64_t)text;
+        t->end = (uint64_t)end;
+        return gzreader_openpiece(b->vfs, b->fd, at, at != offset, 0, &t->piece);
+    }
+    if (r == XERR_NOTFOUND)
         r = vfs_fstat(b->vfs, b->fd, &st);
     if (!r)
-        r = lcb_member_at(b->vfs, b->fd, offset, st.st_size, m);
+        r = lcb_member_at(b->vfs, b->fd, offset, st.st_size, &m);
+    if (!r)
+        r = lcb_memberstream_open(b->vfs, b->fd, &m, &t->member);
     return r == XERR_EOF ? XERR_FORMAT : r;
 }
 
 int lcb_read_chunk(struct lcb *b, int64_t seq, int (*fn)(void *rock, const void *p, size_t n),
                    void *rock)
 {
-    struct lcb_member m;
-    struct lcb_memberstream *s = NULL;
+    struct text t;
     char piece[64 << 10];
-    ssize_t n = 0;
-    int r = chunk_member(b, seq, &m);
-    if (!r)
-        r = lcb_memberstream_open(b->vfs, b->fd, &m, &s);
-    while (!r && (n = lcb_memberstream_read(s, piece, sizeof(piece))) > 0)
-        r = fn(rock, piece, (size_t)n);
-    lcb_memberstream_close(&s);
-    return r ? r : (int)n;
+    int64_t length;
+    int r = sqldb_int(b->index->db, &length, "SELECT text_length FROM chunks WHERE seq=?", "i", seq);
+    for (uint64_t at = 0; !r && at < (uint64_t)length; at = t.end) {
+        ssize_t n = 0;
+        r = text_open(b, seq, at, &t);
+        while (!r && (n = text_read(&t, piece, sizeof(piece))) > 0)
+            r = fn(rock, piece, (size_t)n);
+        r = r ? r : (int)n;
+        if (t.member)
+            t.end = (uint64_t)length;
+        text_close(&t);
+    }
+    return r;
 }
 
 /* Pass SIZE bytes from offset START of the stream to FN, hashing them. */
-static int pass_slice(struct lcb_memberstream *s, uint64_t start, uint64_t size, struct sha1 *sha,
+static int pass_slice(struct text *t, uint64_t start, uint64_t size, struct sha1 *sha,
                       int (*fn)(void *rock, const void *p, size_t n), void *rock)
 {
     char piece[64 << 10];
     while (start || size) {
         uint64_t want = start ? start : size;
-        ssize_t n = lcb_memberstream_read(s, piece, want < sizeof(piece) ? (size_t)want
-                                                                         : sizeof(piece));
+        ssize_t n = text_read(t, piece, want < sizeof(piece) ? (size_t)want : sizeof(piece));
         if (n <= 0)
             return n < 0 ? (int)n : XERR_FORMAT;
         if (start) {
@@ -174,8 +240,7 @@ static int pass_slice(struct lcb_memberstream *s, uint64_t start, uint64_t size,
 int lcb_read_content(struct lcb *b, const struct message_guid *guid,
                      int (*fn)(void *rock, const void *p, size_t n), void *rock)
 {
-    struct lcb_member m;
-    struct lcb_memberstream *s = NULL;
+    struct text t;
     unsigned char digest[SHA1_LEN];
     sqlite3_stmt *st = sqldb_stmt(b->index->db, "SELECT chunk, start, size FROM contents"
                                                 " WHERE guid=? AND chunk IS NOT NULL");
@@ -189,16 +254,14 @@ int lcb_read_content(struct lcb *b, const struct message_guid *guid,
     uint64_t size = (uint64_t)sqlite3_column_int64(st, 2);
     sqlite3_reset(st);
 
-    r = chunk_member(b, chunk, &m);
-    if (!r)
-        r = lcb_memberstream_open(b->vfs, b->fd, &m, &s);
+    r = text_open(b, chunk, start, &t);
     if (r)
         return r == XERR_NOTFOUND ? XERR_FORMAT : r;
     struct sha1 *sha = sha1_new();
-    r = pass_slice(s, start, size, sha, fn, rock);
+    r = pass_slice(&t, start - t.at, size, sha, fn, rock);
     sha1_final(sha, digest);
     sha1_free(&sha);
-    lcb_memberstream_close(&s);
+    text_close(&t);
     return r ? r : memcmp(digest, guid->value, SHA1_LEN) ? XERR_FORMAT : 0;
 }
 

@@ -226,7 +226,8 @@ int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
     sqlite3_stmt *st = sqldb_stmt(ix->db,
         "SELECT max(value) FILTER (WHERE key='backup_id'), max(value) FILTER (WHERE key='end'),"
         " max(value) FILTER (WHERE key='last_offset'), max(value) FILTER (WHERE key='seq'),"
-        " max(value) FILTER (WHERE key='last_time'), max(value) FILTER (WHERE key='check_end')"
+        " max(value) FILTER (WHERE key='last_time'), max(value) FILTER (WHERE key='check_end'),"
+        " max(value) FILTER (WHERE key='unfinished')"
         " FROM meta");
     if (!st || sqldb_step(ix->db, st) != 1)
         return XERR_SQL;
@@ -236,6 +237,7 @@ int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
     p->seq = sqlite3_column_int64(st, 3);
     p->last_time = sqlite3_column_int64(st, 4);
     p->check = sqlite3_column_int64(st, 5);
+    p->unfinished = sqlite3_column_int(st, 6);
     sqlite3_reset(st);
     return 0;
 }
@@ -244,9 +246,10 @@ int lcb_index_setpoint(struct lcb_index *ix, const struct lcb_mark_point *p)
 {
     return sqldb_run(ix->db,
                      "INSERT OR REPLACE INTO meta VALUES ('backup_id',?),('end',?),"
-                     "('last_offset',?),('seq',?),('last_time',?),('check_end',?)",
-                     "iiiiii", (int64_t)p->id, (int64_t)p->end, (int64_t)p->last_offset, p->seq,
-                     p->last_time, p->check);
+                     "('last_offset',?),('seq',?),('last_time',?),('check_end',?),"
+                     "('unfinished',?)",
+                     "iiiiiii", (int64_t)p->id, (int64_t)p->end, (int64_t)p->last_offset, p->seq,
+                     p->last_time, p->check, (int64_t)p->unfinished);
 }
 
 int lcb_index_clear(struct lcb_index *ix)
@@ -254,6 +257,7 @@ int lcb_index_clear(struct lcb_index *ix)
     ix->last_tick = -1;
     return sqldb_exec(ix->db,
                       "DELETE FROM meta WHERE key<>'version'; DELETE FROM chunks;"
+                      "DELETE FROM pieces;"
                       "DELETE FROM ticks; DELETE FROM contents; DELETE FROM folders;"
                       "DELETE FROM folder_states; DELETE FROM records; DELETE FROM subs;"
                       "DELETE FROM seens; DELETE FROM scripts; DELETE FROM active;"

@@ -7,6 +7,9 @@
 -- Cyrus 3.x' index on purpose, so that its tools fail on this file instead of changing it.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE chunks (seq INTEGER PRIMARY KEY, start INTEGER NOT NULL, length INTEGER NOT NULL, text_length INTEGER NOT NULL, first_time INTEGER NOT NULL, last_time INTEGER NOT NULL);
+-- Chunks of Cyrus 3.x that are not whole: from which offset of the file the text from text_start on is
+-- read. Where start is not that of the chunk, there is no gzip header (lcb_salvage.c).
+CREATE TABLE pieces (seq INTEGER NOT NULL, text_start INTEGER NOT NULL, start INTEGER NOT NULL, PRIMARY KEY (seq, text_start)) WITHOUT ROWID;
 -- One row whenever the time of the lines changes: from pos on it was this time.
 CREATE TABLE ticks (pos INTEGER PRIMARY KEY, time INTEGER NOT NULL);
 -- Content by GUID; chunk NULL: referred to, but never received.

@@ -111,9 +111,51 @@ struct lcb_memberstream;
 int lcb_memberstream_open(struct vfs *, int fd, const struct lcb_member *, struct lcb_memberstream **);
 /* As read(2); 0 at the intact end; XERR_FORMAT, XERR_EOF. */
 ssize_t lcb_memberstream_read(void *stream, void *p, size_t n);
-/* Offset behind the member; only after the end was reached. */
+/* How far the file has been read; once the end was reached, the offset behind the member. */
 off_t lcb_memberstream_end(const struct lcb_memberstream *);
 void lcb_memberstream_close(struct lcb_memberstream **);
+/* gzreader_read() of a struct gzreader, as read(2). */
+ssize_t lcb_piece_read(void *reader, void *p, size_t n);
+
+struct lcb_index;
+struct lcb_mark_point;
+
+/* ---- lcb_salvage.c: members of Cyrus 3.x that are not whole ---- */
+
+/* Text that can be read from AT on. */
+struct lcb_piece {
+    off_t at;
+    int raw;       /* a flush point, not a gzip header, is at AT */
+    int by_lines;  /* each line begins at a flush point: stop at the first that is wrong */
+    off_t limit;   /* it ends here at the latest, if not 0 */
+};
+struct lcb_salvage {
+    off_t end;         /* where the next member begins, or the size of the file */
+    int last;          /* there is none */
+    int max_lines;     /* read no more than these; 0: all, -1: none */
+    int lines;         /* that are complete */
+    int lost;          /* of them not understood */
+    int pieces;        /* begun to read, whatever was found there */
+    int64_t last_time; /* in and out */
+    int rot;           /* it was whole once */
+    off_t flush;       /* behind the last complete line, if it can be ended there; else 0 */
+    int unflushed;     /* the member ends within that flush */
+    uint32_t crc;      /* of the text up to there */
+};
+/* Apply all complete lines of the damaged member at AT of a file of SIZE bytes. KNOWN: its gzip
+ * header is readable. CHUNK has the sequence number and gets the rest; its row is the caller's
+ * affair. */
+int lcb_salvage(struct lcb_index *, struct vfs *, int fd, off_t at, off_t size, int known,
+                uint64_t id, struct lcb_chunk *chunk, struct lcb_salvage *);
+/* The first offset from AT on where a member begins (of ours: of this backup, if ID is not 0); -1. */
+off_t lcb_next_member(struct vfs *, int fd, off_t at, off_t size, uint64_t id);
+
+/* ---- lcb_tail.c: what stands behind the last commit ---- */
+
+/* Copy what stands from AT to the end of the file (SIZE) aside, then cut it off. WHY for syslog. */
+int lcb_tail_aside(struct lcb *, off_t at, off_t size, const char *why);
+/* Finish the unfinished member that P ends with, and move P and the index' chunk with it. */
+int lcb_tail_finish(struct lcb *, struct lcb_mark_point *p);
 
 /* ---- lcb_index.c ---- */
 
@@ -125,6 +167,10 @@ struct lcb_index {
     int wal;         /* in WAL mode */
     int64_t checkpoint;           /* bytes of WAL at which it is folded in */
     int64_t wal_bytes, wal_stuck; /* now; when that was not possible */
+    const struct mboxname_rules *names; /* whose mailbox is what */
+    /* While lines are read: called after each with the file offset reached; non-zero ends it. */
+    int (*progress)(void *rock, off_t at);
+    void *progress_rock;
     struct dlist_pool *pool; /* for headers and values */
     int64_t last_tick;       /* time of the newest row of ticks */
 
@@ -144,6 +190,7 @@ struct lcb_mark_point {
     int64_t seq;       /* of it */
     int64_t last_time;
     int64_t check;     /* lcb_check_end() of END; 0: not known */
+    int unfinished;    /* the last member has no end: nothing may be written behind it */
 };
 
 /* Open <path>; XERR_FORMAT if it is not an index of ours (or damaged), XERR_VERSION, XERR_NOTFOUND;
@@ -201,6 +248,10 @@ void lcb_record_row(sqlite3_stmt *, struct sync_record *rec);
  * was read before has been applied. */
 int lcb_lines_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_member *, int64_t seq,
                     struct lcb_chunk *chunk, int64_t *last_time, int *lost, off_t *end);
+/* The complete lines of a piece, as far as it can be read: CHUNK's text grows by them. An error
+ * only if it has nothing to do with the member. */
+int lcb_piece_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_piece *,
+                    struct lcb_chunk *chunk, struct lcb_salvage *);
 
 /* ---- lcb_recover.c ---- */
 

@@ -9,16 +9,26 @@
  * are passed over (the offset where they begin is noted), records of a mailbox are applied one by
  * one, and only headers and small values are held as trees. A line that cannot be understood in an
  * otherwise intact chunk is counted and passed over; its announced literals and bodies are skipped
- * so that the next line is found. */
+ * so that the next line is found. A line takes effect as a whole or, but for the messages in it, not
+ * at all.
+ *
+ * Of a member that is not whole (lcb_salvage.c) the lines that are complete are read in the same
+ * way. There is no checksum over them then, so messages are held against their GUIDs, and a time
+ * that has not come yet is not believed. */
 #include "config.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "backup/lcb_int.h"
 #include "imap/sync_mailbox_read.h"
 #include "lib/prot.h"
+#include "lib/sha1crc.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
+
+/* More lines than a position can count share the last number. */
+#define LINES_MAX 0xffffffu
 
 struct lines {
     struct lcb_index *ix;
@@ -27,15 +37,39 @@ struct lines {
     struct dlist_pool *pool;
     struct sync_record record;
     int64_t seq, pos;
+    uint64_t base; /* of the stream's text in the chunk's */
+    uint64_t good; /* length of the text up to the last complete line */
+    int64_t last_time;
+    int64_t now;   /* 0, or the latest time to be believed: the member is not whole */
+    int strict;    /* stop before the first line that is wrong */
+    int max;       /* stop behind so many lines, if not 0 */
+    int count, lost;
+    struct sha1 *sha; /* with now */
+    const struct lcb_memberstream *member; /* where the text comes from: one of these */
+    const struct gzreader *piece;
 };
 
-static int skip_body(struct lines *l)
+static int show_progress(const struct lines *l)
+{
+    off_t at = l->member ? lcb_memberstream_end(l->member) : gzreader_offset(l->piece);
+    return l->ix->progress ? l->ix->progress(l->ix->progress_rock, at) : 0;
+}
+
+/* Over the body of a message: 1 if it may be what GUID says. */
+static int skip_body(struct lines *l, const struct message_guid *guid)
 {
     char piece[16 << 10];
+    unsigned char digest[SHA1_LEN];
     ssize_t n;
+    if (l->sha)
+        sha1_init(l->sha);
     while ((n = dlist_reader_body(&l->reader, piece, sizeof(piece))) > 0)
-        ;
-    return (int)n;
+        if (l->sha)
+            sha1_update(l->sha, piece, (size_t)n);
+    if (n < 0 || !l->sha)
+        return n < 0 ? (int)n : 1;
+    sha1_final(l->sha, digest);
+    return !memcmp(digest, guid->value, SHA1_LEN);
 }
 
 /* MESSAGE (%{...} ...): several in lines of Cyrus 3.x, one in ours. */
@@ -48,9 +82,9 @@ static int apply_messages(struct lines *l)
         r = dlist_reader_value(&l->reader, &item);
         if (r || item->type != DL_FILE)
             continue;
-        uint64_t start = prot_bytes(l->in);
-        r = skip_body(l);
-        if (!r)
+        uint64_t start = l->base + prot_bytes(l->in);
+        r = skip_body(l, &item->guid);
+        if (r > 0)
             r = lcb_apply_message(l->ix, &item->guid, l->seq, start, item->size);
     }
     return r ? r : more;
@@ -91,7 +125,28 @@ static int read_time(struct protstream *in, int64_t *time)
     return digits && digits < 18 && c == ' ' ? 0 : XERR_SYNTAX;
 }
 
-static int apply_line(struct lines *l, struct lcb_chunk *chunk, uint32_t number, int64_t *last)
+/* What a line says, with VERB: nothing of it stays if it is not complete, but for the messages of a
+ * whole chunk, which speak for themselves. */
+static int apply_value(struct lines *l, const char *verb)
+{
+    int messages = !strcmp(verb, "MESSAGE"), whole = !l->now;
+    if (messages && whole) {
+        int r = apply_messages(l);
+        return r ? r : dlist_reader_eol(&l->reader);
+    }
+    int r = sqldb_exec(l->ix->db, "SAVEPOINT line");
+    if (r)
+        return r;
+    r = messages ? apply_messages(l)
+        : !strcmp(verb, "MAILBOX") ? apply_mailbox(l) : apply_other(l, verb);
+    if (!r)
+        r = dlist_reader_eol(&l->reader);
+    if (r && sqldb_exec(l->ix->db, "ROLLBACK TO line"))
+        return XERR_SQL;
+    return sqldb_exec(l->ix->db, "RELEASE line") ? XERR_SQL : r;
+}
+
+static int apply_line(struct lines *l, struct lcb_chunk *chunk, uint32_t number)
 {
     struct buf verb = BUF_INITIALIZER;
     int64_t time;
@@ -107,67 +162,90 @@ static int apply_line(struct lines *l, struct lcb_chunk *chunk, uint32_t number,
     if (!r && prot_getc(l->in) != ' ')
         r = XERR_SYNTAX;
     if (!r) {
-        if (time < *last)
-            time = *last; /* order is position; Cyrus 3.x did not enforce it */
-        *last = time;
+        if (time < l->last_time || (l->now && time > l->now))
+            time = l->last_time; /* order is position; Cyrus 3.x did not enforce it */
+        l->last_time = time;
         if (number == 1)
             chunk->first_time = time;
         chunk->last_time = time;
-        l->pos = LCB_POS(l->seq, number);
+        l->pos = LCB_POS(l->seq, number < LINES_MAX ? number : LINES_MAX);
         r = lcb_apply_tick(l->ix, l->pos, time);
     }
-    if (!r) {
-        const char *v = buf_cstring(&verb);
-        r = !strcmp(v, "MESSAGE") ? apply_messages(l)
-            : !strcmp(v, "MAILBOX") ? apply_mailbox(l) : apply_other(l, v);
-    }
     if (!r)
-        r = dlist_reader_eol(&l->reader);
+        r = apply_value(l, buf_cstring(&verb));
     buf_free(&verb);
     return r;
 }
 
-/* Over one comment, if one stands here. */
-static void skip_comment(struct protstream *in)
+/* Over comments, if any stand here: 0 if one is wrong. */
+static int skip_comments(struct lines *l)
 {
-    int c = prot_peek(in);
-    if (c != '#')
-        return;
-    while ((c = prot_getc(in)) >= 0 && c != '\n')
-        ;
+    static const char start[] = LCB_CHUNK_START;
+    while (prot_peek(l->in) == '#') {
+        int c, same = 1;
+        for (size_t i = 0; (c = prot_getc(l->in)) >= 0 && c != '\n'; i++)
+            same &= i < LCB_CHUNK_START_LEN && c == start[i];
+        if (l->strict && !same)
+            return 0;
+        if (c == '\n')
+            l->good = prot_bytes(l->in);
+    }
+    return 1;
 }
 
-static int apply_lines(struct lines *l, struct lcb_chunk *chunk, int64_t *last, int *lost)
+/* All lines of the stream, counted on from l->count. The stream's own error is not one of ours. */
+static int apply_lines(struct lines *l, struct lcb_chunk *chunk)
 {
-    for (uint32_t number = 1;; number++) {
-        skip_comment(l->in);
-        if (prot_peek(l->in) < 0)
-            break;
+    for (;;) {
+        if (!skip_comments(l) || prot_peek(l->in) < 0 || (l->max && l->count >= l->max))
+            return 0;
         dlist_reader_init(&l->reader, l->in, l->pool);
-        int r = apply_line(l, chunk, number, last);
+        int r = apply_line(l, chunk, (uint32_t)l->count + 1);
         if (r == XERR_SYNTAX || r == XERR_PARAM || r == XERR_TOOBIG) {
-            if (prot_error(l->in))
-                break;
-            xlog_errorx("line %u of chunk %lld cannot be understood (%s): passed over", number,
-                        (long long)l->seq, error_message(r));
-            ++*lost;
+            if (prot_error(l->in) || l->strict)
+                return 0;
+            xlog_errorx("line %d of chunk %lld cannot be understood (%s): passed over",
+                        l->count + 1, (long long)l->seq, error_message(r));
+            l->lost++;
             r = dlist_reader_resync(&l->reader);
         }
-        if (r == XERR_EOF && !prot_error(l->in)) {
-            ++*lost; /* the chunk is whole, its last line is not */
-            break;
+        if (prot_error(l->in))
+            return 0;
+        if (r == XERR_EOF) {
+            l->lost++; /* the chunk is whole, its last line is not */
+            return 0;
         }
         if (r)
-            return prot_error(l->in) ? prot_error(l->in) : r;
+            return r;
+        l->good = prot_bytes(l->in);
+        l->count++;
+        r = show_progress(l);
+        if (r)
+            return r;
     }
-    return prot_error(l->in);
+}
+
+static void begin(struct lines *l, ssize_t (*fn)(void *, void *, size_t), void *rock)
+{
+    l->in = prot_readfn(fn, rock);
+    l->pool = dlist_pool_new(LCB_STORED_MAX);
+    if (l->now)
+        l->sha = sha1_new();
+}
+
+static void end(struct lines *l)
+{
+    prot_free(&l->in);
+    dlist_pool_free(&l->pool);
+    sync_record_fini(&l->record);
+    sha1_free(&l->sha);
 }
 
 int lcb_lines_apply(struct lcb_index *ix, struct vfs *vfs, int fd, const struct lcb_member *m,
-                    int64_t seq, struct lcb_chunk *chunk, int64_t *last_time, int *lost, off_t *end)
+                    int64_t seq, struct lcb_chunk *chunk, int64_t *last_time, int *lost, off_t *offset)
 {
     struct lcb_memberstream *s = NULL;
-    struct lines l = {.ix = ix, .seq = seq};
+    struct lines l = {.ix = ix, .seq = seq, .last_time = *last_time};
     int r = lcb_memberstream_open(vfs, fd, m, &s);
     if (r)
         return r;
@@ -175,17 +253,43 @@ int lcb_lines_apply(struct lcb_index *ix, struct vfs *vfs, int fd, const struct 
     chunk->seq = seq;
     chunk->offset = (uint64_t)m->offset;
     chunk->first_time = chunk->last_time = *last_time;
-    l.in = prot_readfn(lcb_memberstream_read, s);
-    l.pool = dlist_pool_new(LCB_STORED_MAX);
-    r = apply_lines(&l, chunk, last_time, lost);
+    l.member = s;
+    begin(&l, lcb_memberstream_read, s);
+    r = apply_lines(&l, chunk);
+    if (!r)
+        r = prot_error(l.in);
     if (!r) {
-        *end = lcb_memberstream_end(s);
+        *offset = lcb_memberstream_end(s);
+        *last_time = l.last_time;
+        *lost += l.lost;
         chunk->text_length = prot_bytes(l.in);
-        chunk->length = (uint64_t)(*end - m->offset);
+        chunk->length = (uint64_t)(*offset - m->offset);
     }
-    prot_free(&l.in);
-    dlist_pool_free(&l.pool);
-    sync_record_fini(&l.record);
+    end(&l);
     lcb_memberstream_close(&s);
+    return r;
+}
+
+int lcb_piece_apply(struct lcb_index *ix, struct vfs *vfs, int fd, const struct lcb_piece *piece,
+                    struct lcb_chunk *chunk, struct lcb_salvage *out)
+{
+    struct gzreader *s = NULL;
+    struct lines l = {.ix = ix, .seq = chunk->seq, .base = chunk->text_length,
+                      .count = out->lines, .last_time = out->last_time, .now = time(NULL),
+                      .strict = piece->by_lines, .max = out->max_lines};
+    int r = gzreader_openpiece(vfs, fd, piece->at, piece->raw, piece->limit, &s);
+    if (r)
+        return r;
+    l.piece = s;
+    begin(&l, lcb_piece_read, s);
+    r = apply_lines(&l, chunk);
+    if (!r && prot_error(l.in) != XERR_FORMAT && prot_error(l.in) != XERR_EOF)
+        r = prot_error(l.in);
+    chunk->text_length += l.good;
+    out->lines = l.count;
+    out->lost += l.lost;
+    out->last_time = l.last_time;
+    end(&l);
+    gzreader_close(&s);
     return r;
 }

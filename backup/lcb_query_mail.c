@@ -108,8 +108,9 @@ int lcb_foreach_content(struct lcb *b, int (*fn)(void *rock, const struct messag
                                                 uint64_t size), void *rock)
 {
     sqlite3_stmt *st = NULL;
-    int r = sqlite3_prepare_v2(b->index->db->db, "SELECT guid, size FROM contents"
-                               " WHERE chunk IS NOT NULL ORDER BY id", -1, &st, NULL) == SQLITE_OK
+    int r = sqlite3_prepare_v2(b->index->db->db, "SELECT guid, size FROM contents c"
+                               " WHERE chunk IS NOT NULL AND EXISTS (SELECT 1 FROM records WHERE"
+                               " content=c.id) ORDER BY id", -1, &st, NULL) == SQLITE_OK
                 ? 0 : sqldb_failed(b->index->db, "contents");
     int step = SQLITE_DONE;
     while (!r && (step = sqlite3_step(st)) == SQLITE_ROW) {

@@ -24,12 +24,14 @@
  * end of yet another group stands intact, the damage is rot. Rot is passed over and reported; the
  * mailboxes are then marked for a complete resend, which is how the gap heals.
  *
+ * A damaged member of Cyrus 3.x is read as far as possible, wherever it stands (lcb_salvage.c). What a
+ * process of Cyrus left unfinished at the end of the file is finished (lcb_tail.c) before anything
+ * is written behind it.
+ *
  * What is cut off is kept aside as <data>.tail.<time>, never thrown away. Nothing is cut when the
  * index is mended for somebody who only reads: the file may be a copy that is still being made. */
 #include "config.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <time.h>
 
@@ -37,6 +39,8 @@
 #include "lib/sha1crc.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
+
+#define PROGRESS_SECONDS 10
 
 struct scan {
     struct lcb *b;
@@ -49,6 +53,7 @@ struct scan {
     off_t last_offset;
     int lost;
     int rotten;
+    int unfinished;    /* so is the last member */
     struct lcb_mark_point group; /* state at the start of the group at hand */
     int in_group;
     time_t progress;
@@ -69,6 +74,8 @@ static int point_fits(struct lcb *b, const struct lcb_mark_point *p)
     struct stat st = {.st_size = 0};
     if (vfs_fstat(b->vfs, b->fd, &st) < 0 || p->end > st.st_size)
         return 0;
+    if (p->unfinished && p->end < st.st_size)
+        return 0; /* it goes on: a copy that was being made */
     if (p->last_offset < 0)
         return p->end == 0;
     if (lcb_member_at(b->vfs, b->fd, p->last_offset, st.st_size, &m))
@@ -125,25 +132,10 @@ static int end_group(struct scan *s, int keep)
     return r;
 }
 
-/* The next offset behind AT where a member of ours (of this backup) or of Cyrus 3.x can begin. */
+/* The first offset from AT on where a member of ours (of this backup) or of Cyrus 3.x begins; -1. */
 static off_t find_member(struct scan *s, off_t at)
 {
-    unsigned char piece[64 << 10];
-    struct lcb_member m;
-    for (;;) {
-        ssize_t n = vfs_pread(s->b->vfs, s->b->fd, piece, sizeof(piece), at);
-        if (n < 4)
-            return -1;
-        for (ssize_t i = 0; i + 3 < n; i++) {
-            if (piece[i] != 0x1f || piece[i + 1] != 0x8b || piece[i + 2] != 8)
-                continue;
-            if (lcb_member_at(s->b->vfs, s->b->fd, at + i, s->size, &m))
-                continue;
-            if (m.extra.present ? (!s->id || m.extra.id == s->id) : !s->id)
-                return at + i;
-        }
-        at += n - 3;
-    }
+    return lcb_next_member(s->b->vfs, s->b->fd, at, s->size, s->id);
 }
 
 /* Is member M (of ours) intact? */
@@ -181,16 +173,21 @@ static int is_rot(struct scan *s, const struct lcb_member *bad, int known, off_t
     return ends >= need;
 }
 
-static void show_progress(struct scan *s)
+/* Called for every line, since a chunk of Cyrus 3.x may be as large as the file. */
+static int show_progress(void *rock, off_t at)
 {
+    struct scan *s = rock;
+    if (s->b->stop && s->b->stop(s->b->stop_rock))
+        return XERR_SIGNAL;
     time_t now = time(NULL);
     if (!s->progress)
         s->progress = now;
-    if (now - s->progress < 10)
-        return;
+    if (now - s->progress < PROGRESS_SECONDS)
+        return 0;
     s->progress = now;
-    xlog_info("%s: %lld of %lld MiB read", s->b->path, (long long)(s->at >> 20),
+    xlog_info("%s: %lld of %lld MiB read", s->b->path, (long long)(at >> 20),
               (long long)(s->size >> 20));
+    return 0;
 }
 
 /* Apply the member at s->at: 0, XERR_FORMAT if it is damaged (M, KNOWN say what is known of it). */
@@ -217,6 +214,7 @@ static int apply_member(struct scan *s, struct lcb_member *m, int *known)
         r = lcb_index_addchunk(s->b->index, &chunk);
     if (r) {
         sqldb_exec(s->b->index->db, "ROLLBACK TO mem; RELEASE mem");
+        lcb_index_findtick(s->b->index);
         return r == XERR_EOF ? XERR_FORMAT : r;
     }
     r = sqldb_exec(s->b->index->db, "RELEASE mem");
@@ -234,6 +232,48 @@ static int apply_member(struct scan *s, struct lcb_member *m, int *known)
     return r;
 }
 
+/* A member that is not of ours cannot be read to its end: its complete lines are applied where they
+ * are. 1 if that was all, 0 if nothing there can be read. */
+static int salvage(struct scan *s, int known)
+{
+    struct lcb_chunk chunk = {.seq = s->seq + 1, .first_time = s->last_time,
+                              .last_time = s->last_time};
+    struct lcb_salvage found = {.last_time = s->last_time};
+    struct sqldb *db = s->b->index->db;
+    int r = sqldb_exec(db, "SAVEPOINT mem");
+    if (!r)
+        r = lcb_salvage(s->b->index, s->b->vfs, s->b->fd, s->at, s->size, known, s->id, &chunk,
+                        &found);
+    if (!r && !found.lines) {
+        r = sqldb_exec(db, "ROLLBACK TO mem; RELEASE mem");
+        if (r || found.rot || found.last)
+            return r;
+        s->at = found.end; /* killed before the first line was written */
+        return 1;
+    }
+    if (!r)
+        r = lcb_index_addchunk(s->b->index, &chunk);
+    if (!r)
+        r = sqldb_exec(db, "RELEASE mem");
+    if (r)
+        return r;
+    if (found.rot)
+        xlog_errorx("%s: chunk at offset %lld is damaged: %d lines of it could be read, its mailboxes"
+                    " will be asked for again", s->b->path, (long long)s->at, found.lines);
+    else
+        xlog_info("%s: chunk at offset %lld was not finished: %d lines of it were read", s->b->path,
+                  (long long)s->at, found.lines);
+    s->rotten += found.rot;
+    s->lost += found.lost;
+    s->seq = chunk.seq;
+    if (known)
+        s->last_offset = s->at;
+    s->at = found.end;
+    s->last_time = found.last_time;
+    s->unfinished = found.last && !found.rot;
+    return 1;
+}
+
 /* From s->at to the end of the file. Afterwards s->at is the end of the last good group. */
 static int apply_all(struct scan *s)
 {
@@ -241,14 +281,23 @@ static int apply_all(struct scan *s)
         struct lcb_member m;
         int known;
         off_t next;
-        if (s->b->stop && s->b->stop(s->b->stop_rock))
-            return XERR_SIGNAL;
-        show_progress(s);
-        int r = apply_member(s, &m, &known);
+        int r = show_progress(s, s->at);
+        if (r)
+            return r;
+        r = apply_member(s, &m, &known);
         if (!r)
             continue;
         if (r != XERR_FORMAT)
             return r;
+        if ((!s->in_group || s->at == s->group.end) && !(known && m.extra.present)) {
+            r = begin_group(s);
+            if (!r)
+                r = salvage(s, known);
+            if (r > 0 && !(r = end_group(s, 1)))
+                continue;
+            if (r)
+                return r;
+        }
         if (!is_rot(s, &m, known, &next))
             break;
         xlog_errorx("%s: chunk at offset %lld is damaged: passed over, its mailboxes will be asked"
@@ -259,56 +308,6 @@ static int apply_all(struct scan *s)
             return r;
     }
     return end_group(s, 0);
-}
-
-/* A new file for a tail, and its name. Another cut within the second must not replace it. */
-static int open_tail(struct lcb *b, struct buf *name)
-{
-    long long now = (long long)time(NULL);
-    int fd = -EEXIST;
-    for (int i = 0; fd == -EEXIST && i < 1000; i++) {
-        buf_reset(name);
-        buf_printf(name, "%s.tail.%lld", b->path, now);
-        if (i)
-            buf_printf(name, ".%d", i);
-        fd = vfs_open(b->vfs, buf_cstring(name), O_WRONLY | O_CREAT | O_EXCL, 0600);
-    }
-    return fd;
-}
-
-/* What stands behind AT never happened: copy it aside, then cut. */
-static int set_tail_aside(struct lcb *b, off_t at, off_t size)
-{
-    struct buf name = BUF_INITIALIZER;
-    char piece[64 << 10];
-    off_t from = at, to = 0;
-    int fd = open_tail(b, &name);
-    int r = fd < 0 ? fd : 0;
-    while (!r && from < size) {
-        ssize_t n = vfs_pread(b->vfs, b->fd, piece, sizeof(piece), from);
-        if (n <= 0) {
-            r = n < 0 ? (int)n : -EIO;
-            break;
-        }
-        ssize_t put = vfs_pwrite(b->vfs, fd, piece, (size_t)n, to);
-        r = put < 0 ? (int)put : 0;
-        from += n;
-        to += n;
-    }
-    if (!r)
-        r = vfs_fsync(b->vfs, fd);
-    vfs_close(b->vfs, &fd);
-    if (!r)
-        r = vfs_fsyncparent(b->vfs, buf_cstring(&name));
-    if (!r)
-        r = vfs_ftruncate(b->vfs, b->fd, at);
-    if (!r)
-        r = vfs_fdatasync(b->vfs, b->fd);
-    if (!r)
-        xlog_warnx("%s: %lld bytes behind the last commit were cut off and kept as %s", b->path,
-                   (long long)(size - at), buf_cstring(&name));
-    buf_free(&name);
-    return r;
 }
 
 /* Marks are not in the data file. What it can tell of them: after rot anything may be missing; and
@@ -325,18 +324,18 @@ static int set_marks(struct scan *s)
                      " AND s.sync_crc<>f.crc)", "i", LCB_POS(s->first + 1, 0));
 }
 
-static int finish(struct scan *s)
+static int finish(struct scan *s, struct lcb_mark_point *p)
 {
-    struct lcb_mark_point p = {.last_offset = -1};
     int r = set_marks(s);
-    here(s, &p);
-    p.check = lcb_check_end(s->b->vfs, s->b->fd, p.end);
+    here(s, p);
+    p->check = lcb_check_end(s->b->vfs, s->b->fd, p->end);
+    p->unfinished = s->unfinished;
     if (!r)
-        r = lcb_index_setpoint(s->b->index, &p);
+        r = lcb_index_setpoint(s->b->index, p);
     if (!r)
         r = lcb_index_commit(s->b->index);
     if (!r && s->at < s->size && !s->b->keep_tail)
-        r = set_tail_aside(s->b, s->at, s->size);
+        r = lcb_tail_aside(s->b, s->at, s->size, "commit");
     return r;
 }
 
@@ -358,12 +357,19 @@ int lcb_recover(struct lcb *b)
         p.last_offset = -1;
         r = lcb_index_clear(b->index);
     }
-    struct scan s = {.b = b, .size = st.st_size, .at = p.end, .first = p.seq, .seq = p.seq, .id = p.id,
-                     .last_time = p.last_time, .last_offset = p.last_offset};
+    struct scan s = {.b = b, .size = st.st_size, .at = p.end, .first = p.seq, .seq = p.seq,
+                     .id = p.id, .last_time = p.last_time, .last_offset = p.last_offset};
     if (!r && (rebuild || s.at < s.size)) {
+        b->index->progress = show_progress;
+        b->index->progress_rock = &s;
         r = apply_all(&s);
+        b->index->progress = NULL;
         if (!r)
-            r = finish(&s);
+            r = finish(&s, &p);
+    }
+    if (!r && p.unfinished && !b->keep_tail) {
+        r = lcb_tail_finish(b, &p);
+        s.at = p.end;
     }
     if (r) {
         lcb_index_rollback(b->index);

@@ -178,6 +178,8 @@ static int open_index(struct lcb *b, int write)
         if (!r)
             r = lcb_index_open(b->index_path, 1, 0, checkpoint, &b->index);
     }
+    if (!r)
+        b->index->names = &b->store->names;
     return r;
 }
 
@@ -208,7 +210,7 @@ static int finish_write(struct lcb *b)
         lcb_index_close(&b->index);
         r = set_index_aside(b, "cannot be read");
         if (!r)
-            r = lcb_index_open(b->index_path, 1, 0, b->settings->index_checkpoint, &b->index);
+            r = open_index(b, 1);
         if (!r)
             r = lcb_recover(b);
     }

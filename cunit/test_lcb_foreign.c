@@ -2,7 +2,7 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* Tests with data files as Cyrus 3.x writes them: members without our field, with a full flush
  * after every line; empty members; chunks with nothing but their first line; several messages in a
- * line; literals with a plus; times that go back; members that were never finished. */
+ * line; literals with a plus; times that go back. (Members that are not whole: test_lcb_salvage.c.) */
 #include "config.h"
 
 #include <glob.h>
@@ -11,79 +11,13 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include "backup/lcb_int.h"
 #include "cunit/lcbtest.h"
+#include "cunit/lcbtest_foreign.h"
 #include "cunit/unit.h"
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
-
-/* ---- writing as Cyrus does ---- */
-
-struct member {
-    struct buf *out;
-    z_stream z;
-    uLong crc;
-    uint32_t size;
-};
-
-static void put(struct member *m, const void *p, size_t n, int flush)
-{
-    int r = Z_OK;
-    m->crc = crc32(m->crc, p, (uInt)n);
-    m->size += (uint32_t)n;
-    m->z.next_in = (unsigned char *)(uintptr_t)p;
-    m->z.avail_in = (uInt)n;
-    do {
-        m->z.next_out = (unsigned char *)buf_ensure(m->out, 4096);
-        m->z.avail_out = 4096;
-        r = deflate(&m->z, flush);
-        m->out->len += 4096 - m->z.avail_out;
-    } while (m->z.avail_out == 0);
-    CU_ASSERT(r == Z_OK || r == Z_STREAM_END || r == Z_BUF_ERROR);
-}
-
-static void begin(struct member *m, struct buf *out)
-{
-    memset(m, 0, sizeof(*m));
-    m->out = out;
-    CU_ASSERT_EQUAL(deflateInit2(&m->z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -15, 8,
-                                 Z_DEFAULT_STRATEGY), Z_OK);
-    buf_appendmap(out, "\x1f\x8b\x08\0\0\0\0\0\0\x03", 10);
-}
-
-static void line(struct member *m, const char *text)
-{
-    put(m, text, strlen(text), Z_FULL_FLUSH);
-}
-
-static void finish(struct member *m)
-{
-    put(m, "", 0, Z_FINISH);
-    for (int i = 0; i < 4; i++)
-        buf_putc(m->out, (int)(m->crc >> 8 * i & 255));
-    for (int i = 0; i < 4; i++)
-        buf_putc(m->out, (int)(m->size >> 8 * i & 255));
-    deflateEnd(&m->z);
-}
-
-/* A whole chunk of LINES (NULL-terminated). */
-static void chunk(struct buf *out, const char *const *lines)
-{
-    struct member m;
-    begin(&m, out);
-    line(&m, LCB_CHUNK_START);
-    for (; lines && *lines; lines++)
-        line(&m, *lines);
-    finish(&m);
-}
-
-/* What zlib up to 1.2.11 leaves behind a member. */
-static void empty(struct buf *out)
-{
-    buf_appendmap(out, "\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0", 20);
-}
 
 #define GUID1 "395d0ff49f715681ab77a885d04cecf70d0cf528"
 #define BODY1 "Subject: hi\r\n\r\nbody\r\n"
@@ -188,14 +122,14 @@ static void test_read(void)
     struct sync_record rec = {.uid = 0};
     static const struct expect all = {3, 1, 3, 1, 1, 4};
     start(&f);
-    chunk(&f.data, NULL);
-    empty(&f.data);
-    chunk(&f.data, first);
-    empty(&f.data);
-    empty(&f.data);
-    chunk(&f.data, second);
-    chunk(&f.data, NULL);
-    empty(&f.data);
+    cyrus_chunk(&f.data, NULL);
+    cyrus_empty(&f.data);
+    cyrus_chunk(&f.data, first);
+    cyrus_empty(&f.data);
+    cyrus_empty(&f.data);
+    cyrus_chunk(&f.data, second);
+    cyrus_chunk(&f.data, NULL);
+    cyrus_empty(&f.data);
     struct lcb *b = opened(&f);
     CU_ASSERT(!lcb_dirty(b));
     CU_ASSERT_EQUAL(size_of(f.path), (off_t)f.data.len);
@@ -231,10 +165,10 @@ static void test_append(void)
     struct lcbtest_history h;
     struct buf live = BUF_INITIALIZER, again = BUF_INITIALIZER, now = BUF_INITIALIZER;
     start(&f);
-    chunk(&f.data, first);
-    empty(&f.data);
-    chunk(&f.data, second);
-    empty(&f.data);
+    cyrus_chunk(&f.data, first);
+    cyrus_empty(&f.data);
+    cyrus_chunk(&f.data, second);
+    cyrus_empty(&f.data);
     struct lcb *b = opened(&f);
     lcbtest_start(&h, 9);
     for (int i = 0; i < 30; i++) {
@@ -257,8 +191,8 @@ static void test_append(void)
     CU_ASSERT(lcbtest_same(&live, &again, "behind a file of Cyrus 3.x"));
 
     /* And Cyrus behind us. */
-    chunk(&now, second);
-    empty(&now);
+    cyrus_chunk(&now, second);
+    cyrus_empty(&now);
     lcbtest_write(f.path, now.s, now.len);
     CU_ASSERT_EQUAL_FATAL(lcb_open_file(f.t.store, f.path, LCB_WRITE, 0, &b), 0);
     CU_ASSERT_EQUAL(b->df.end, (off_t)now.len);
@@ -269,94 +203,6 @@ static void test_append(void)
     buf_free(&live);
     buf_free(&again);
     buf_free(&now);
-    end(&f);
-}
-
-/* Every member is a commit of its own; one that is not whole at the end goes aside. */
-static void test_cut(void)
-{
-    struct file f;
-    struct buf all = BUF_INITIALIZER;
-    size_t ends[4];
-    start(&f);
-    chunk(&all, first);
-    ends[0] = all.len;
-    empty(&all);
-    ends[1] = all.len;
-    chunk(&all, second);
-    ends[2] = all.len;
-    chunk(&all, NULL);
-    ends[3] = all.len;
-    for (size_t cut = 0; cut <= all.len; cut++) {
-        size_t want = 0;
-        for (int i = 0; i < 4; i++)
-            if (ends[i] <= cut)
-                want = ends[i];
-        buf_setmap(&f.data, all.s, cut);
-        struct lcb *b = opened(&f);
-        CU_ASSERT_EQUAL(b->df.end, (off_t)want);
-        CU_ASSERT_EQUAL(size_of(f.path), (off_t)want);
-        lcb_close(&b);
-        CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM subs"), cut >= ends[2]);
-        lcbtest_settime(lcbtest_time() + 1);
-    }
-    buf_free(&all);
-    end(&f);
-}
-
-/* A process was killed and another went on behind its unfinished member. */
-static void test_unfinished(void)
-{
-    struct file f;
-    struct member m;
-    struct expect only = {0, 1, 1, 1, 1, 1}, both = {3, 1, 3, 1, 1, 2};
-    for (int before = 0; before < 2; before++) {
-        start(&f);
-        if (before)
-            chunk(&f.data, first);
-        begin(&m, &f.data);
-        line(&m, LCB_CHUNK_START);
-        line(&m, first[0]);
-        line(&m, first[1]);
-        deflateEnd(&m.z);
-        chunk(&f.data, second);
-        struct lcb *b = opened(&f);
-        CU_ASSERT_EQUAL(size_of(f.path), (off_t)f.data.len);
-        expect(f.path, before ? &both : &only);
-        CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT mark FROM folders"), LCB_MARK_RESEND);
-        CU_ASSERT(lcbtest_logged("is damaged"));
-        lcb_close(&b);
-        end(&f);
-    }
-}
-
-/* Damage in one of several chunks costs no other. */
-static void test_rot(void)
-{
-    struct file f;
-    char text[3][120];
-    size_t at[4];
-    start(&f);
-    for (int i = 0; i < 3; i++) {
-        at[i] = f.data.len;
-        snprintf(text[i], sizeof(text[i]), "1695306987 APPLY SUB %%(MBOXNAME user.pat.%d)\r\n", i);
-        const char *lines[] = {text[i], NULL};
-        chunk(&f.data, lines);
-    }
-    at[3] = f.data.len;
-    for (size_t i = 0; i < at[2]; i++) {
-        size_t in = i >= at[1] ? i - at[1] : i;
-        if (in >= 4 && in < 10)
-            continue;
-        f.data.s[i] ^= 0x55;
-        struct lcb *b = opened(&f);
-        CU_ASSERT_EQUAL(size_of(f.path), (off_t)f.data.len);
-        lcb_close(&b);
-        CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM subs"), 2);
-        CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM subs WHERE mboxname="
-                                            "'user.pat.2'"), 1);
-        f.data.s[i] ^= 0x55;
-    }
     end(&f);
 }
 
@@ -376,14 +222,15 @@ static void test_strange_lines(void)
         "1695306987 APPLY MESSAGE (%{default xyz 2}\r\nab)\r\n",
         "1695306987 APPLY MAILBOX %(UNIQUEID u)\r\n",
         "# a comment\r\n",
+        "# and another\r\n",
         "1695306987 APPLY SUB %(MBOXNAME user.bare)\n",
         "1695306987 APPLY SUB %(MBOXNAME user.yes)\r\n",
         NULL,
     };
     struct file f;
     start(&f);
-    chunk(&f.data, lines);
-    chunk(&f.data, first);
+    cyrus_chunk(&f.data, lines);
+    cyrus_chunk(&f.data, first);
     struct lcb *b = opened(&f);
     CU_ASSERT_EQUAL(size_of(f.path), (off_t)f.data.len);
     CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM subs WHERE mboxname='user.yes'"), 1);
@@ -405,12 +252,145 @@ static void test_short_line(void)
     };
     struct file f;
     start(&f);
-    chunk(&f.data, lines);
-    chunk(&f.data, second);
+    cyrus_chunk(&f.data, lines);
+    cyrus_chunk(&f.data, second);
     struct lcb *b = opened(&f);
     CU_ASSERT_EQUAL(size_of(f.path), (off_t)f.data.len);
     CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM subs"), 2);
     CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM contents WHERE chunk NOT NULL"), 0);
+    lcb_close(&b);
+    end(&f);
+}
+
+/* Mail of others in the file is not the user's, and a mailbox that went to another user is gone. */
+static int count_content(void *rock, const struct message_guid *guid, uint64_t size)
+{
+    (void)guid;
+    (void)size;
+    ++*(int *)rock;
+    return 0;
+}
+
+static void test_others(void)
+{
+    static const char *const lines[] = {
+        "1695306990 APPLY RENAME %(OLDMBOXNAME user.pat NEWMBOXNAME user.jo PARTITION default"
+            " UIDVALIDITY 5)\r\n", NULL,
+    };
+    struct file f;
+    struct lcb_folder folder;
+    struct buf strings = BUF_INITIALIZER;
+    int n = 0;
+    start(&f);
+    cyrus_chunk(&f.data, first);
+    struct lcb *b = opened(&f);
+    CU_ASSERT_EQUAL(lcb_foreach_content(b, count_content, &n), 0);
+    CU_ASSERT_EQUAL(n, 2);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM contents WHERE chunk NOT NULL"), 3);
+    content(b, GUID3, "");
+    lcb_close(&b);
+    cyrus_chunk(&f.data, lines);
+    b = opened(&f);
+    CU_ASSERT_EQUAL(lcb_find_name(b, "user.jo", &folder, &strings), XERR_NOTFOUND);
+    CU_ASSERT_EQUAL(lcb_find_name(b, "user.pat", &folder, &strings), XERR_NOTFOUND);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM folders"), 1);
+    buf_free(&strings);
+    lcb_close(&b);
+    end(&f);
+}
+
+/* What this process needed at the most since the last call, in KiB. */
+static long peak_memory(void)
+{
+    char line[200];
+    long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof(line), f))
+        if (!strncmp(line, "VmHWM:", 6))
+            kib = strtol(line + 6, NULL, 10);
+    if (f)
+        fclose(f);
+    f = fopen("/proc/self/clear_refs", "w");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+    fputs("5", f);
+    fclose(f);
+    return kib;
+}
+
+static int enough(void *rock)
+{
+    return --*(int *)rock < 0;
+}
+
+/* One chunk that holds a message of 64 MiB and a mailbox of 40,000 records in one line each. */
+static void test_large(void)
+{
+    static const char zeros[64 << 10];
+    struct file f;
+    struct cyrus_member m;
+    struct buf text = BUF_INITIALIZER;
+    struct lcb *b = NULL;
+    struct stat st;
+    int patience = 3;
+    start(&f);
+    cyrus_begin(&m, &f.data);
+    cyrus_line(&m, LCB_CHUNK_START);
+    buf_printf(&text, "1695306987 APPLY MESSAGE (%%{default " GUID1 " %zu}\r\n", sizeof(zeros) << 10);
+    cyrus_text(&m, text.s, text.len);
+    for (int i = 0; i < 1024; i++)
+        cyrus_text(&m, zeros, sizeof(zeros));
+    cyrus_line(&m, ")\r\n");
+    cyrus_line(&m, "1695306987 " MAILBOX " RECORD (");
+    for (int i = 1; i <= 40000; i++) {
+        buf_reset(&text);
+        buf_printf(&text, "%s%%(UID %d MODSEQ %d LAST_UPDATED 1600000000 FLAGS (\\Seen) INTERNALDATE"
+                          " 1546300800 SIZE 21 GUID " GUID1 ")", i > 1 ? " " : "", i, i);
+        cyrus_text(&m, text.s, text.len);
+    }
+    cyrus_line(&m, "))\r\n");
+    for (int i = 0; i < 20; i++)
+        cyrus_line(&m, "1695306987 APPLY SUB %(MBOXNAME user.pat)\r\n");
+    cyrus_finish(&m);
+    peak_memory();
+    long before = peak_memory();
+    b = opened(&f);
+    long after = peak_memory();
+    lcb_close(&b);
+#if !defined(__SANITIZE_ADDRESS__)
+    CU_ASSERT(after - before < 24 << 10);
+#endif
+    if (after - before >= 24 << 10)
+        printf("opening took %ld KiB\n", after - before);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM records"), 40000);
+    CU_ASSERT_EQUAL(stat(f.path, &st), 0);
+    CU_ASSERT_EQUAL((size_t)st.st_size, f.data.len);
+
+    /* It can be given up in the middle, and costs nothing but time then. */
+    lcbtest_rmindex(f.path);
+    lcb_store_setstop(f.t.store, enough, &patience);
+    CU_ASSERT_EQUAL(lcb_open_file(f.t.store, f.path, LCB_WRITE, 0, &b), XERR_SIGNAL);
+    lcb_store_setstop(f.t.store, NULL, NULL);
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(f.t.store, f.path, LCB_WRITE, 0, &b), 0);
+    lcb_close(&b);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM records"), 40000);
+    buf_free(&text);
+    end(&f);
+}
+
+/* A line that breaks off in the middle of its value says nothing at all. */
+static void test_half_mailbox(void)
+{
+    static const char *const lines[] = {
+        "1695306987 " MAILBOX " RECORD (" RECORD("1", "2", "", GUID1) " %(UID x)))\r\n",
+        "1695306987 APPLY SUB %(MBOXNAME user.yes)\r\n", NULL,
+    };
+    struct file f;
+    start(&f);
+    cyrus_chunk(&f.data, lines);
+    struct lcb *b = opened(&f);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM folders"), 0);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM records"), 0);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM subs"), 1);
     lcb_close(&b);
     end(&f);
 }
@@ -421,14 +401,14 @@ static void test_wrong_index(void)
     struct file f;
     struct lcbtest_index ix = {.db = BUF_INITIALIZER};
     start(&f);
-    chunk(&f.data, first);
+    cyrus_chunk(&f.data, first);
     struct lcb *b = opened(&f);
     lcb_close(&b);
     lcbtest_saveindex(f.path, &ix);
     buf_reset(&f.data);
-    chunk(&f.data, second);
+    cyrus_chunk(&f.data, second);
     for (int i = 0; i < 20; i++)
-        chunk(&f.data, NULL);
+        cyrus_chunk(&f.data, NULL);
     for (int write = 0; write < 2; write++) {
         lcbtest_write(f.path, f.data.s, f.data.len);
         lcbtest_putindex(f.path, &ix);
@@ -448,7 +428,7 @@ static void test_other_header(void)
     struct file f;
     struct buf plain = BUF_INITIALIZER;
     start(&f);
-    chunk(&plain, second);
+    cyrus_chunk(&plain, second);
     buf_appendmap(&f.data, "\x1f\x8b\x08\x08\x12\x34\x56\x78\x02\x03" "a file\0", 17);
     buf_appendmap(&f.data, plain.s + 10, plain.len - 10);
     struct lcb *b = opened(&f);
@@ -465,11 +445,11 @@ void suite_lcb_foreign(void)
     static const struct unit_test tests[] = {
         {"reading", test_read},
         {"appending", test_append},
-        {"every cut", test_cut},
-        {"an unfinished member", test_unfinished},
-        {"rot", test_rot},
         {"strange lines", test_strange_lines},
         {"a line that ends early", test_short_line},
+        {"others' mail and mailboxes", test_others},
+        {"large lines", test_large},
+        {"half a mailbox", test_half_mailbox},
         {"an index of another file", test_wrong_index},
         {"another header", test_other_header},
         {NULL, NULL},

@@ -25,7 +25,7 @@ enum {
     GZ_COMMIT = 1,   /* everything up to the end of this member belongs together and is whole */
     GZ_STREAMED = 2, /* the text is larger than memory should hold: inflate it as a stream */
 };
-enum { GZ_HEADER_LEN = 10 + 2 + 4 + 24, GZ_TRAILER_LEN = 8 };
+enum { GZ_HEADER_LEN = 10 + 2 + 4 + 24, GZ_TRAILER_LEN = 8, GZ_END_LEN = 2 + GZ_TRAILER_LEN };
 
 struct gzextra {
     int present; /* 0: a member without our subfield (Cyrus 3.x wrote it); the rest is then 0 */
@@ -73,6 +73,10 @@ struct gzreader;
 /* The header is read and checked here: errors of gzmember_header, or XERR_TOOBIG if it is longer
  * than 128 KiB. */
 int gzreader_open(struct vfs *, int fd, off_t at, struct gzreader **);
+/* The same for what is not whole. RAW: AT is a flush point within a member; the end of the deflate
+ * data is then the end, and what would be the trailer is not looked at. The file is taken to end at
+ * LIMIT, if that is not 0. */
+int gzreader_openpiece(struct vfs *, int fd, off_t at, int raw, off_t limit, struct gzreader **);
 /* Up to N (> 0) bytes of text to P; 0 at the (checked) end of the member; XERR_FORMAT if it is
  * damaged, XERR_EOF if the file ends in it. The text before a damage is returned first. */
 ssize_t gzreader_read(struct gzreader *, void *p, size_t n);
@@ -81,5 +85,22 @@ off_t gzreader_offset(const struct gzreader *);
 /* What the header says; valid until the reader is closed. */
 const struct gzextra *gzreader_extra(const struct gzreader *);
 void gzreader_close(struct gzreader **);
+
+/* ---- members that are not whole (gzmember_salvage.c) ---- */
+
+/* What text would there be if deflate data began at P (N bytes)? Made to be asked at many places. */
+struct gzprobe;
+struct gzprobe *gzprobe_new(void); /* NULL: no memory */
+void gzprobe_free(struct gzprobe **);
+/* Up to MAX bytes of it to TEXT: how many there are, also before an error. */
+size_t gzprobe_try(struct gzprobe *, const void *p, size_t n, void *text, size_t max);
+
+/* Is there a flush point behind the first TEXT bytes of text of the deflate data at AT (RAW: no gzip
+ * header stands there)? 1 with its offset in *END and the CRC-32 of the text; 0: no, then *END is
+ * a few bytes before where it would be; or an error of reading. */
+int gzmember_flushpoint(struct vfs *, int fd, off_t at, int raw, uint64_t text, off_t *end,
+                        uint32_t *crc);
+/* What must follow a flush point to make the member whole: returns GZ_END_LEN. */
+int gzmember_putend(unsigned char end[GZ_END_LEN], uint32_t crc, uint64_t size);
 
 #endif

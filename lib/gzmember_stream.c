@@ -156,7 +156,9 @@ struct gzreader {
     int fd;
     off_t start;  /* of the member */
     off_t loaded; /* file offset behind the bytes in in */
+    off_t limit;  /* the file is taken to end here, if not 0 */
     enum { READER_TEXT, READER_TRAILER, READER_END } state;
+    int raw;   /* begun within a member: there is no trailer for what is read */
     int error; /* first failure, returned for ever after */
     uint32_t crc;
     uint32_t size; /* of the text, mod 2^32 */
@@ -171,7 +173,10 @@ static ssize_t reader_fill(struct gzreader *r)
     size_t have = r->z.avail_in;
     if (have)
         memmove(r->in, r->z.next_in, have);
-    ssize_t n = vfs_pread(r->vfs, r->fd, r->in + have, INPUT_SIZE - have, r->loaded);
+    size_t want = INPUT_SIZE - have;
+    if (r->limit && (off_t)want > r->limit - r->loaded)
+        want = r->limit > r->loaded ? (size_t)(r->limit - r->loaded) : 0;
+    ssize_t n = want ? vfs_pread(r->vfs, r->fd, r->in + have, want, r->loaded) : 0;
     r->z.next_in = r->in;
     if (n <= 0)
         return n < 0 ? n : XERR_EOF;
@@ -193,10 +198,13 @@ static int reader_header(struct gzreader *r)
     return 0;
 }
 
-int gzreader_open(struct vfs *vfs, int fd, off_t at, struct gzreader **rp)
+int gzreader_openpiece(struct vfs *vfs, int fd, off_t at, int raw, off_t limit,
+                       struct gzreader **rp)
 {
     struct gzreader *r = xzmalloc(sizeof(*r));
     *rp = NULL;
+    r->raw = raw;
+    r->limit = limit;
     r->vfs = vfs;
     r->fd = fd;
     r->start = r->loaded = at;
@@ -205,11 +213,16 @@ int gzreader_open(struct vfs *vfs, int fd, off_t at, struct gzreader **rp)
         free(r);
         return -ENOMEM;
     }
-    int err = reader_header(r);
+    int err = raw ? 0 : reader_header(r);
     if (err)
         gzreader_close(&r);
     *rp = r;
     return err;
+}
+
+int gzreader_open(struct vfs *vfs, int fd, off_t at, struct gzreader **rp)
+{
+    return gzreader_openpiece(vfs, fd, at, 0, 0, rp);
 }
 
 /* Text to P, as much as one full turn gives; 0 only when the deflate data is at its end. */
@@ -227,7 +240,7 @@ static ssize_t reader_inflate(struct gzreader *r, void *p, size_t n)
         }
         int zr = inflate(&r->z, Z_NO_FLUSH);
         if (zr == Z_STREAM_END) {
-            r->state = READER_TRAILER;
+            r->state = r->raw ? READER_END : READER_TRAILER;
         } else if (zr != Z_OK && zr != Z_BUF_ERROR) {
             err = zr == Z_MEM_ERROR ? -ENOMEM : XERR_FORMAT;
             break;
