@@ -37,7 +37,7 @@ sub new
     $self->{names} = CBTest::Names->new(%{ $o{options}{imap} // {} });
     $living{$dir} = $self;
     run_cmd(cmd => ['chown', 'cyrus:mail', $dir]) if $> == 0;
-    $self->{port}{$_} = free_port() for qw(imap sieve backup relay replica replica_imap);
+    $self->{port}{$_} = free_port() for qw(imap sieve http backup relay replica replica_imap);
     $self->add_user($_) for qw(admin cyrus), @{ $o{users} // [] };
     for my $role (@{ $o{roles} // [qw(imap backup)] }) {
         $self->{$role} = CBTest::Instance->new(site => $self, name => $role,

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The Cyrus Backups authors
+#
+# CBTest::Scenarios::Crowd - 20,000 messages in one folder. They are put there as files, which
+# reconstruct finds: by IMAP it would take minutes.
+package CBTest::Scenarios::Crowd;
+use strict;
+use warnings;
+use CBTest::Imap;
+
+*message = \&CBTest::Imap::message;
+
+my $COUNT = 20_000;
+
+my @steps = (
+    ['first sync of 20,000 messages', sub {
+        my ($c) = @_;
+        $c->{contents} = 'datafile';
+        $c->{imap}->must(create => $c->own('Crowd'));
+        $c->put_files('Crowd', map { ["$_.", message(subject => "one of many, number $_")] } 1 .. $COUNT);
+        $c->tool({ timeout => 120 }, 'reconstruct', $c->adm('Crowd'));
+        my $st = $c->{imap}->must(status => $c->own('Crowd'), '(MESSAGES)');
+        die "$st->{messages} messages\n" if $st->{messages} != $COUNT;
+    }],
+    ['flags on all of them', sub {
+        my ($c) = @_;
+        $c->in_folder('Crowd', sub {
+            my ($imap) = @_;
+            $imap->must(store => '1:*', '+FLAGS.SILENT', '(\\Seen many)');
+        });
+    }],
+    ['one changed, one more', sub {
+        my ($c) = @_;
+        $c->in_folder('Crowd', sub { $_[0]->must(store => '777', '+FLAGS', '(\\Flagged)') });
+        $c->fill('Crowd', message());
+    }],
+    ['half of them expunged, some copied', sub {
+        my ($c) = @_;
+        $c->in_folder('Crowd', sub { $_[0]->must(copy => '19000:19500', 'INBOX') });
+        $c->expunge('Crowd', '5001:15000');
+    }],
+    ['folder renamed', sub {
+        my ($c) = @_;
+        $c->{imap}->must(rename => $c->own('Crowd'), $c->own('Mob'));
+    }],
+);
+
+sub steps { return @steps }
+
+1;
