@@ -7,8 +7,8 @@
  * is on the disk.
  *
  * Some must never fail, whatever they say, because clients then abort: QUOTA, UNQUOTA, ANNOTATION,
- * UNANNOTATION, FORCE. What ends something (UNSUB, UNSIEVE, UNUSER, ...) does not create a backup
- * for a user who has none: there is nothing to end. */
+ * UNANNOTATION, FORCE. What of these is unusable is logged, and OK. What ends something (UNSUB,
+ * UNSIEVE, UNUSER, ...) does not create a backup for a user who has none: there is nothing to end. */
 #include "config.h"
 
 #include <string.h>
@@ -97,6 +97,18 @@ static int log_leniently(struct backupd *d, const struct command *c, struct dlis
     return 0;
 }
 
+/* Commands that speak of a mailbox by its name mean the one that had it when the client was told. Has
+ * another one come to it since, through another connection? Then XERR_NOTFOUND. */
+static int find_meant(struct backupd *d, struct lcb *b, const char *name, struct lcb_folder *f,
+                      struct buf *strings)
+{
+    int r = lcb_find_name(b, name, f, strings);
+    if (r || backupd_shown(d, f->uniqueid))
+        return r;
+    r = backupd_came_later(d, b, name, f->uniqueid);
+    return r > 0 ? XERR_NOTFOUND : r;
+}
+
 /* UNMAILBOX: NONEXISTENT counts as success with every client. */
 static int unmailbox(struct backupd *d, const struct command *c, struct dlist *v)
 {
@@ -105,77 +117,86 @@ static int unmailbox(struct backupd *d, const struct command *c, struct dlist *v
     struct lcb *b;
     int r = command_backup(d, c, v, 0, &b);
     if (!r)
-        r = lcb_find_name(b, v->sval, &f, &strings);
+        r = find_meant(d, b, v->sval, &f, &strings);
     buf_free(&strings);
     if (!r)
         r = lcb_savepoint(b);
     return r ? r : settle(d, b, lcb_log_dlist(b, "UNMAILBOX", v));
 }
 
-/* A mailbox name as a value of its own. */
-static struct dlist *name_value(struct backupd *d, const char *name)
-{
-    struct dlist *v = dlist_newnode(d->reader->pool, NULL, DL_ATOM);
-    if (v) {
-        v->sval = name;
-        v->len = strlen(name);
-    }
-    return v;
-}
-
-/* What was shown of a mailbox stays true when it is only called otherwise. */
-static void shown_again(struct backupd *d, struct lcb *b, const char *name)
+/* What was shown of a mailbox in state SINCE stays true when it is only called otherwise. */
+static void shown_again(struct backupd *d, struct lcb *b, const char *name, int64_t since)
 {
     struct buf strings = BUF_INITIALIZER;
     struct lcb_folder f = {.id = 0};
-    if (!lcb_find_name(b, name, &f, &strings) && backupd_shown(d, f.uniqueid) &&
-        f.mark == LCB_MARK_NONE)
-        backupd_show(d, &f, 1);
+    if (!lcb_find_name(b, name, &f, &strings))
+        backupd_shown_moved(d, b, since, &f);
     buf_free(&strings);
 }
 
+/* 0 if there is a mailbox of this name. */
+static int is_there(struct lcb *b, const char *name)
+{
+    struct buf strings = BUF_INITIALIZER;
+    struct lcb_folder f = {.id = 0};
+    int r = lcb_find_name(b, name, &f, &strings);
+    buf_free(&strings);
+    return r;
+}
+
+/* Log that the mailbox called NAME has ended. */
+static int log_end(struct backupd *d, struct lcb *b, const char *name)
+{
+    struct dlist *v = dlist_newnode(d->reader->pool, NULL, DL_ATOM);
+    if (!v)
+        return XERR_TOOBIG;
+    v->sval = name;
+    v->len = strlen(name);
+    return lcb_log_dlist(b, "UNMAILBOX", v);
+}
+
+/* An old name that we do not know may have been renamed before: then the new one is there. One that
+ * has the new name already has gone on the master. */
 static int rename_within(struct backupd *d, struct lcb *b, struct dlist *v, const char *from,
                          const char *to)
 {
     struct buf strings = BUF_INITIALIZER;
     struct lcb_folder f = {.id = 0};
-    struct dlist *occupied;
-    int r = lcb_find_name(b, from, &f, &strings);
-    if (r == XERR_NOTFOUND) {
-        /* Done before, perhaps: then the new name is there. */
-        r = lcb_find_name(b, to, &f, &strings);
-        buf_free(&strings);
-        return r;
-    }
+    int r = find_meant(d, b, from, &f, &strings);
+    buf_free(&strings);
+    if (r == XERR_NOTFOUND)
+        return is_there(b, to);
     if (!r)
         r = lcb_savepoint(b);
-    if (!r && strcmp(from, to) && !lcb_find_name(b, to, &f, &strings)) {
-        occupied = name_value(d, to);
-        r = occupied ? lcb_log_dlist(b, "UNMAILBOX", occupied) : XERR_TOOBIG;
-        if (r)
-            r = settle(d, b, r);
+    if (r)
+        return r;
+    if (strcmp(from, to)) {
+        r = is_there(b, to);
+        r = r ? (r == XERR_NOTFOUND ? 0 : r) : log_end(d, b, to);
     }
-    buf_free(&strings);
+    r = settle(d, b, r ? r : lcb_log_rename(b, v));
     if (!r)
-        r = settle(d, b, lcb_log_rename(b, v));
-    if (!r)
-        shown_again(d, b, to);
+        shown_again(d, b, to, f.since);
     return r;
 }
 
 /* To another user: there the mailbox is unknown, so the client will send it whole; here it ends. */
-static int rename_across(struct backupd *d, const char *from, struct lcb *old)
+static int rename_across(struct backupd *d, const char *from, struct lcb *old, const char *newuser,
+                         const char *to)
 {
-    struct buf strings = BUF_INITIALIZER;
-    struct lcb_folder f = {.id = 0};
-    int r = lcb_find_name(old, from, &f, &strings);
-    buf_free(&strings);
+    struct lcb *b;
+    int r = is_there(old, from);
+    if (r == XERR_NOTFOUND) {
+        r = backupd_backup(d, newuser, 0, &b);
+        return r ? r : is_there(b, to);
+    }
     if (!r)
         r = lcb_savepoint(old);
-    if (r)
-        return r;
-    struct dlist *gone = name_value(d, from);
-    return settle(d, old, gone ? lcb_log_dlist(old, "UNMAILBOX", gone) : XERR_TOOBIG);
+    if (!r)
+        r = settle(d, old, log_end(d, old, from));
+    if (!r)
+        backupd_shown_renamed(d, from, to);
+    return r;
 }
 
 static int rename_mailbox(struct backupd *d, const struct command *c, struct dlist *v)
@@ -197,22 +218,46 @@ static int rename_mailbox(struct backupd *d, const struct command *c, struct dli
     if (!r && !buf_cmp(&olduser, &newuser))
         r = rename_within(d, b, v, from, to);
     else if (!r)
-        r = rename_across(d, from, b);
+        r = rename_across(d, from, b, buf_cstring(&newuser), to);
     buf_free(&olduser);
     buf_free(&newuser);
     return r;
 }
 
+/* Can the header of F take another annotation, and still be read as a command of the client's? */
+static int has_room(struct backupd *d, const struct lcb_folder *f, const struct dlist *v)
+{
+    const struct dlist *value = dlist_getchild(v, "VALUE");
+    size_t more = 1024 + (value ? value->len : 0);
+    struct dlist_pool *pool = dlist_pool_new(d->max_text > more ? d->max_text - more : 0);
+    struct sync_header h;
+    int fits = !sync_header_parsetext(&h, pool, f->header, f->headerlen);
+    dlist_pool_free(&pool);
+    return fits;
+}
+
 /* ANNOTATION of a mailbox is an edit of its header; of one we do not have, nothing. */
 static int annotation(struct backupd *d, const struct command *c, struct dlist *v)
 {
+    struct buf strings = BUF_INITIALIZER;
+    struct lcb_folder f = {.id = 0};
     const char *name;
     struct lcb *b;
-    int r = log_leniently(d, c, v);
-    if (!r && dlist_getatom(v, "MBOXNAME", &name) && name && *name &&
-        !command_backup(d, c, v, 0, &b))
-        shown_again(d, b, name);
-    return r;
+    if (!dlist_getatom(v, "MBOXNAME", &name) || !name || !*name)
+        return log_leniently(d, c, v);
+    int r = command_backup(d, c, v, 0, &b);
+    if (!r)
+        r = lcb_find_name(b, name, &f, &strings);
+    if (!r && !c->ends && !has_room(d, &f, v)) {
+        xlog_warnx("%s of %s: no room for more in its header: accepted without effect", c->name,
+                   name);
+    } else if (!r) {
+        r = log_leniently(d, c, v);
+        if (!r)
+            shown_again(d, b, name, f.since);
+    }
+    buf_free(&strings);
+    return r == XERR_NOTFOUND || r == XERR_PARAM ? 0 : r;
 }
 
 /* The UIDs of EXPUNGE, as records that are expunged: the line EXPUNGE itself is never written,
@@ -224,14 +269,17 @@ static int expunge(struct backupd *d, const struct command *c, struct dlist *v)
     struct sync_header h;
     struct lcb_folder f = {.id = 0};
     struct dlist *uids;
-    const char *name;
+    const char *name, *uniqueid = NULL;
     uint64_t uid;
     struct lcb *b;
     if (!dlist_getatom(v, "MBOXNAME", &name) || !name || !dlist_getlist(v, "UID", &uids))
         return XERR_PARAM;
+    (void)dlist_getatom(v, "UNIQUEID", &uniqueid);
     int r = command_backup(d, c, v, 0, &b);
     if (!r)
         r = lcb_find_name(b, name, &f, &strings);
+    if (!r && uniqueid && strcmp(uniqueid, f.uniqueid))
+        r = XERR_NOTFOUND;
     if (!r)
         r = sync_header_parsetext(&h, d->reader->pool, f.header, f.headerlen);
     if (!r)
@@ -281,10 +329,15 @@ static const struct command commands[] = {
     {NULL, BY_USER, 0, NULL, NULL},
 };
 
-/* We enable nothing: Sieve scripts come by their own commands from every version. */
+/* We enable nothing. SIEVE-MAILBOX would make clients of 3.6 and later send Sieve scripts as messages
+ * of a mailbox: then scripts of old and new masters would be kept in two ways, and could not be given
+ * back to a server that knows only the other. So they come by their own commands from every version. A
+ * mailbox "#sieve" that is sent all the same is a mailbox. */
 static int capabilities(struct backupd *d)
 {
     int r = dlist_reader_skip(d->reader);
+    if (!r)
+        r = backupd_at_end(d);
     if (!r)
         prot_puts(d->out, "* ENABLED ()\r\n");
     return r;
@@ -312,6 +365,10 @@ int backupd_apply_named(struct backupd *d, const char *name)
     int r = dlist_reader_value(d->reader, &v);
     if (!r)
         r = backupd_at_end(d);
+    if (r == XERR_TOOBIG && (c->fn == log_leniently || c->fn == annotation)) {
+        xlog_errorx("%s is larger than backup_max_dlist: accepted without effect", c->name);
+        return BACKUPD_TOLERATED;
+    }
     if (r)
         return r;
     return c->fn ? c->fn(d, c, v) : log_line(d, c, v);

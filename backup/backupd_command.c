@@ -17,9 +17,24 @@
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
+/* Seconds that a command may wait for locks, whatever is configured. */
+#define LOCK_WAIT_MAX 600
+
 static int stopping(void *rock)
 {
     return service_signals(rock) == SERVICE_STOP;
+}
+
+/* Others read our silence as an end of the connection after sync_timeout. */
+static int lock_wait_ms(const struct config *c)
+{
+    int64_t most = config_getduration(c, IMAPOPT_SYNC_TIMEOUT) / 4;
+    int64_t wait = config_getduration(c, IMAPOPT_BACKUP_LOCK_WAIT);
+    if (most < 1)
+        most = 1;
+    if (most > LOCK_WAIT_MAX)
+        most = LOCK_WAIT_MAX;
+    return (int)(wait < 0 ? 0 : wait > most ? most : wait) * 1000;
 }
 
 int backupd_open(struct service *service, struct protstream *in, struct protstream *out,
@@ -32,10 +47,10 @@ int backupd_open(struct service *service, struct protstream *in, struct protstre
     d->in = in;
     d->out = out;
     d->reader = reader;
-    d->lock_wait_ms = (int)config_getduration(d->config, IMAPOPT_BACKUP_LOCK_WAIT) * 1000;
+    d->lock_wait_ms = lock_wait_ms(d->config);
     d->pause_ms = (int)config_getduration(d->config, IMAPOPT_BACKUP_ERROR_PAUSE) * 1000;
     d->max_text = (size_t)config_getbytesize(d->config, IMAPOPT_BACKUP_MAX_DLIST);
-    d->shown = hash_new();
+    backupd_unit_init(d);
     int r = lcb_store_open(d->config, NULL, &d->store, &err);
     if (r) {
         xlog_errorx("cannot open the store: %s", buf_cstring(&err));
@@ -60,8 +75,7 @@ void backupd_close(struct backupd **dp)
             xlog_errorx("at the end of the connection: %s", error_message(r));
     }
     backupd_spool_free(&d->spool);
-    hash_free(&d->shown, free);
-    strarray_fini(&d->owners);
+    backupd_unit_free(d);
     lcb_store_close(&d->store);
     buf_free(&d->body);
     buf_free(&d->text);
@@ -86,7 +100,7 @@ static void pause_a_while(struct backupd *d)
 /* Trouble of ours: say so, at most once a minute, and send the client away for a while. */
 static const char *trouble(struct backupd *d, int r)
 {
-    if (r != XERR_LOCKED) {
+    if (r != XERR_LOCKED && r != XERR_SIGNAL) {
         if (xlog_allowed(&d->trouble, 60))
             xlog_errorx("cannot store: %s; clients are told to come again", error_message(r));
         pause_a_while(d);
@@ -98,11 +112,13 @@ static const char *reply_text(struct backupd *d, int r)
 {
     enum sync_reply reply;
     switch (r) {
-    case BACKUPD_EXTRA:
-        return "BAD Unexpected extra arguments";
+    case BACKUPD_TOLERATED:
+        return sync_reply_text(SYNC_OK);
     case BACKUPD_BADCONTENT:
         return "NO IMAP_PROTOCOL_ERROR Content does not match its GUID";
     case XERR_TOOBIG:
+        if (xlog_allowed(&d->toobig, 60))
+            xlog_errorx("a value is larger than backup_max_dlist: refused");
         return "NO IMAP_PROTOCOL_ERROR Value too large or nested too deeply";
     }
     reply = sync_reply_code(r);
@@ -117,7 +133,7 @@ int backupd_at_end(struct backupd *d)
     return c < 0 ? c : c == '\r' || c == '\n' ? 0 : BACKUPD_EXTRA;
 }
 
-enum backupd_next backupd_finish(struct backupd *d, int r)
+enum backupd_next backupd_finish(struct backupd *d, const char *verb, int r)
 {
     if (!r) {
         r = dlist_reader_eol(d->reader);
@@ -126,7 +142,10 @@ enum backupd_next backupd_finish(struct backupd *d, int r)
     }
     if (r && (prot_error(d->in) || dlist_reader_resync(d->reader)))
         return BACKUPD_CLOSE;
-    prot_printf(d->out, "%s\r\n", reply_text(d, r));
+    if (r == BACKUPD_EXTRA)
+        prot_printf(d->out, "BAD Unexpected extra arguments to %s\r\n", verb);
+    else
+        prot_printf(d->out, "%s\r\n", reply_text(d, r));
     return BACKUPD_CONTINUE;
 }
 
@@ -145,7 +164,7 @@ static enum backupd_next missing_argument(struct backupd *d, const char *verb)
     return BACKUPD_CONTINUE;
 }
 
-enum backupd_next backupd_get(struct backupd *d)
+static enum backupd_next named_get(struct backupd *d)
 {
     struct buf name = BUF_INITIALIZER;
     enum backupd_next next;
@@ -156,13 +175,15 @@ enum backupd_next backupd_get(struct backupd *d)
         for (size_t i = 0; i < name.len; i++)
             if (name.s[i] >= 'a' && name.s[i] <= 'z')
                 name.s[i] -= 'a' - 'A';
-        next = backupd_finish(d, r ? r : backupd_get_named(d, buf_cstring(&name)));
+        if (!r)
+            r = backupd_get_named(d, buf_cstring(&name));
+        next = backupd_finish(d, "Get", r == XERR_SYNTAX ? SYNC_BAD_GET : r);
     }
     buf_free(&name);
     return next;
 }
 
-enum backupd_next backupd_apply(struct backupd *d)
+static enum backupd_next named_apply(struct backupd *d)
 {
     struct buf name = BUF_INITIALIZER;
     enum backupd_next next;
@@ -170,7 +191,23 @@ enum backupd_next backupd_apply(struct backupd *d)
     if (r == XERR_SYNTAX)
         next = missing_argument(d, "Apply");
     else
-        next = backupd_finish(d, r ? r : backupd_apply_named(d, buf_cstring(&name)));
+        next = backupd_finish(d, "Apply", r ? r : backupd_apply_named(d, buf_cstring(&name)));
     buf_free(&name);
+    return next;
+}
+
+enum backupd_next backupd_get(struct backupd *d)
+{
+    backupd_command_begin(d);
+    enum backupd_next next = named_get(d);
+    backupd_command_end(d);
+    return next;
+}
+
+enum backupd_next backupd_apply(struct backupd *d)
+{
+    backupd_command_begin(d);
+    enum backupd_next next = named_apply(d);
+    backupd_command_end(d);
     return next;
 }

@@ -23,9 +23,9 @@ enum backupd_next backupd_get(struct backupd *);
 enum backupd_next backupd_apply(struct backupd *);
 /* Make everything durable and release all locks: 0, or an error. */
 int backupd_restart(struct backupd *);
-/* Called about once a second while the client is silent between commands: closes what has been
- * unused for long. */
-void backupd_idle(struct backupd *);
+/* Called before each wait for the client, and about once a second while it is silent: releases what
+ * has been unused for a moment and is not needed by the command at hand. */
+void backupd_release(struct backupd *);
 /* The connection ended without EXIT: as backupd_restart, but errors are only logged. */
 void backupd_close(struct backupd **);
 

@@ -9,9 +9,14 @@
  * in doubt (mark DOUBT) is listed with HIGHESTMODSEQ 0 and without CRCs, so that the client sends
  * every record but no content.
  *
+ * Quotas are listed with the user whose mailboxes they govern, as clients compare them: the quota root
+ * of a domain is in the backup of what belongs to nobody, and is read there without its lock.
+ *
  * GET FULLMAILBOX asks for all records, to merge them into the live server: that could renumber or
  * resurrect messages there. It is always answered as if the mailbox were empty, which changes
- * nothing there, and the mailbox is marked DOUBT so that the client then sends all it has. */
+ * nothing there, and the mailbox is marked DOUBT so that the client then sends all it has. Its
+ * UIDVALIDITY is 0 then, because a higher one than the master's would be copied, and the master may
+ * have gone back to an older one. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -19,6 +24,7 @@
 
 #include "backup/backupd_int.h"
 #include "lib/xerr.h"
+#include "lib/xmalloc.h"
 
 /* Bytes that the names of one GET MAILBOXES may take: some 100,000 of them. */
 #define NAMES_MAX (8u << 20)
@@ -26,7 +32,10 @@
 
 struct listing {
     struct backupd *d;
+    struct lcb *b;      /* whose mailboxes are being listed */
     struct hash *names; /* UNIQUEIDs already in this answer */
+    struct strarray roots; /* quota roots of these mailboxes that are kept elsewhere */
+    const char *user;      /* whose GET USER this is, else NULL */
     struct buf text;
     struct dlist_pool *pool;
 };
@@ -36,14 +45,24 @@ static void listing_init(struct listing *l, struct backupd *d)
     memset(l, 0, sizeof(*l));
     l->d = d;
     l->names = hash_new();
-    l->pool = dlist_pool_new(d->max_text);
+    l->pool = dlist_pool_new(LCB_STORED_MAX);
 }
 
 static void listing_fini(struct listing *l)
 {
     hash_free(&l->names, NULL);
+    strarray_fini(&l->roots);
     dlist_pool_free(&l->pool);
     buf_free(&l->text);
+}
+
+/* A quota root that another backup holds is remembered. */
+static void note_root(struct listing *l, const char *root)
+{
+    struct buf userid = BUF_INITIALIZER;
+    if (!backupd_owner_of(l->d, root, &userid) && strcmp(buf_cstring(&userid), l->user))
+        strarray_add(&l->roots, root);
+    buf_free(&userid);
 }
 
 /* The header's text to l->text: as it is, or with the values that make the client send all. */
@@ -52,6 +71,8 @@ static int header_text(struct listing *l, const struct lcb_folder *f)
     struct sync_header h;
     dlist_pool_reset(l->pool);
     int r = sync_header_parsetext(&h, l->pool, f->header, f->headerlen);
+    if (!r && h.quotaroot && l->user)
+        note_root(l, h.quotaroot);
     if (!r)
         r = sync_header_addmodseq(&h, l->pool);
     if (!r && f->mark == LCB_MARK_DOUBT) {
@@ -74,7 +95,7 @@ static int list_folder(void *rock, const struct lcb_folder *f)
     if (hash_lookup(l->names, f->uniqueid))
         return 0;
     hash_insert(l->names, f->uniqueid, &there);
-    backupd_show(l->d, f, f->mark != LCB_MARK_RESEND);
+    backupd_show(l->d, l->b, f, f->mark != LCB_MARK_RESEND);
     if (f->mark == LCB_MARK_RESEND)
         return 0;
     int r = header_text(l, f);
@@ -101,8 +122,8 @@ static int list_seen(void *rock, const struct lcb_seen *s)
     struct listing *l = rock;
     buf_setcstr(&l->text, "* SEEN %(UNIQUEID ");
     dlist_printastring(s->uniqueid, strlen(s->uniqueid), &l->text, 0);
-    buf_printf(&l->text, " LASTREAD %lld LASTUID %u LASTCHANGE %lld SEENUIDS ",
-               (long long)s->lastread, s->lastuid, (long long)s->lastchange);
+    buf_printf(&l->text, " LASTREAD %llu LASTUID %u LASTCHANGE %llu SEENUIDS ",
+               (unsigned long long)s->lastread, s->lastuid, (unsigned long long)s->lastchange);
     dlist_printastring(s->seenuids, strlen(s->seenuids), &l->text, 0);
     buf_appendcstr(&l->text, ")\r\n");
     prot_write(l->d->out, l->text.s, l->text.len);
@@ -128,15 +149,16 @@ static int list_script(void *rock, const struct lcb_script *s)
     message_guid_encode(&guid, hex);
     buf_setcstr(&l->text, "* SIEVE %(FILENAME ");
     dlist_printastring(s->filename, strlen(s->filename), &l->text, 0);
-    buf_printf(&l->text, " LAST_UPDATE %lld GUID %s ISACTIVE 0)\r\n", (long long)s->last_update,
-               hex);
+    buf_printf(&l->text, " LAST_UPDATE %llu GUID %s ISACTIVE 0)\r\n",
+               (unsigned long long)s->last_update, hex);
     if (s->active && dot) {
         struct buf name = BUF_INITIALIZER;
         buf_setmap(&name, s->filename, (size_t)(dot - s->filename));
         buf_appendcstr(&name, ".bc");
         buf_appendcstr(&l->text, "* SIEVE %(FILENAME ");
         dlist_printastring(name.s, name.len, &l->text, 0);
-        buf_printf(&l->text, " LAST_UPDATE %lld ISACTIVE 1)\r\n", (long long)s->last_update);
+        buf_printf(&l->text, " LAST_UPDATE %llu ISACTIVE 1)\r\n",
+                   (unsigned long long)s->last_update);
         buf_free(&name);
     }
     prot_write(l->d->out, l->text.s, l->text.len);
@@ -157,7 +179,8 @@ static int list_meta(struct listing *l, struct lcb *b)
     return r ? r : lcb_foreach_script(b, LCB_NOW, list_script, l);
 }
 
-/* The one argument, a string without NUL. */
+/* The one argument, a string without NUL, and the end of the line: a question that is answered BAD must
+ * not mark anything. */
 static int read_string(struct backupd *d, struct buf *s)
 {
     int c = dlist_reader_peek(d->reader);
@@ -166,6 +189,8 @@ static int read_string(struct backupd *d, struct buf *s)
     if (c == '\r' || c == '\n')
         return XERR_SYNTAX;
     int r = dlist_reader_astring(d->reader, s, d->max_text);
+    if (!r)
+        r = backupd_at_end(d);
     return r ? r : memchr(buf_cstring(s), '\0', s->len) ? XERR_PARAM : 0;
 }
 
@@ -179,7 +204,38 @@ static int read_userid(struct backupd *d, struct buf *userid)
     return r;
 }
 
-/* GET USER begins a unit of its own: what the one before left open is committed and let go. */
+struct want {
+    struct listing *l;
+    const char *name;
+    int found;
+};
+
+static int list_quota_root(void *rock, const char *root, const char *text, size_t len)
+{
+    struct want *w = rock;
+    return strcmp(root, w->name) ? 0 : (w->found = 1, list_quota(w->l, root, text, len));
+}
+
+/* One that cannot be read is one that is not listed: the client then says it again. */
+static int list_other_roots(struct listing *l)
+{
+    struct buf userid = BUF_INITIALIZER;
+    int r = 0;
+    for (int i = 0; !r && i < l->roots.count; i++) {
+        struct want w = {l, l->roots.data[i], 0};
+        struct lcb *b = NULL;
+        if (backupd_owner_of(l->d, w.name, &userid) ||
+            lcb_open(l->d->store, buf_cstring(&userid), 0, 0, &b))
+            continue;
+        r = lcb_foreach_quota(b, LCB_NOW, list_quota_root, &w);
+        lcb_close(&b);
+    }
+    buf_free(&userid);
+    return r;
+}
+
+/* GET USER begins a unit of its own. GET META does not, but it, too, ends the work on others: what
+ * that left open is committed and let go. */
 static int get_user(struct backupd *d, int meta_only)
 {
     struct buf userid = BUF_INITIALIZER;
@@ -191,18 +247,25 @@ static int get_user(struct backupd *d, int meta_only)
         return r;
     }
     const char *user = buf_cstring(&userid);
+    listing_init(&l, d);
+    r = backupd_close_all(d, user);
     if (!meta_only) {
-        r = backupd_close_all(d, user);
         backupd_unit_reset(d);
         backupd_unit_addowner(d, user);
     }
     if (!r)
         r = backupd_backup(d, user, 0, &b);
-    listing_init(&l, d);
-    if (!r && !meta_only)
+    if (!meta_only && (!r || r == XERR_NOTFOUND))
+        backupd_ask_user(d, user, r ? NULL : b);
+    l.user = user;
+    if (!r && !meta_only) {
+        l.b = b;
         r = lcb_foreach_folder(b, LCB_NOW, 0, list_folder, &l);
+    }
     if (!r && !meta_only)
         r = lcb_foreach_quota(b, LCB_NOW, list_quota, &l);
+    if (!r && !meta_only)
+        r = list_other_roots(&l);
     if (!r)
         r = list_meta(&l, b);
     listing_fini(&l);
@@ -210,23 +273,74 @@ static int get_user(struct backupd *d, int meta_only)
     return r == XERR_NOTFOUND ? 0 : r;
 }
 
-static int list_name(struct listing *l, const char *name)
+/* ---- GET MAILBOXES ----
+ * A name is looked up in its owner's backup. A UNIQUEID may be in the backups of two owners, when the
+ * mailbox went from one to the other and only one of them was told; it must not be listed twice.
+ * So if the names are of several owners, all are looked up once to see which of two is the newer,
+ * and then once more to be listed. Owner by owner: few backups are open at a time. */
+
+struct wanted {
+    char *name;
+    char *userid;
+};
+
+/* The newest one of a UNIQUEID. */
+struct newest {
+    uint64_t highestmodseq;
+    int64_t time;
+    const struct wanted *wanted;
+};
+
+static int by_owner(const void *a, const void *b)
 {
-    struct buf userid = BUF_INITIALIZER, strings = BUF_INITIALIZER;
+    const struct wanted *x = a, *y = b;
+    int c = strcmp(x->userid, y->userid);
+    return c ? c : strcmp(x->name, y->name);
+}
+
+static int find_wanted(struct listing *l, const struct wanted *w, struct lcb_folder *f,
+                       struct buf *strings)
+{
+    int r = backupd_backup(l->d, w->userid, 0, &l->b);
+    if (!r || r == XERR_NOTFOUND)
+        backupd_ask_name(l->d, w->name, r ? NULL : l->b);
+    return r ? r : lcb_find_name(l->b, w->name, f, strings);
+}
+
+static int note_newest(struct listing *l, struct hash *all, const struct wanted *w)
+{
+    struct buf strings = BUF_INITIALIZER;
     struct lcb_folder f = {.id = 0};
-    struct lcb *b;
-    int r = backupd_owner_of(l->d, name, &userid);
+    int r = find_wanted(l, w, &f, &strings);
     if (!r) {
-        backupd_unit_addowner(l->d, buf_cstring(&userid));
-        r = backupd_backup(l->d, buf_cstring(&userid), 0, &b);
+        struct newest *n = hash_lookup(all, f.uniqueid);
+        int64_t time = lcb_time(l->b, f.since);
+        if (!n) {
+            n = xzmalloc(sizeof(*n));
+            hash_insert(all, f.uniqueid, n);
+        }
+        if (!n->wanted || f.highestmodseq > n->highestmodseq ||
+            (f.highestmodseq == n->highestmodseq && time > n->time)) {
+            n->highestmodseq = f.highestmodseq;
+            n->time = time;
+            n->wanted = w;
+        }
     }
-    if (!r)
-        r = lcb_find_name(b, name, &f, &strings);
-    if (!r)
-        r = list_folder(l, &f);
-    buf_free(&userid);
     buf_free(&strings);
-    return r == XERR_NOTFOUND || r == XERR_PARAM ? 0 : r;
+    return r == XERR_NOTFOUND ? 0 : r;
+}
+
+/* ALL is NULL if there is but one owner. */
+static int list_wanted(struct listing *l, struct hash *all, const struct wanted *w)
+{
+    struct buf strings = BUF_INITIALIZER;
+    struct lcb_folder f = {.id = 0};
+    struct newest *n;
+    int r = find_wanted(l, w, &f, &strings);
+    if (!r && (!all || !(n = hash_lookup(all, f.uniqueid)) || n->wanted == w))
+        r = list_folder(l, &f);
+    buf_free(&strings);
+    return r == XERR_NOTFOUND ? 0 : r;
 }
 
 /* All names are read before the first is looked up: a client that is still writing does not read,
@@ -246,17 +360,48 @@ static int read_names(struct backupd *d, struct strarray *names)
             strarray_append(names, buf_cstring(&name));
     }
     buf_free(&name);
-    return !r && more < 0 ? more : r;
+    return r ? r : more < 0 ? more : backupd_at_end(d);
+}
+
+/* Names with their owners, by owner; what can be no mailbox is left out. What the client was told
+ * of these names before is void. */
+static int find_owners(struct backupd *d, const struct strarray *names, struct wanted *list)
+{
+    struct buf userid = BUF_INITIALIZER;
+    int n = 0;
+    for (int i = 0; i < names->count; i++) {
+        backupd_unshow(d, names->data[i]);
+        if (backupd_owner_of(d, names->data[i], &userid))
+            continue;
+        backupd_unit_addowner(d, buf_cstring(&userid));
+        list[n].name = names->data[i];
+        list[n++].userid = xstrdup(buf_cstring(&userid));
+    }
+    buf_free(&userid);
+    qsort(list, (size_t)n, sizeof(*list), by_owner);
+    return n;
 }
 
 static int get_mailboxes(struct backupd *d)
 {
     struct strarray names = STRARRAY_INITIALIZER;
+    struct hash *all = NULL;
     struct listing l;
     int r = read_names(d, &names);
+    struct wanted *list = xzmalloc(sizeof(*list) * (size_t)(names.count + 1));
+    int n = r ? 0 : find_owners(d, &names, list);
     listing_init(&l, d);
-    for (int i = 0; !r && i < names.count; i++)
-        r = list_name(&l, names.data[i]);
+    if (n && strcmp(list[0].userid, list[n - 1].userid)) {
+        all = hash_new();
+        for (int i = 0; !r && i < n; i++)
+            r = note_newest(&l, all, &list[i]);
+    }
+    for (int i = 0; !r && i < n; i++)
+        r = list_wanted(&l, all, &list[i]);
+    for (int i = 0; i < n; i++)
+        free(list[i].userid);
+    free(list);
+    hash_free(&all, free);
     listing_fini(&l);
     strarray_fini(&names);
     return r;
@@ -295,14 +440,18 @@ static int get_fullmailbox(struct backupd *d)
     if (!r)
         r = sync_header_set(&h, d->reader->pool, "HIGHESTMODSEQ", "0");
     if (!r)
+        r = sync_header_set(&h, d->reader->pool, "UIDVALIDITY", "0");
+    if (!r)
         r = lcb_setmark(b, f.uniqueid, f.mark > LCB_MARK_DOUBT ? f.mark : LCB_MARK_DOUBT);
     if (!r) {
         struct dlist *kv = dlist_newkvlist(d->reader->pool, NULL);
         for (struct dlist *c = h.tree->head, *next; kv && c; c = next) {
             int i = 0;
             next = c->next;
+            c->next = NULL;
             while (dropped[i] && strcmp(dropped[i], c->name))
                 i++;
+            c->next = NULL;
             if (!dropped[i])
                 dlist_append(kv, c);
         }
@@ -341,6 +490,8 @@ static int get_fetch(struct backupd *d)
     uint64_t size;
     dlist_pool_reset(d->reader->pool);
     int r = dlist_reader_value(d->reader, &v);
+    if (!r)
+        r = backupd_at_end(d);
     if (!r && (!dlist_getatom(v, "MBOXNAME", &name) || !name ||
                !dlist_getatom(v, "PARTITION", &partition) || !partition ||
                !dlist_getguid(v, "GUID", &guid)))
@@ -422,18 +573,6 @@ static int get_annotation(struct backupd *d)
     return r == XERR_NOTFOUND ? 0 : r;
 }
 
-struct want {
-    struct listing *l;
-    const char *name;
-    int found;
-};
-
-static int send_quota_root(void *rock, const char *root, const char *text, size_t len)
-{
-    struct want *w = rock;
-    return strcmp(root, w->name) ? 0 : (w->found = 1, list_quota(w->l, root, text, len));
-}
-
 static int get_quota(struct backupd *d)
 {
     struct buf root = BUF_INITIALIZER, userid = BUF_INITIALIZER;
@@ -447,7 +586,7 @@ static int get_quota(struct backupd *d)
     if (!r)
         r = backupd_backup(d, buf_cstring(&userid), 0, &b);
     if (!r)
-        r = lcb_foreach_quota(b, LCB_NOW, send_quota_root, &w);
+        r = lcb_foreach_quota(b, LCB_NOW, list_quota_root, &w);
     listing_fini(&l);
     buf_free(&root);
     buf_free(&userid);
@@ -461,9 +600,11 @@ static int send_script(void *rock, const struct lcb_script *s)
     if (strcmp(s->filename, w->name))
         return 0;
     w->found = 1;
-    buf_setcstr(&d->text, "* SIEVE %(FILENAME ");
+    buf_setcstr(&d->text, "* SIEVE %(USERID ");
+    dlist_printastring(w->l->user, strlen(w->l->user), &d->text, 0);
+    buf_appendcstr(&d->text, " FILENAME ");
     dlist_printastring(s->filename, strlen(s->filename), &d->text, 0);
-    buf_printf(&d->text, " LAST_UPDATE %lld CONTENT ", (long long)s->last_update);
+    buf_printf(&d->text, " LAST_UPDATE %llu CONTENT ", (unsigned long long)s->last_update);
     dlist_printastring(s->content, s->len, &d->text, 0);
     buf_appendcstr(&d->text, ")\r\n");
     prot_write(d->out, d->text.s, d->text.len);
@@ -480,6 +621,8 @@ static int get_fetch_sieve(struct backupd *d)
     struct lcb *b;
     dlist_pool_reset(d->reader->pool);
     int r = dlist_reader_value(d->reader, &v);
+    if (!r)
+        r = backupd_at_end(d);
     if (!r && (!dlist_getatom(v, "USERID", &user) || !user ||
                !dlist_getatom(v, "FILENAME", &filename) || !filename))
         r = XERR_PARAM;
@@ -489,6 +632,7 @@ static int get_fetch_sieve(struct backupd *d)
         r = backupd_backup(d, buf_cstring(&userid), 0, &b);
     if (!r) {
         w.name = filename;
+        l.user = user;
         r = lcb_foreach_script(b, LCB_NOW, send_script, &w);
     }
     buf_free(&userid);

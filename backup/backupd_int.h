@@ -17,23 +17,25 @@
 /* Backups open at once; more are closed, least recently used first. Clients that speak of many users
  * in one command exist (3.0, 3.2), and each open index has its cache. */
 #define BACKUPD_OPEN_MAX 4
-/* A backup unused for this many seconds is closed. */
-#define BACKUPD_IDLE 300
+/* A backup unused for this long is closed: well below what others wait for it. */
+#define BACKUPD_IDLE_MS 2000
 
 struct backupd_open_backup {
     char *userid;
     struct lcb *b;
-    int64_t used; /* monotonic seconds */
+    int64_t used; /* monotonic ms */
     uint64_t turn;
+    uint64_t command; /* the last that needed it */
 };
 
 /* What this connection was shown of a mailbox: key UNIQUEID. */
 struct backupd_shown {
-    uint32_t last_uid;
+    char *userid;           /* in whose backup; NULL: void */
+    char *mboxname;         /* under which name, or what it was renamed to since */
+    int listed;             /* 0: it is there, but was left out */
+    uint32_t last_uid;      /* as listed; 0 if it was not */
     uint64_t highestmodseq;
-    int64_t since;       /* position of the state that was shown */
-    uint32_t crc;
-    enum lcb_mark mark;
+    int64_t since;          /* position of the state that was shown */
 };
 
 struct backupd {
@@ -42,24 +44,33 @@ struct backupd {
     struct protstream *in, *out;
     struct dlist_reader *reader;
     struct lcb_store *store;
-    int lock_wait_ms;
+    int lock_wait_ms; /* for each command */
+    int wait_left_ms; /* for this one */
     int pause_ms;
     size_t max_text;
 
     /* unit */
     struct strarray owners;
-    struct hash *shown;
+    struct hash *shown;       /* UNIQUEID -> struct backupd_shown */
+    struct hash *shown_names; /* its mboxname -> the same */
+    struct hash *asked;       /* a name that was asked for -> position, as it was then */
+    char *asked_user;         /* whose mailboxes were all asked for, or NULL */
+    int64_t asked_all;        /* position, as it was then */
+    int asked_lost;           /* there were more names than are remembered */
     int lost_uploads; /* uploads that were acknowledged had to be undone */
 
     /* open backups */
     struct backupd_open_backup open[BACKUPD_OPEN_MAX];
     uint64_t turn;
+    uint64_t command; /* number of the command */
+    int busy;         /* it is being worked on */
 
     struct backupd_spool *spool; /* uploads without an owner as yet */
 
     struct buf body; /* of a message */
     struct buf text; /* of a reply */
     struct xlog_limit trouble;
+    struct xlog_limit toobig;
 };
 
 /* ---- backupd_command.c ---- */
@@ -68,14 +79,18 @@ struct backupd {
 enum {
     BACKUPD_BADCONTENT = SYNC_LAST + 1, /* content and GUID differ */
     BACKUPD_EXTRA,                      /* the line goes on behind its value */
+    BACKUPD_TOLERATED,                  /* not done, and not the client's business: OK */
 };
 /* 0 if the line ends here. To be asked before anything is kept: what is answered BAD has no effect. */
 int backupd_at_end(struct backupd *);
-/* Read to the end of the line if R is 0 (else skip the rest of the command), then say OK or NO. */
-enum backupd_next backupd_finish(struct backupd *, int r);
+/* Read to the end of the line if R is 0 (else skip the rest of the command), then say OK or NO. VERB
+ * as replies name it. */
+enum backupd_next backupd_finish(struct backupd *, const char *verb, int r);
 
-/* ---- backupd_unit.c: whose backups, which are open, what was shown ---- */
+/* ---- backupd_unit.c: whose backups, and which are open ---- */
 
+void backupd_unit_init(struct backupd *);
+void backupd_unit_free(struct backupd *);
 /* A new unit of work: nothing shown, no owners, no uploads. */
 void backupd_unit_reset(struct backupd *);
 void backupd_unit_addowner(struct backupd *, const char *userid);
@@ -83,14 +98,38 @@ void backupd_unit_addowner(struct backupd *, const char *userid);
 const char *backupd_unit_owner(const struct backupd *);
 /* User id of a mailbox name, or XERR_PARAM for a name that can be none. */
 int backupd_owner_of(struct backupd *, const char *mboxname, struct buf *userid);
-/* A user's backup, locked. CREATE: make it if there is none; else XERR_NOTFOUND. */
+/* A user's backup, locked, at least until the command ends or needs another one: that may commit and
+ * close this one. CREATE: make it if there is none; else XERR_NOTFOUND. XERR_LOCKED after having
+ * waited, XERR_SIGNAL when the process is to end. */
 int backupd_backup(struct backupd *, const char *userid, int create, struct lcb **);
 /* Commit and close all but KEEP (NULL: all). The first error. */
 int backupd_close_all(struct backupd *, const char *keep);
 /* After an error: undo what this backup has not committed. */
 void backupd_undo(struct backupd *, struct lcb *);
-void backupd_show(struct backupd *, const struct lcb_folder *, int listed);
+/* Around each command: locks are counted by command. */
+void backupd_command_begin(struct backupd *);
+void backupd_command_end(struct backupd *);
+/* ---- backupd_shown.c: what was shown, and does it still hold? ---- */
+
+void backupd_shown_init(struct backupd *);
+void backupd_shown_free(struct backupd *);
+/* The client was told of the mailbox F in backup B, or (LISTED 0) is made to send it whole. */
+void backupd_show(struct backupd *, struct lcb *, const struct lcb_folder *, int listed);
+/* The client asks again about NAME: what it was told before counts no longer. */
+void backupd_unshow(struct backupd *, const char *name);
 const struct backupd_shown *backupd_shown(const struct backupd *, const char *uniqueid);
+/* What was shown in state SINCE is now state F, and otherwise the same: it was renamed or annotated
+ * by this client. */
+void backupd_shown_moved(struct backupd *, struct lcb *, int64_t since, const struct lcb_folder *f);
+/* The mailbox shown as FROM was given another owner under the name TO. */
+void backupd_shown_renamed(struct backupd *, const char *from, const char *to);
+/* All mailboxes of a user, or one name, were asked for now. B NULL: there is no backup. */
+void backupd_ask_user(struct backupd *, const char *userid, struct lcb *b);
+void backupd_ask_name(struct backupd *, const char *mboxname, struct lcb *b);
+/* Did this mailbox, which was not shown, come, change or go after the last answer that had to speak
+ * of it? 1, 0 (also if there was no such answer) or an error. */
+int backupd_came_later(const struct backupd *, struct lcb *, const char *mboxname,
+                       const char *uniqueid);
 
 /* ---- backupd_staging.c: content on its way ---- */
 

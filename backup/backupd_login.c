@@ -39,12 +39,13 @@ enum {
 static int tell_layers(struct session *s)
 {
     const struct tls_info *tls = &s->tls;
-    if (s->tls_active)
-        return saslserver_setexternal(s->sasl, tls->bits, 1, tls->peer_cn, tls->binding,
-                                      tls->binding_len, tls->binding_name);
-    if (s->setup->ssf > 0)
-        return saslserver_setexternal(s->sasl, s->setup->ssf, 0, "", NULL, 0, NULL);
-    return 0;
+    if (!s->tls_active)
+        return s->setup->ssf > 0 ? saslserver_setexternal(s->sasl, s->setup->ssf, 0, "") : 0;
+    int r = saslserver_setexternal(s->sasl, tls->bits, 1, tls->peer_cn);
+    for (int i = 0; i < tls->nbindings && !r; i++)
+        r = saslserver_addbinding(s->sasl, tls->bindings[i].name, tls->bindings[i].data,
+                                  tls->bindings[i].len);
+    return r;
 }
 
 static int new_context(struct session *s)
@@ -147,7 +148,7 @@ void login_end(struct session *s)
         close(s->telemetry);
 }
 
-/* As after a wrong password, which saslserver sees to. */
+/* Those who guess passwords shall take their time. A request to stop ends it. */
 static void failed_pause(const struct session *s)
 {
     int64_t seconds = config_getduration(s->config, IMAPOPT_FAILEDLOGINPAUSE);
@@ -156,10 +157,10 @@ static void failed_pause(const struct session *s)
         poll(NULL, 0, left < 1000 ? (int)left : 1000);
 }
 
-/* The pause has been made. */
 static enum backupd_next failed(struct session *s, const char *mech, const char *text)
 {
     xlog_info("badlogin: %s %s [%s]", s->service->clienthost, mech, saslserver_errdetail(s->sasl));
+    failed_pause(s);
     session_reply(s, "NO %s", text);
     return BACKUPD_CONTINUE;
 }
@@ -168,8 +169,8 @@ static enum backupd_next succeeded(struct session *s, const char *mech, const ch
 {
     const char *userid = saslserver_userid(s->sasl);
     if (!saslserver_isadmin(s->sasl)) {
-        xlog_info("badlogin: %s %s [%s is not an administrator]", s->service->clienthost, mech,
-                  userid);
+        xlog_info("badlogin: %s %s [%s is not an administrator, or somebody else acting for him]",
+                  s->service->clienthost, mech, userid);
         failed_pause(s);
         session_reply(s, "NO Permission denied");
         return new_context(s) ? BACKUPD_CLOSE : BACKUPD_CONTINUE;
@@ -299,7 +300,7 @@ static enum backupd_next begin_tls(struct session *s)
               s->tls.cipher, s->tls.bits, s->service->clienthost);
     s->tls_active = 1;
     /* What the client said before may have been said by another. */
-    dlist_reader_init(&s->reader, s->in, s->pool);
+    session_reset_reader(s);
     if (new_context(s))
         return BACKUPD_CLOSE;
     session_greet(s);
@@ -319,6 +320,8 @@ enum backupd_next login_starttls(struct session *s)
         session_reply(s, "BAD Already did a successful Starttls");
     else if (s->logged_in)
         session_reply(s, "BAD Can't Starttls after authentication");
+    else if (prot_compression(s->out))
+        session_reply(s, "BAD Can't Starttls after Compress");
     else if (!s->setup->tls)
         session_reply(s, "NO Error initializing TLS");
     else

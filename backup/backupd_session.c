@@ -315,8 +315,8 @@ static int on_wait(void *rock)
             s->stop_since = session_now();
         return session_now() - s->stop_since > GRACE_MS;
     }
-    if (s->idle && s->backupd)
-        backupd_idle(s->backupd);
+    if (s->backupd)
+        backupd_release(s->backupd);
     return 0;
 }
 
@@ -358,6 +358,13 @@ static int64_t clamp(int64_t n, int64_t low, int64_t high)
     return n < low ? low : n > high ? high : n;
 }
 
+void session_reset_reader(struct session *s)
+{
+    dlist_reader_init(&s->reader, s->in, s->pool);
+    s->reader.maxatom =
+        (size_t)clamp(config_getbytesize(s->config, IMAPOPT_MAXWORD), 65536, 1 << 24);
+}
+
 void backupd_session(struct service *service, const struct backupd_setup *setup, int fdin,
                      int fdout)
 {
@@ -376,9 +383,7 @@ void backupd_session(struct service *service, const struct backupd_setup *setup,
     prot_setwait(s.out, NULL, TICK_MS, on_wait, &s);
     int64_t limit = config_getbytesize(s.config, IMAPOPT_BACKUP_MAX_DLIST);
     s.pool = dlist_pool_new((size_t)clamp(limit, 131072, 1 << 30));
-    dlist_reader_init(&s.reader, s.in, s.pool);
-    s.reader.maxatom =
-        (size_t)clamp(config_getbytesize(s.config, IMAPOPT_MAXWORD), 65536, 1 << 24);
+    session_reset_reader(&s);
     if (!login_begin(&s))
         converse(&s);
     if (s.backupd)

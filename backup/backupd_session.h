@@ -48,6 +48,8 @@ void session_reply(struct session *, const char *fmt, ...) __attribute__((format
 enum backupd_next session_refuse(struct session *, const char *text);
 /* "* Fatal error", to client and syslog. */
 enum backupd_next session_fatal(struct session *, const char *text);
+/* The reader begins anew at what the stream has next. */
+void session_reset_reader(struct session *);
 /* Capabilities and name. */
 void session_greet(struct session *);
 

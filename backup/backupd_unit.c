@@ -6,11 +6,15 @@
  * ask. The owners of a unit are the owners of all names in GET USER and GET MAILBOXES since the last
  * RESTART or GET USER. While there is one, uploads can only be for him.
  *
- * Backups are locked from the first question about a user until RESTART, EXIT, GET USER of another
- * user, five minutes without use, or until more than a few are open. Whatever is closed is committed
- * first. Because a backup can be closed between question and answer, what was shown of a mailbox is
- * remembered by UNIQUEID with the position of the state that was shown: a change that is relative to
- * a listing is accepted only if that state is still the current one. */
+ * Locks. An open backup is locked, and others wait for it: other clients, and the tools. So it is
+ * kept no longer than it is of use: until RESTART, EXIT, GET USER or GET META of another user, a
+ * moment without use (even in the middle of a command that does not need it), or until more than a
+ * few are open. Who has to wait for a lock lets go of all others first: nobody waits while he holds
+ * something that another waits for. The wait for a busy backup is bounded for each command, however
+ * many backups it needs, far below the time after which clients give up.
+ *
+ * Whatever is closed is committed first. Another client may then change it between question and
+ * answer; backupd_shown.c tells whether one did. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -21,19 +25,29 @@
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
-static int64_t now(void)
+static int64_t now_ms(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    return ts.tv_sec;
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+void backupd_unit_free(struct backupd *d)
+{
+    strarray_fini(&d->owners);
+    backupd_shown_free(d);
+}
+
+void backupd_unit_init(struct backupd *d)
+{
+    backupd_shown_init(d);
+    d->lost_uploads = 0;
 }
 
 void backupd_unit_reset(struct backupd *d)
 {
-    strarray_fini(&d->owners);
-    hash_free(&d->shown, free);
-    d->shown = hash_new();
-    d->lost_uploads = 0;
+    backupd_unit_free(d);
+    backupd_unit_init(d);
     backupd_spool_clear(d->spool);
 }
 
@@ -81,12 +95,30 @@ int backupd_close_all(struct backupd *d, const char *keep)
     return result;
 }
 
-void backupd_idle(struct backupd *d)
+void backupd_release(struct backupd *d)
+{
+    for (int i = 0; i < BACKUPD_OPEN_MAX; i++) {
+        struct backupd_open_backup *o = &d->open[i];
+        int needed = d->busy && o->command == d->command;
+        if (o->b && !needed && now_ms() - o->used > BACKUPD_IDLE_MS && close_one(o))
+            d->lost_uploads = 1;
+    }
+}
+
+void backupd_command_begin(struct backupd *d)
+{
+    d->command++;
+    d->busy = 1;
+    d->wait_left_ms = d->lock_wait_ms;
+    backupd_release(d);
+}
+
+void backupd_command_end(struct backupd *d)
 {
     for (int i = 0; i < BACKUPD_OPEN_MAX; i++)
-        if (d->open[i].b && now() - d->open[i].used > BACKUPD_IDLE)
-            if (close_one(&d->open[i]))
-                d->lost_uploads = 1;
+        if (d->open[i].b && d->open[i].command == d->command)
+            d->open[i].used = now_ms();
+    d->busy = 0;
 }
 
 /* A free slot; the least recently used backup makes room. */
@@ -105,25 +137,45 @@ static int free_slot(struct backupd *d, struct backupd_open_backup **slot)
     return close_one(oldest);
 }
 
+/* Open and lock; while another has the lock, wait for as long as this command may, holding none. */
+static int open_locked(struct backupd *d, const char *userid, int flags, struct lcb **b)
+{
+    int r = lcb_open(d->store, userid, flags, 0, b);
+    if (r != XERR_LOCKED || d->wait_left_ms <= 0)
+        return r;
+    r = backupd_close_all(d, NULL);
+    if (r)
+        return r;
+    int64_t start = now_ms();
+    r = lcb_open(d->store, userid, flags, d->wait_left_ms, b);
+    int64_t waited = now_ms() - start;
+    d->wait_left_ms -= waited < d->wait_left_ms ? (int)waited : d->wait_left_ms;
+    return r;
+}
+
+static void in_use(struct backupd *d, struct backupd_open_backup *o)
+{
+    o->used = now_ms();
+    o->turn = ++d->turn;
+    o->command = d->command;
+}
+
 int backupd_backup(struct backupd *d, const char *userid, int create, struct lcb **bp)
 {
     struct backupd_open_backup *slot;
     for (int i = 0; i < BACKUPD_OPEN_MAX; i++)
         if (d->open[i].b && !strcmp(d->open[i].userid, userid)) {
-            d->open[i].used = now();
-            d->open[i].turn = ++d->turn;
+            in_use(d, &d->open[i]);
             *bp = d->open[i].b;
             return 0;
         }
     int r = free_slot(d, &slot);
     if (!r)
-        r = lcb_open(d->store, userid, LCB_WRITE | (create ? LCB_CREATE : 0), d->lock_wait_ms,
-                     &slot->b);
+        r = open_locked(d, userid, LCB_WRITE | (create ? LCB_CREATE : 0), &slot->b);
     if (r)
         return r;
     slot->userid = xstrdup(userid);
-    slot->used = now();
-    slot->turn = ++d->turn;
+    in_use(d, slot);
     *bp = slot->b;
     return 0;
 }
@@ -139,24 +191,4 @@ void backupd_undo(struct backupd *d, struct lcb *b)
                 free(d->open[i].userid);
                 memset(&d->open[i], 0, sizeof(d->open[i]));
             }
-}
-
-/* LISTED 0: it is there, but the client was not told (so it sends everything). */
-void backupd_show(struct backupd *d, const struct lcb_folder *f, int listed)
-{
-    struct backupd_shown *s = hash_lookup(d->shown, f->uniqueid);
-    if (!s) {
-        s = xzmalloc(sizeof(*s));
-        hash_insert(d->shown, f->uniqueid, s);
-    }
-    s->last_uid = listed ? f->last_uid : 0;
-    s->highestmodseq = listed && f->mark == LCB_MARK_NONE ? f->highestmodseq : 0;
-    s->since = f->since;
-    s->crc = f->crc;
-    s->mark = f->mark;
-}
-
-const struct backupd_shown *backupd_shown(const struct backupd *d, const char *uniqueid)
-{
-    return hash_lookup(d->shown, uniqueid);
 }

@@ -97,11 +97,18 @@ enum lcb_mark {
 };
 /* Durable with the next commit; at once if nothing else is pending. */
 int lcb_setmark(struct lcb *, const char *uniqueid, enum lcb_mark);
+/* Content that was found to be damaged (lcb_check_content) counts as never received, with all that is
+ * in the same chunk; mailboxes that have any of it are marked RESEND. Durable as lcb_setmark. */
+int lcb_forget_content(struct lcb *, const struct message_guid *);
 
 /* ---- queries (lcb_query.c, lcb_query_mail.c) ----
  * AT is a position in the data file; LCB_NOW is the current state. */
 
 #define LCB_NOW INT64_MAX
+
+/* Limit of a pool for the tree of a stored value: above all that is ever accepted, so that what is
+ * stored can be read again, whatever backup_max_dlist says by then. */
+#define LCB_STORED_MAX (64u << 20)
 
 /* From now until the backup is closed every query sees the state of this moment (if it was opened for
  * reading; a writer sees what it wrote). Meanwhile the index' WAL cannot be folded in: not for
@@ -127,6 +134,17 @@ struct lcb_folder {
 /* Current mailbox by UNIQUEID or name: 0 and the strings in STRINGS, or XERR_NOTFOUND. */
 int lcb_find_uniqueid(struct lcb *, const char *uniqueid, struct lcb_folder *, struct buf *strings);
 int lcb_find_name(struct lcb *, const char *mboxname, struct lcb_folder *, struct buf *strings);
+/* The last state of a mailbox, gone or not. */
+int lcb_find_last(struct lcb *, const char *uniqueid, struct lcb_folder *, struct buf *strings);
+/* The name was that of mailbox WAS and is that of IS now. If this is not the first time that a MAILBOX
+ * took it from another without that the client had said so before (UNMAILBOX, RENAME), but the third
+ * in a row or later, an error is logged. 1 if so, 0, or an error. */
+int lcb_report_replaced(struct lcb *, const char *mboxname, const char *was, const char *is);
+/* What is written from now on has this position or a later one. For a backup opened for writing. */
+int64_t lcb_position(const struct lcb *);
+int64_t lcb_time(struct lcb *, int64_t pos);
+/* 1 if a state of this mailbox began or ended at this position or later, 0 if not, or an error. */
+int lcb_changed_since(struct lcb *, const char *uniqueid, int64_t position);
 /* FN for every mailbox of the state AT, by name; with DELETED also those that are gone. The strings
  * live during the call. A non-zero result ends it. */
 int lcb_foreach_folder(struct lcb *, int64_t at, int deleted,
@@ -145,6 +163,9 @@ int lcb_find_record(struct lcb *, int64_t folder, uint32_t uid, struct sync_reco
 int lcb_next_live(struct lcb *, int64_t folder, uint32_t after, uint32_t before, uint32_t *uid);
 /* 1 if the content is here, 0 if not, or an error. SIZE may be NULL. */
 int lcb_has_content(struct lcb *, const struct message_guid *, uint64_t *size);
+/* Can it be read? 1; 0 if it is not here; XERR_FORMAT if its chunk is damaged. A chunk is read once
+ * while the backup is open, not for each message in it. */
+int lcb_check_content(struct lcb *, const struct message_guid *);
 /* FN for every content that is here, in the order of arrival. */
 int lcb_foreach_content(struct lcb *, int (*fn)(void *rock, const struct message_guid *,
                                                 uint64_t size), void *rock);

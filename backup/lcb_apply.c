@@ -88,13 +88,19 @@ static int apply_sieve(struct lcb_index *ix, int64_t pos, const struct dlist *v)
 {
     const char *filename;
     uint64_t last_update;
+    int64_t same;
     unsigned char sha1[SHA1_LEN];
     const struct dlist *content = dlist_getchild(v, "CONTENT");
     if (!dlist_getatom(v, "FILENAME", &filename) || !filename ||
         !dlist_getnum64(v, "LAST_UPDATE", &last_update) || !content || content->type != DL_ATOM)
         return XERR_PARAM;
-    int r = close_script(ix, pos, filename);
     sha1_once(content->sval, content->len, sha1);
+    int r = sqldb_int(ix->db, &same, "SELECT last_update=? AND guid=? FROM scripts WHERE filename=?"
+                                     " AND until IS NULL",
+                      "ibt", (int64_t)last_update, sha1, (size_t)SHA1_LEN, filename);
+    if (r == XERR_SQL || (!r && same))
+        return r;
+    r = close_script(ix, pos, filename);
     return r ? r : sqldb_run(ix->db, "INSERT OR REPLACE INTO scripts VALUES (?,?,NULL,?,?,?)",
                              "tiibb", filename, pos, (int64_t)last_update, sha1, (size_t)SHA1_LEN,
                              content->len ? content->sval : "", content->len);
@@ -153,13 +159,20 @@ static int apply_unuser(struct lcb_index *ix, int64_t pos)
     return r;
 }
 
-/* A script is gone; named by its bytecode, it is only active no longer (so clients say it when the
- * active script was deactivated without another taking its place). */
+/* A script is gone, and active no longer; named by its bytecode, it is only active no longer (so
+ * clients say it when the active script was deactivated without another taking its place). */
 static int apply_unsieve(struct lcb_index *ix, int64_t pos, const char *filename)
 {
+    struct buf bytecode = BUF_INITIALIZER;
+    const char *dot = strrchr(filename, '.');
+    buf_setmap(&bytecode, filename, dot ? (size_t)(dot - filename) : strlen(filename));
+    buf_appendcstr(&bytecode, ".bc");
     int r = close_script(ix, pos, filename);
-    return r ? r : sqldb_run(ix->db, "UPDATE active SET until=? WHERE filename=? AND until IS NULL",
-                             "it", pos, filename);
+    if (!r)
+        r = sqldb_run(ix->db, "UPDATE active SET until=? WHERE filename IN (?,?) AND until IS NULL",
+                      "itt", pos, filename, buf_cstring(&bytecode));
+    buf_free(&bytecode);
+    return r;
 }
 
 enum verb {

@@ -10,6 +10,11 @@
  * Names. At most one state holds a name. A mailbox that appears under a name that another holds
  * ends that other one: on the master a name is one mailbox, so the other must be gone.
  *
+ * Whether the client had said that the other one ends (UNMAILBOX, RENAME) is kept for each name: a
+ * name that goes from one mailbox to another again and again without a word may be that of two
+ * servers. backupd writes an UNMAILBOX of its own, as the line before the MAILBOX that made it
+ * conclude so; one that came from the client stands in another chunk, since it was committed first.
+ *
  * Sync CRC. folders.crc is the XOR over the CRCs of all live records, kept up to date by taking out
  * the old record's and putting in the new one's. It is never computed by a scan.
  *
@@ -52,6 +57,24 @@ static int new_state(struct lcb_index *ix, int64_t pos, int64_t folder, const st
     if (!r)
         r = sqldb_step(ix->db, st);
     return r < 0 ? r : 0;
+}
+
+/* FOLDER is about to take NAME by a MAILBOX line: count it if nobody had said that the name is free. */
+static int note_taken(struct lcb_index *ix, int64_t pos, int64_t folder, const char *name)
+{
+    int64_t holder;
+    int r = sqldb_int(ix->db, &holder, "SELECT folder FROM folder_states WHERE mboxname=?"
+                                       " AND until IS NULL", "t", name);
+    if (!r && holder == folder)
+        return 0;
+    if (!r)
+        return sqldb_run(ix->db, "INSERT INTO replaced VALUES (?,0,1) ON CONFLICT (mboxname)"
+                                 " DO UPDATE SET pos=0, times=times+1", "t", name);
+    if (r != XERR_NOTFOUND)
+        return r;
+    r = sqldb_run(ix->db, "DELETE FROM replaced WHERE mboxname=? AND pos<>?", "ti", name, pos - 1);
+    return r ? r : sqldb_run(ix->db, "UPDATE replaced SET pos=0, times=times+1 WHERE mboxname=?",
+                             "t", name);
 }
 
 static int find_folder(struct lcb_index *ix, const char *uniqueid, int64_t *id, uint32_t *crc)
@@ -108,6 +131,8 @@ int lcb_apply_mailbox_begin(struct lcb_index *ix, int64_t pos, const struct sync
         return r;
     ix->crc_stored = ix->crc;
     r = same_header(ix, ix->folder);
+    if (!r)
+        r = note_taken(ix, pos, ix->folder, h->mboxname);
     if (!r)
         r = new_state(ix, pos, ix->folder, h);
     if (r < 0)
@@ -209,7 +234,11 @@ int lcb_apply_mailbox_end(struct lcb_index *ix, uint32_t *crc)
 
 int lcb_apply_unmailbox(struct lcb_index *ix, int64_t pos, const char *mboxname)
 {
-    return retire_name(ix, pos, mboxname, 0);
+    int r = retire_name(ix, pos, mboxname, 0);
+    if (r || !sqlite3_changes(ix->db->db))
+        return r;
+    return sqldb_run(ix->db, "INSERT INTO replaced VALUES (?,?,0) ON CONFLICT (mboxname)"
+                             " DO UPDATE SET pos=excluded.pos", "ti", mboxname, pos);
 }
 
 /* The current state of the mailbox called NAME: its folder, its header parsed from ix->header. */
@@ -255,47 +284,76 @@ int lcb_apply_rename(struct lcb_index *ix, int64_t pos, const struct dlist *v)
     if (r)
         return r;
     h.mboxname = to;
+    r = sqldb_run(ix->db, "DELETE FROM replaced WHERE mboxname IN (?,?)", "tt", from, to);
+    if (r)
+        return r;
     buf_reset(&ix->header);
     sync_header_print(&h, &ix->header);
     return new_state(ix, pos, folder, &h);
 }
 
-/* ANNOTATIONS of H with the item (entry, userid) removed, and appended again with VALUE unless NULL.
- * MODSEQ 0 stands in it because readers of Cyrus 3.2 and later want one. */
-static int edit_annotations(struct lcb_index *ix, struct sync_header *h, const char *entry,
-                            const char *userid, const struct dlist *value)
+/* An annotation of a mailbox as its header has it. MODSEQ 0 stands in it because readers of Cyrus
+ * 3.2 and later want one. NULL: no room. */
+static struct dlist *annotation_item(struct lcb_index *ix, const char *entry, const char *userid,
+                                     const struct dlist *value)
 {
-    const char *e, *u;
-    struct dlist *old = NULL, *kept = dlist_newlist(ix->pool, "ANNOTATIONS");
-    if (!kept)
-        return XERR_TOOBIG;
-    (void)dlist_getlist(h->tree, "ANNOTATIONS", &old);
-    for (struct dlist *item = old ? old->head : NULL, *next; item; item = next) {
-        next = item->next;
-        if (dlist_getatom(item, "ENTRY", &e) && e && !strcmp(e, entry) &&
-            dlist_getatom(item, "USERID", &u) && !strcmp(u ? u : "", userid))
-            continue;
-        item->next = NULL;
-        dlist_append(kept, item);
-    }
-    if (value) {
-        struct dlist *item = dlist_newkvlist(ix->pool, NULL);
-        if (!item || !dlist_setatom(ix->pool, item, "ENTRY", entry) ||
-            !dlist_setatom(ix->pool, item, "USERID", userid) ||
-            !dlist_setnum64(ix->pool, item, "MODSEQ", 0) ||
-            !dlist_setmap(ix->pool, item, "VALUE", value->sval, value->len))
+    struct dlist *item = dlist_newkvlist(ix->pool, NULL);
+    if (!item || !dlist_setatom(ix->pool, item, "ENTRY", entry) ||
+        !dlist_setatom(ix->pool, item, "USERID", userid) ||
+        !dlist_setnum64(ix->pool, item, "MODSEQ", 0) ||
+        !dlist_setmap(ix->pool, item, "VALUE", value->sval, value->len))
+        return NULL;
+    return item;
+}
+
+/* Where an item stands towards (entry, userid): < 0 before it, 0 it is the one, > 0 behind it. */
+static int compare_item(const struct dlist *item, const char *entry, const char *userid)
+{
+    const char *e = NULL, *u = NULL;
+    (void)dlist_getatom(item, "ENTRY", &e);
+    (void)dlist_getatom(item, "USERID", &u);
+    int r = strcmp(e ? e : "", entry);
+    return r ? r : strcmp(u ? u : "", userid);
+}
+
+/* The item (entry, userid) among ANNOTATIONS of H is replaced by ITEM, or goes if that is NULL. Clients
+ * compare their annotations with ours one by one, in the order of entry and user id, which is that of
+ * their database: a new one is put where it would stand there. */
+static int edit_annotations(struct lcb_index *ix, struct sync_header *h, const char *entry,
+                            const char *userid, struct dlist *item)
+{
+    struct dlist *list = dlist_getchild(h->tree, "ANNOTATIONS");
+    if (!list) {
+        if (!(list = dlist_newlist(ix->pool, "ANNOTATIONS")))
             return XERR_TOOBIG;
-        dlist_append(kept, item);
+        dlist_append(h->tree, list);
     }
-    for (struct dlist **at = &h->tree->head, *prev = NULL; *at; prev = *at, at = &(*at)->next)
-        if (*at == old) {
-            *at = old->next;
-            if (!old->next)
-                h->tree->tail = prev;
-            break;
+    struct dlist *next = list->head;
+    list->type = DL_LIST;
+    list->head = list->tail = NULL;
+    for (struct dlist *old; (old = next);) {
+        int order = compare_item(old, entry, userid);
+        next = old->next;
+        old->next = NULL;
+        if (order >= 0 && item) {
+            dlist_append(list, item);
+            item = NULL;
         }
-    if (kept->head)
-        dlist_append(h->tree, kept);
+        if (order)
+            dlist_append(list, old);
+    }
+    if (item)
+        dlist_append(list, item);
+    if (list->head)
+        return 0;
+    struct dlist *keys = h->tree->head;
+    h->tree->head = h->tree->tail = NULL;
+    for (struct dlist *key; (key = keys);) {
+        keys = key->next;
+        key->next = NULL;
+        if (key != list)
+            dlist_append(h->tree, key);
+    }
     return 0;
 }
 
@@ -330,14 +388,15 @@ int lcb_apply_annotation(struct lcb_index *ix, int64_t pos, const struct dlist *
     (void)dlist_getatom(v, "USERID", &userid);
     if (!userid)
         userid = "";
-    if (value && value->type != DL_ATOM)
+    if (value && value->type != DL_ATOM && value->type != DL_FLAG)
         value = NULL; /* NIL removes */
     if (!mboxname || !*mboxname)
         return apply_annot_row(ix, pos, "", entry, userid, value);
     int r = load_state(ix, mboxname, &folder, &h);
     if (r)
         return r == XERR_NOTFOUND ? 0 : r;
-    r = edit_annotations(ix, &h, entry, userid, value);
+    struct dlist *item = value ? annotation_item(ix, entry, userid, value) : NULL;
+    r = value && !item ? XERR_TOOBIG : edit_annotations(ix, &h, entry, userid, item);
     if (r)
         return r;
     buf_reset(&ix->header);

@@ -6,9 +6,21 @@
  * soon as there is doubt. That allows what a database of record could not do. It runs in WAL mode
  * with synchronous=NORMAL, so a commit writes once and syncs nothing: the data file was synced just
  * before. After a power failure SQLite goes back to some earlier commit, the mark (below) says
- * which, and the chunks behind it are applied again. The WAL is kept when the last connection
- * closes, without a checkpoint, because a backup server opens, commits and closes all the time; it
- * is folded in when it has grown to backup_index_checkpoint.
+ * which, and the chunks behind it are applied again.
+ *
+ * The WAL. A backup server opens, commits and closes all the time. Whoever opens a database first
+ * reads its whole WAL, and a WAL that was only copied into the database, not cut, is read again and
+ * copied again by the next. So it is folded in and cut in one, by ourselves: when it has grown to
+ * backup_index_checkpoint, and at closing when it has grown beyond WAL_REST. Between the two costs,
+ * of syncing twice to fold it in at every closing and of reading much at every opening, lies a WAL
+ * of some dozen commits.
+ *
+ * A new index is filled in one transaction with its schema, and with a rollback journal, which for
+ * an empty database holds nothing: so each page is written once, and there is no -shm to be made.
+ * Most users of a first synchronisation need no more. WAL mode begins with the second transaction.
+ *
+ * Pages are small because what is written is small: a commit changes a few rows in each of a dozen
+ * trees.
  *
  * The mark. In the same transaction as the rows, meta records how far into the data file they
  * speak: backup id, offset and number of the last member, offset behind it, time of the last line.
@@ -32,60 +44,98 @@
 #include "lib/xmalloc.h"
 
 #define APPLICATION_ID 0x43794261 /* "CyBa" */
-#define INDEX_VERSION 1
+#define INDEX_VERSION 2
 #define BUSY_MS 20000
 #define CACHE_KIB 2048
+#define PAGE_SIZE 1024
+#define WAL_REST (64 << 10)
+#define STR(x) #x
+#define XSTR(x) STR(x)
 
-static int set_pragmas(struct lcb_index *ix, int64_t checkpoint)
+/* SQLite tells how many pages are in the WAL, after each commit. */
+static int wal_grew(void *rock, sqlite3 *db, const char *name, int pages)
+{
+    struct lcb_index *ix = rock;
+    (void)db;
+    (void)name;
+    ix->wal_bytes = (int64_t)pages * PAGE_SIZE;
+    return SQLITE_OK;
+}
+
+static int set_pragmas(struct lcb_index *ix)
 {
     int one = 1;
-    char sql[256];
-    snprintf(sql, sizeof(sql),
-             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-%d;"
-             "PRAGMA temp_store=FILE; PRAGMA wal_autocheckpoint=%lld",
-             CACHE_KIB, (long long)(checkpoint / 4096 > 0 ? checkpoint / 4096 : 1));
     sqlite3_db_config(ix->db->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-    sqlite3_db_config(ix->db->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_file_control(ix->db->db, "main", SQLITE_FCNTL_PERSIST_WAL, &one);
-    return sqldb_exec(ix->db, ix->readonly ? "PRAGMA query_only=1" : sql);
+    if (ix->readonly)
+        return sqldb_exec(ix->db, "PRAGMA query_only=1");
+    sqlite3_wal_hook(ix->db->db, wal_grew, ix);
+    return sqldb_exec(ix->db, "PRAGMA synchronous=NORMAL; PRAGMA cache_size=-" XSTR(CACHE_KIB) ";"
+                              "PRAGMA temp_store=FILE");
+}
+
+/* Move the WAL's pages into the database and cut it. A reader may be in the way: then again when
+ * it has grown by as much. Nothing is lost by failing. */
+static void fold(struct lcb_index *ix, int64_t limit)
+{
+    if (ix->wal_bytes < limit + ix->wal_stuck)
+        return;
+    sqlite3_busy_timeout(ix->db->db, 0);
+    if (sqlite3_wal_checkpoint_v2(ix->db->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL))
+        ix->wal_stuck = ix->wal_bytes;
+    else
+        ix->wal_bytes = ix->wal_stuck = 0;
+    sqlite3_busy_timeout(ix->db->db, BUSY_MS);
+}
+
+/* From now on with a WAL. While somebody reads this cannot be; then perhaps next time. */
+static void enter_wal(struct lcb_index *ix)
+{
+    sqlite3_busy_timeout(ix->db->db, 0);
+    ix->wal = sqlite3_exec(ix->db->db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL) == SQLITE_OK;
+    sqlite3_busy_timeout(ix->db->db, BUSY_MS);
 }
 
 /* 1 ours and current, 0 an empty file, XERR_FORMAT not ours, XERR_VERSION another version. */
 static int examine(struct sqldb *db)
 {
     int64_t id = 0, tables = 0, version = 0;
-    if (sqldb_int(db, &id, "PRAGMA application_id", "") < 0 ||
-        sqldb_int(db, &tables, "SELECT count(*) FROM sqlite_master", "") < 0)
+    if (sqldb_int(db, &id, "PRAGMA application_id", "") < 0)
         return XERR_FORMAT;
-    if (!tables && !id)
-        return 0;
+    if (!id) {
+        if (sqldb_int(db, &tables, "SELECT count(*) FROM sqlite_master", "") < 0)
+            return XERR_FORMAT;
+        if (!tables)
+            return 0;
+    }
     if (id != APPLICATION_ID ||
         sqldb_int(db, &version, "SELECT value FROM meta WHERE key='version'", "") < 0)
         return XERR_FORMAT;
     return version == INDEX_VERSION ? 1 : XERR_VERSION;
 }
 
-static int create_schema(struct sqldb *db)
+/* In a transaction that stays open. */
+static int create_schema(struct lcb_index *ix)
 {
     char sql[160];
     snprintf(sql, sizeof(sql),
              "PRAGMA application_id=%d; PRAGMA user_version=3;"
              "INSERT INTO meta VALUES ('version', %d)", APPLICATION_ID, INDEX_VERSION);
-    int r = sqldb_exec(db, "BEGIN IMMEDIATE");
+    int r = sqldb_exec(ix->db, "PRAGMA page_size=" XSTR(PAGE_SIZE) "; BEGIN IMMEDIATE");
+    ix->transaction = ix->fresh = !r;
     if (!r)
-        r = sqldb_exec(db, lcb_index_schema);
+        r = sqldb_exec(ix->db, lcb_index_schema);
     if (!r)
-        r = sqldb_exec(db, sql);
-    if (!r)
-        r = sqldb_exec(db, "COMMIT");
+        r = sqldb_exec(ix->db, sql);
     return r;
 }
 
-int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint, size_t max_dlist,
+int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
                    struct lcb_index **ixp)
 {
     struct lcb_index *ix = xzmalloc(sizeof(*ix));
     ix->readonly = readonly;
+    ix->checkpoint = checkpoint;
     ix->last_tick = -1;
     int r = sqldb_open(path, create ? SQLDB_CREATE : 0, BUSY_MS, &ix->db);
     if (!r)
@@ -95,16 +145,17 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
     int empty = !r;
     /* Not before it is known to be ours: WAL mode stays in the file. */
     if (r >= 0)
-        r = set_pragmas(ix, checkpoint) ? XERR_FORMAT : 0;
+        r = set_pragmas(ix) ? XERR_FORMAT : 0;
     if (!r && empty)
-        r = create_schema(ix->db);
+        r = create_schema(ix);
     if (r) {
         if (r == XERR_FORMAT && ix->db && sqldb_outside(ix->db))
             r = XERR_SQL;
+        ix->fresh = 0;
         lcb_index_close(&ix);
         return r;
     }
-    ix->pool = dlist_pool_new(max_dlist);
+    ix->pool = dlist_pool_new(LCB_STORED_MAX);
     *ixp = ix;
     return 0;
 }
@@ -115,6 +166,10 @@ void lcb_index_close(struct lcb_index **ixp)
     if (!ix)
         return;
     lcb_index_rollback(ix);
+    if (ix->fresh)
+        lcb_index_commit(ix); /* an empty one is an index, too */
+    if (ix->db && !ix->readonly)
+        fold(ix, ix->checkpoint < WAL_REST ? ix->checkpoint : WAL_REST);
     sqldb_close(&ix->db);
     dlist_pool_free(&ix->pool);
     sync_record_fini(&ix->old);
@@ -133,6 +188,8 @@ int lcb_index_begin(struct lcb_index *ix)
 {
     if (ix->transaction)
         return 0;
+    if (!ix->wal)
+        enter_wal(ix);
     int r = sqldb_exec(ix->db, "BEGIN IMMEDIATE");
     if (r)
         return r;
@@ -146,9 +203,11 @@ int lcb_index_commit(struct lcb_index *ix)
     if (!ix->transaction)
         return 0;
     int r = sqldb_exec(ix->db, "COMMIT");
-    if (!r)
-        ix->transaction = 0;
-    return r;
+    if (r)
+        return r;
+    ix->transaction = ix->fresh = 0;
+    fold(ix, ix->checkpoint);
+    return 0;
 }
 
 int lcb_index_rollback(struct lcb_index *ix)
@@ -157,7 +216,8 @@ int lcb_index_rollback(struct lcb_index *ix)
         return 0;
     ix->transaction = 0;
     /* Some errors end the transaction by themselves. */
-    return sqlite3_get_autocommit(ix->db->db) ? 0 : sqldb_exec(ix->db, "ROLLBACK");
+    int r = sqlite3_get_autocommit(ix->db->db) ? 0 : sqldb_exec(ix->db, "ROLLBACK");
+    return r || !ix->fresh ? r : create_schema(ix);
 }
 
 /* In one statement, so that a reader sees one commit and not the halves of two. */
@@ -180,25 +240,13 @@ int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
     return 0;
 }
 
-static int set_meta(struct lcb_index *ix, const char *key, int64_t value)
-{
-    return sqldb_run(ix->db, "INSERT OR REPLACE INTO meta VALUES (?,?)", "ti", key, value);
-}
-
 int lcb_index_setpoint(struct lcb_index *ix, const struct lcb_mark_point *p)
 {
-    int r = set_meta(ix, "backup_id", (int64_t)p->id);
-    if (!r)
-        r = set_meta(ix, "end", p->end);
-    if (!r)
-        r = set_meta(ix, "last_offset", p->last_offset);
-    if (!r)
-        r = set_meta(ix, "seq", p->seq);
-    if (!r)
-        r = set_meta(ix, "last_time", p->last_time);
-    if (!r)
-        r = set_meta(ix, "check_end", p->check);
-    return r;
+    return sqldb_run(ix->db,
+                     "INSERT OR REPLACE INTO meta VALUES ('backup_id',?),('end',?),"
+                     "('last_offset',?),('seq',?),('last_time',?),('check_end',?)",
+                     "iiiiii", (int64_t)p->id, (int64_t)p->end, (int64_t)p->last_offset, p->seq,
+                     p->last_time, p->check);
 }
 
 int lcb_index_clear(struct lcb_index *ix)
@@ -209,7 +257,7 @@ int lcb_index_clear(struct lcb_index *ix)
                       "DELETE FROM ticks; DELETE FROM contents; DELETE FROM folders;"
                       "DELETE FROM folder_states; DELETE FROM records; DELETE FROM subs;"
                       "DELETE FROM seens; DELETE FROM scripts; DELETE FROM active;"
-                      "DELETE FROM quotas; DELETE FROM annots");
+                      "DELETE FROM quotas; DELETE FROM annots; DELETE FROM replaced");
 }
 
 int lcb_index_addchunk(struct lcb_index *ix, const struct lcb_chunk *c)

@@ -16,6 +16,8 @@ CREATE TABLE folders (id INTEGER PRIMARY KEY, uniqueid TEXT NOT NULL UNIQUE, crc
 CREATE TABLE folder_states (folder INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGER, mboxname TEXT NOT NULL, last_uid INTEGER NOT NULL, highestmodseq INTEGER NOT NULL, uidvalidity INTEGER NOT NULL, sync_crc INTEGER, header BLOB NOT NULL, PRIMARY KEY (folder, since)) WITHOUT ROWID;
 CREATE UNIQUE INDEX folder_now ON folder_states (folder) WHERE until IS NULL;
 CREATE UNIQUE INDEX folder_name ON folder_states (mboxname) WHERE until IS NULL;
+-- Names that went from one mailbox to another without UNMAILBOX or RENAME of the client: how often in a row. pos: of an UNMAILBOX of the name, 0 if it is held.
+CREATE TABLE replaced (mboxname TEXT PRIMARY KEY, pos INTEGER NOT NULL, times INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE records (id INTEGER PRIMARY KEY, folder INTEGER NOT NULL, uid INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGER, modseq INTEGER NOT NULL, last_updated INTEGER NOT NULL, internaldate INTEGER NOT NULL, size INTEGER NOT NULL, content INTEGER NOT NULL, expunged INTEGER NOT NULL, flags BLOB NOT NULL, annotations BLOB, extra BLOB);
 CREATE UNIQUE INDEX record_now ON records (folder, uid) WHERE until IS NULL;
 CREATE INDEX record_past ON records (folder, until) WHERE until IS NOT NULL;

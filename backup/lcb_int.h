@@ -117,7 +117,11 @@ void lcb_memberstream_close(struct lcb_memberstream **);
 struct lcb_index {
     struct sqldb *db;
     int transaction; /* one is open */
+    int fresh;       /* it is the first one, in which the tables were made */
     int readonly;
+    int wal;         /* in WAL mode */
+    int64_t checkpoint;           /* bytes of WAL at which it is folded in */
+    int64_t wal_bytes, wal_stuck; /* now; when that was not possible */
     struct dlist_pool *pool; /* for headers and values */
     int64_t last_tick;       /* time of the newest row of ticks */
 
@@ -141,7 +145,7 @@ struct lcb_mark_point {
 
 /* Open <path>; XERR_FORMAT if it is not an index of ours (or damaged), XERR_VERSION, XERR_NOTFOUND;
  * XERR_SQL if the file is not to blame. */
-int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint, size_t max_dlist,
+int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
                    struct lcb_index **);
 void lcb_index_close(struct lcb_index **);
 int lcb_index_begin(struct lcb_index *);    /* idempotent */
@@ -210,7 +214,6 @@ int lcb_index_fits(struct lcb *);
 struct lcb_settings {
     size_t chunk_size;
     int level;
-    size_t max_dlist;
     int64_t index_checkpoint;
 };
 
@@ -226,6 +229,7 @@ struct lcb {
     int keep_tail; /* on behalf of a reader: what is no commit is left where it is */
     int broken;
     int savepoint; /* a command is being applied */
+    struct buf whole; /* a bit for each chunk that was read and found intact */
     struct lcb_datafile df;
     struct lcb_index *index;
     struct {               /* MAILBOX being written */

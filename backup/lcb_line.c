@@ -68,6 +68,8 @@ static int apply_mailbox(struct lines *l)
         r = more < 0 ? more : lcb_apply_mailbox_record(l->ix, l->pos, &l->record);
         r = r > 0 ? 0 : r;
     }
+    if (!r)
+        r = sync_mailbox_read_end(&l->reader, NULL, &h, NULL);
     return r ? r : lcb_apply_mailbox_end(l->ix, NULL);
 }
 
@@ -174,7 +176,7 @@ int lcb_lines_apply(struct lcb_index *ix, struct vfs *vfs, int fd, const struct 
     chunk->offset = (uint64_t)m->offset;
     chunk->first_time = chunk->last_time = *last_time;
     l.in = prot_readfn(lcb_memberstream_read, s);
-    l.pool = dlist_pool_new(64 << 20);
+    l.pool = dlist_pool_new(LCB_STORED_MAX);
     r = apply_lines(&l, chunk, last_time, lost);
     if (!r) {
         *end = lcb_memberstream_end(s);

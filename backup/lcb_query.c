@@ -14,6 +14,7 @@
 #include "backup/lcb_int.h"
 #include "lib/sha1crc.h"
 #include "lib/xerr.h"
+#include "lib/xlog.h"
 #include "lib/xmalloc.h"
 
 #define NOW_OR_AT(at, head, tail) \
@@ -119,6 +120,47 @@ int lcb_find_name(struct lcb *b, const char *mboxname, struct lcb_folder *f, str
 {
     return find_one(b, "SELECT " FOLDER_COLUMNS FOLDER_JOIN
                        " WHERE s.mboxname=? AND s.until IS NULL", mboxname, f, strings);
+}
+
+int lcb_find_last(struct lcb *b, const char *uniqueid, struct lcb_folder *f, struct buf *strings)
+{
+    return find_one(b, "SELECT " FOLDER_COLUMNS FOLDER_JOIN
+                       " WHERE f.uniqueid=? ORDER BY s.since DESC LIMIT 1", uniqueid, f, strings);
+}
+
+int lcb_report_replaced(struct lcb *b, const char *mboxname, const char *was, const char *is)
+{
+    const int64_t normal = 2; /* a mailbox may be deleted and made again between two syncs */
+    int64_t times = 0;
+    int r = sqldb_int(b->index->db, &times, "SELECT times FROM replaced WHERE mboxname=?", "t",
+                      mboxname);
+    if (r || times <= normal)
+        return r == XERR_NOTFOUND ? 0 : r;
+    xlog_errorx("%s: the mailbox of this name was %s and is %s now, the %lldth such change without a"
+                " word from the client: do two servers replicate to here?", mboxname, was, is,
+                (long long)times);
+    return 1;
+}
+
+int64_t lcb_position(const struct lcb *b)
+{
+    return LCB_POS(b->df.seq, b->df.lines + 1);
+}
+
+int64_t lcb_time(struct lcb *b, int64_t pos)
+{
+    return lcb_index_time(b->index, pos);
+}
+
+/* States follow each other, so the last one tells. */
+int lcb_changed_since(struct lcb *b, const char *uniqueid, int64_t position)
+{
+    static const char sql[] =
+        "SELECT s.since>=?2 OR coalesce(s.until,0)>=?2 FROM folder_states s"
+        " JOIN folders f ON f.id=s.folder WHERE f.uniqueid=?1 ORDER BY s.since DESC LIMIT 1";
+    int64_t changed = 0;
+    int r = sqldb_int(b->index->db, &changed, sql, "ti", uniqueid, position);
+    return r == XERR_NOTFOUND ? 0 : r ? r : changed != 0;
 }
 
 int lcb_foreach_folder(struct lcb *b, int64_t at, int deleted,

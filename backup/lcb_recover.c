@@ -42,6 +42,7 @@ struct scan {
     struct lcb *b;
     off_t size;
     off_t at;
+    int64_t first;     /* of the last member that had been applied before */
     int64_t seq;       /* of the last member applied */
     int64_t last_time;
     uint64_t id;
@@ -310,12 +311,24 @@ static int set_tail_aside(struct lcb *b, off_t at, off_t size)
     return r;
 }
 
+/* Marks are not in the data file. What it can tell of them: after rot anything may be missing; and
+ * a mailbox whose records do not have the client's checksum may have been marked for that. (If the
+ * difference had been accepted, its records are sent once more.) Other marks come back by
+ * themselves, when the client repeats what was refused. */
+static int set_marks(struct scan *s)
+{
+    if (s->rotten)
+        return sqldb_exec(s->b->index->db, "UPDATE folders SET mark=2");
+    return sqldb_run(s->b->index->db,
+                     "UPDATE folders SET mark=1 WHERE mark=0 AND id IN (SELECT f.id FROM folders f"
+                     " JOIN folder_states s ON s.folder=f.id AND s.until IS NULL WHERE s.since>=?"
+                     " AND s.sync_crc<>f.crc)", "i", LCB_POS(s->first + 1, 0));
+}
+
 static int finish(struct scan *s)
 {
     struct lcb_mark_point p = {.last_offset = -1};
-    int r = 0;
-    if (s->rotten)
-        r = sqldb_exec(s->b->index->db, "UPDATE folders SET mark=2");
+    int r = set_marks(s);
     here(s, &p);
     p.check = lcb_check_end(s->b->vfs, s->b->fd, p.end);
     if (!r)
@@ -345,7 +358,7 @@ int lcb_recover(struct lcb *b)
         p.last_offset = -1;
         r = lcb_index_clear(b->index);
     }
-    struct scan s = {.b = b, .size = st.st_size, .at = p.end, .seq = p.seq, .id = p.id,
+    struct scan s = {.b = b, .size = st.st_size, .at = p.end, .first = p.seq, .seq = p.seq, .id = p.id,
                      .last_time = p.last_time, .last_offset = p.last_offset};
     if (!r && (rebuild || s.at < s.size)) {
         r = apply_all(&s);
@@ -356,7 +369,7 @@ int lcb_recover(struct lcb *b)
         lcb_index_rollback(b->index);
         return r;
     }
-    lcb_index_rollback(b->index);
+    /* The transaction stays open: every query would begin one of its own. */
     if (rebuild)
         xlog_info("%s: index rebuilt, %d lines were not understood, %d chunks are damaged", b->path,
                   s.lost, s.rotten);

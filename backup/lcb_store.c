@@ -64,7 +64,6 @@ int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **s
     s->config = c;
     s->vfs = vfs ? vfs : vfs_system();
     s->settings.chunk_size = size_option(c, IMAPOPT_BACKUP_CHUNK_SIZE, 4096, LCB_LINE_MAX);
-    s->settings.max_dlist = size_option(c, IMAPOPT_BACKUP_MAX_DLIST, 128 << 10, 1 << 30);
     s->settings.level = config_getint(c, IMAPOPT_BACKUP_COMPRESSION_LEVEL);
     if (s->settings.level < 1 || s->settings.level > 12)
         s->settings.level = 6;
@@ -172,13 +171,12 @@ static int set_index_aside(struct lcb *b, const char *why)
 static int open_index(struct lcb *b, int write)
 {
     int64_t checkpoint = b->settings->index_checkpoint;
-    size_t max = b->settings->max_dlist;
-    int r = lcb_index_open(b->index_path, write, !write, checkpoint, max, &b->index);
+    int r = lcb_index_open(b->index_path, write, !write, checkpoint, &b->index);
     if (write && (r == XERR_FORMAT || r == XERR_VERSION)) {
         r = set_index_aside(b, r == XERR_FORMAT ? "not an index of ours or damaged"
                                                 : "of another version");
         if (!r)
-            r = lcb_index_open(b->index_path, 1, 0, checkpoint, max, &b->index);
+            r = lcb_index_open(b->index_path, 1, 0, checkpoint, &b->index);
     }
     return r;
 }
@@ -210,8 +208,7 @@ static int finish_write(struct lcb *b)
         lcb_index_close(&b->index);
         r = set_index_aside(b, "cannot be read");
         if (!r)
-            r = lcb_index_open(b->index_path, 1, 0, b->settings->index_checkpoint,
-                               b->settings->max_dlist, &b->index);
+            r = lcb_index_open(b->index_path, 1, 0, b->settings->index_checkpoint, &b->index);
         if (!r)
             r = lcb_recover(b);
     }
@@ -358,6 +355,7 @@ void lcb_close(struct lcb **bp)
     lcb_datafile_fini(&b->df);
     vfs_close(b->vfs, &b->fd);
     buf_free(&b->mb.header);
+    buf_free(&b->whole);
     free(b->userid);
     free(b->path);
     free(b->index_path);

@@ -10,6 +10,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use CBTest::Compare qw(backup_state);
 use CBTest::Feed qw(message file_item record_text);
+use CBTest::Holder;
 use CBTest::Sentry;
 use CBTest::Util qw(sha1_hex wait_until slurp);
 use Test::More;
@@ -63,8 +64,6 @@ my $alice = $s->{box};
     my @r = map { record_text($_) } @{ $alice->{records} };
     my $zero = record_text({ %{ $alice->{records}[0] }, uid => 0 });
     my %wrong = (
-        'records out of order' => [@r[1, 0, 2, 3]],
-        'the same UID twice' => [@r[0, 0, 1]],
         'UID 0' => [$zero, @r],
         'UID beyond 32 bits' => [$r[0] =~ s/UID 1/UID 99999999999999999999/r],
         'UID is no number' => [$r[0] =~ s/UID 1/UID one/r],
@@ -107,7 +106,7 @@ my $alice = $s->{box};
     $s->{c}->command($new->upload);
     my @many = map { record_text($_) } @{ $new->{records} };
     $s->answers('broken after 300 records', $new->apply(records => [@many, '%(UID )']), qr/^(?:BAD|NO) /);
-    $s->answers('out of order after 300 records', $new->apply(records => [@many, $many[7]]), $PARAMETERS);
+    $s->answers('an atom after 300 records', $new->apply(records => [@many, 'x']), qr/^(?:BAD|NO) /);
 }
 
 # ---- MESSAGE ------------------------------------------------------------------
@@ -350,10 +349,11 @@ my $alice = $s->{box};
 # ---- two connections --------------------------------------------------------------------
 
 {
-    $s->listing;
     my $other = $site->backup_csync;
+    $s->{c}->command('RESTART');
+    my $holder = CBTest::Holder->new($site->data_file('alice'));
     my $start = time;
-    is($other->command('GET USER alice')->{text}, $LOCKED, 'the second connection is told: locked');
+    is($other->command('GET USER alice')->{text}, $LOCKED, 'what another program has locked is locked');
     cmp_ok(time - $start, '>=', 0.9, 'after waiting');
     is($other->command($alice->apply)->{text}, $LOCKED, 'MAILBOX too');
     is($other->command('APPLY SUB %(USERID alice MBOXNAME x)')->{text}, $LOCKED, 'SUB too');
@@ -362,7 +362,7 @@ my $alice = $s->{box};
         'MESSAGE too, and its content is skipped');
     is($other->command('NOOP')->{text}, 'OK Noop completed', 'it is in step');
     is($other->command('GET USER bob')->{text}, 'OK Success', 'and others are free');
-    is($s->{c}->command('RESTART')->{text}, 'OK Restarting', 'the first lets go');
+    $holder->release;
     is($other->command('GET USER alice')->{text}, 'OK Success', 'now it is free');
     is($other->command('EXIT')->{text}, 'OK Finished', 'done');
     undef $other;

@@ -11,9 +11,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use CBTest::Master;
 use CBTest::Util qw(builddir run_cmd as_cyrus wait_until free_port slurp peak_memory);
-use Compress::Raw::Zlib;
-use IO::Select;
-use MIME::Base64 qw(encode_base64);
+use CBTest::Wire qw(dial expect read_more line put ask hang_up plain login start_deflate);
 use Test::More;
 
 my ($PROGRAM) = grep { -x } map { builddir() . "/backup/$_" } qw(backupd backupd_stub);
@@ -21,98 +19,6 @@ die "neither backupd nor backupd_stub has been built\n" unless $PROGRAM;
 my $SYNCTEST = '/usr/lib/cyrus/bin/synctest';
 my $WAIT = 30;
 $SIG{PIPE} = 'IGNORE';
-
-# ---- a raw connection -----------------------------------------------------
-
-# Everything up to a match, and what was before; dies at the end of input or the deadline.
-sub expect
-{
-    my ($c, $re) = @_;
-    my $end = time + $WAIT;
-    until ($c->{in} =~ $re) {
-        my $n = IO::Select->new($c->{sock})->can_read($end - time) ? read_more($c) : undef;
-        die 'no answer to match ' . "$re, have [$c->{in}]\n" unless defined $n;
-        die "connection closed, have [$c->{in}]\n" unless $n;
-    }
-    $c->{in} =~ s/^(.*?$re)//s;
-    return $1;
-}
-
-sub read_more
-{
-    my ($c) = @_;
-    my $n = sysread $c->{sock}, my $bytes, 65536;
-    return $n // 0 unless $n;
-    if ($c->{inflate}) {
-        $c->{inflate}->inflate($bytes, my $plain) == Z_OK or die "inflate failed\n";
-        $bytes = $plain;
-    }
-    $c->{in} .= $bytes;
-    return $n;
-}
-
-# The next line without its end; undef at the end of input.
-sub line
-{
-    my ($c) = @_;
-    my $line = eval { expect($c, qr/\n/) };
-    if (!defined $line) {
-        die $@ if $@ !~ /^connection closed, have \[\]/;
-        return undef;
-    }
-    $line =~ s/\r\n\z// or die "bare line end: $line\n";
-    return $line;
-}
-
-sub put
-{
-    my ($c, $bytes) = @_;
-    if ($c->{deflate}) {
-        $c->{deflate}->deflate($bytes, my $out) == Z_OK or die;
-        $c->{deflate}->flush(my $rest, Z_SYNC_FLUSH) == Z_OK or die;
-        $bytes = $out . $rest;
-    }
-    while (length $bytes) {
-        my $n = syswrite $c->{sock}, $bytes;
-        return 0 unless defined $n;
-        substr $bytes, 0, $n, '';
-    }
-    return 1;
-}
-
-# One command, one line of answer.
-sub ask
-{
-    my ($c, $command) = @_;
-    put($c, "$command\r\n");
-    return line($c);
-}
-
-# Connect and read the greeting into {greeting}.
-sub dial
-{
-    my ($m, $where) = @_;
-    my $c = { sock => $m->connect($where), in => '', greeting => [] };
-    while (defined(my $line = line($c))) {
-        push @{ $c->{greeting} }, $line;
-        last if $line =~ /^\* OK/;
-    }
-    return $c;
-}
-
-sub hang_up { my ($c) = @_; close $c->{sock}; return }
-
-sub plain
-{
-    my ($user, $password, $authzid) = @_;
-    return encode_base64(join("\0", $authzid // '', $user, $password), '');
-}
-
-sub login
-{
-    my ($c, @who) = @_;
-    return ask($c, 'AUTHENTICATE PLAIN ' . plain(@who ? @who : qw(admin adminpw)));
-}
 
 # ---- the server -----------------------------------------------------------
 
@@ -309,9 +215,7 @@ my $OK = qr/^\* OK localhost Cyrus backup server \S+$/;
     is(ask($c, 'COMPRESS'), 'BAD Missing required argument to Compress', 'COMPRESS alone');
     is(ask($c, 'COMPRESS LZ4'), 'NO Unknown compression algorithm: LZ4', 'COMPRESS LZ4');
     is(ask($c, 'COMPRESS DEFLATE x'), 'BAD Unexpected extra arguments to Compress', 'COMPRESS x');
-    is(ask($c, 'COMPRESS deflate'), 'OK deflate active', 'COMPRESS');
-    $c->{inflate} = Compress::Raw::Zlib::Inflate->new(-WindowBits => -15);
-    $c->{deflate} = Compress::Raw::Zlib::Deflate->new(-WindowBits => -15, -AppendOutput => 1);
+    is(start_deflate($c, 'deflate'), 'OK deflate active', 'COMPRESS');
     is(ask($c, 'NOOP'), 'OK Noop completed', 'compressed NOOP');
     is(ask($c, 'COMPRESS DEFLATE'), 'NO Compression already active: DEFLATE', 'COMPRESS again');
     like(login($c), qr/^OK Success/, 'compressed login');

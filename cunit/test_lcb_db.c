@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -329,6 +331,60 @@ static void test_race(void)
     xlog_sethook(NULL);
 }
 
+/* In a child: take the shared lock of the database, say so through FD, keep it until killed. */
+static void hold_shared(int fd)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    int db = open(dbpath, O_RDONLY);
+    if (db < 0 || fcntl(db, F_SETLK, &lock) || write(fd, "", 1) != 1)
+        _exit(1);
+    for (;;)
+        pause();
+}
+
+/* In a child: look a user up and say so through FD. */
+static void look_up(int fd)
+{
+    struct lcb_db *db = NULL;
+    char *path = NULL;
+    int r = lcb_db_open(vfs_system(), dbpath, &db);
+    if (!r)
+        r = lcb_db_find(db, "bob", &path);
+    _exit(r || write(fd, "", 1) != 1);
+}
+
+/* A look-up needs no more than the shared lock: it ends while somebody else has that. */
+static void test_readers(void)
+{
+    int calls[2];
+    pid_t holder, looker;
+    struct pollfd poller = {.events = POLLIN};
+    char c;
+    start();
+    struct lcb_db *db = opened(vfs_system());
+    struct maker maker = {.vfs = vfs_system()};
+    char *path = NULL;
+    CU_ASSERT_EQUAL_FATAL(lcb_db_create(db, "bob", make_file, &maker, &path, NULL), 0);
+    free(path);
+    lcb_db_close(&db);
+    CU_ASSERT_EQUAL_FATAL(pipe(calls), 0);
+    fflush(NULL);
+    if (!(holder = fork()))
+        hold_shared(calls[1]);
+    CU_ASSERT_EQUAL_FATAL(read(calls[0], &c, 1), 1);
+    if (!(looker = fork()))
+        look_up(calls[1]);
+    poller.fd = calls[0];
+    CU_ASSERT_EQUAL(poll(&poller, 1, 20000), 1);
+    kill(looker, SIGKILL);
+    kill(holder, SIGKILL);
+    waitpid(looker, NULL, 0);
+    waitpid(holder, NULL, 0);
+    close(calls[0]);
+    close(calls[1]);
+    xlog_sethook(NULL);
+}
+
 /* Number of files in the partition directory for users with a. */
 static int count_files(void)
 {
@@ -388,6 +444,7 @@ void suite_lcb_db(void)
         {"bad records", test_bad_records},
         {"not twoskip", test_not_twoskip},
         {"race", test_race},
+        {"readers do not wait for each other", test_readers},
         {"failures", test_failures},
         {NULL, NULL},
     };

@@ -114,7 +114,7 @@ static void test_foreign_indexes(void)
     lcbtest_rmindex(f.path);
     lcbtest_write(index, f.data.s, f.data.len);
     check_index(&f, 1, "a data file");
-    sql(index, "UPDATE meta SET value=2 WHERE key='version'");
+    sql(index, "UPDATE meta SET value=99 WHERE key='version'");
     check_index(&f, 1, "of a later version");
     sql(index, "UPDATE meta SET value='x' WHERE key='version'");
     check_index(&f, 1, "of a strange version");
@@ -147,12 +147,12 @@ static void test_broken_indexes(void)
     lcbtest_putindex(f.path, &f.index[LCBTEST_GROUPS - 1]);
     sql(index, "DROP TABLE records");
     check_index(&f, 1, "without a table");
-    size_t pages = f.index[LCBTEST_GROUPS - 1].db.len / 4096;
+    size_t pages = f.index[LCBTEST_GROUPS - 1].db.len / 1024;
     CU_ASSERT(pages > 20);
     for (size_t page = 0; page < pages; page++) {
         half = f.index[LCBTEST_GROUPS - 1];
         half.db.s = xmemdup(half.db.s, half.db.len);
-        memset(half.db.s + page * 4096 + (page ? 0 : 100), 0xa5, 3000);
+        memset(half.db.s + page * 1024 + (page ? 0 : 100), 0xa5, 750);
         lcbtest_putindex(f.path, &half);
         free(half.db.s);
         struct lcb *b = NULL;
@@ -163,7 +163,7 @@ static void test_broken_indexes(void)
     }
     for (size_t cut = 1; cut < pages; cut += 4) {
         half = f.index[LCBTEST_GROUPS - 1];
-        half.db.len = cut * 4096 - 1000;
+        half.db.len = cut * 1024 - 250;
         lcbtest_putindex(f.path, &half);
         check_index(&f, 1, "cut short");
     }
@@ -281,7 +281,7 @@ static void test_index_full(void)
     lcbtest_read(path, &before);
     lcbtest_dump(path, &dump);
     CU_ASSERT_EQUAL(lcbtest_log(b, "SUB", "%(MBOXNAME b)"), 0);
-    limit_files(10000); /* more than the data file needs */
+    limit_files((off_t)before.len + 800); /* more than the data file needs */
     CU_ASSERT(lcb_commit(b) < 0);
     CU_ASSERT_EQUAL(lcbtest_log(b, "SUB", "%(MBOXNAME b)"), XERR_BROKEN);
     lcb_close(&b);

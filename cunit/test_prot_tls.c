@@ -273,7 +273,7 @@ static int echo(struct session *s, size_t n)
 }
 
 static void check_version(const struct pki *pki, int version, const char *name, const char *binding,
-                          unsigned binding_len)
+                          unsigned len)
 {
     struct client c = {.min = version, .max = version, .bytes = 500000};
     struct buf err = BUF_INITIALIZER;
@@ -284,8 +284,9 @@ static void check_version(const struct pki *pki, int version, const char *name, 
     CU_ASSERT(info.bits >= 128);
     CU_ASSERT(info.cipher[0] != '\0');
     UNIT_STR(info.peer_cn, "");
-    UNIT_STR(info.binding_name, binding);
-    CU_ASSERT_EQUAL(info.binding_len, binding_len);
+    CU_ASSERT_EQUAL(info.nbindings, 2);
+    UNIT_STR(info.bindings[0].name, binding);
+    CU_ASSERT_EQUAL(info.bindings[0].len, len);
     CU_ASSERT_EQUAL(echo(&s, c.bytes), 0);
     CU_ASSERT(end_session(&s));
     buf_free(&err);
@@ -379,16 +380,14 @@ static void test_client_certs(void)
     pki_free(&other);
 }
 
-/* The channel binding as the client sees it; its length. */
-static unsigned client_binding(SSL *ssl, unsigned char *p)
+/* The channel bindings as the client sees them, tls-exporter first; their length. */
+static size_t client_bindings(SSL *ssl, unsigned char *p)
 {
-    if (SSL_version(ssl) == TLS1_3_VERSION)
-        return SSL_export_keying_material(ssl, p, 32, "EXPORTER-Channel-Binding", 24, NULL, 0, 0) ==
-                       1
-                   ? 32
-                   : 0;
-    return (unsigned)(SSL_session_reused(ssl) ? SSL_get_peer_finished(ssl, p, 64)
-                                              : SSL_get_finished(ssl, p, 64));
+    if (SSL_export_keying_material(ssl, p, 32, "EXPORTER-Channel-Binding", 24, (unsigned char *)"",
+                                   0, 1) != 1)
+        return 0;
+    return 32 + (SSL_session_reused(ssl) ? SSL_get_peer_finished(ssl, p + 32, 64)
+                                         : SSL_get_finished(ssl, p + 32, 64));
 }
 
 static SSL_SESSION *latest;
@@ -401,7 +400,7 @@ static int keep_session(SSL *ssl, SSL_SESSION *session)
     return 1;
 }
 
-/* Two connections of VERSION, the second with the session of the first. Sends the binding. */
+/* Two connections of VERSION, the second with the session of the first. Sends the bindings. */
 static int run_resuming(int version, const int fd[2], int resumed)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
@@ -411,7 +410,7 @@ static int run_resuming(int version, const int fd[2], int resumed)
     SSL_CTX_sess_set_new_cb(ctx, keep_session);
     for (int i = 0; i < 2; i++) {
         char greeting[6];
-        unsigned char binding[64];
+        unsigned char binding[96];
         SSL *ssl = SSL_new(ctx);
         SSL_set_fd(ssl, fd[i]);
         if (latest)
@@ -420,7 +419,7 @@ static int run_resuming(int version, const int fd[2], int resumed)
             return 1;
         if (SSL_session_reused(ssl) != (i && resumed))
             return 2;
-        int n = (int)client_binding(ssl, binding);
+        int n = (int)client_bindings(ssl, binding);
         if (SSL_write(ssl, binding, n) != n)
             return 3;
         SSL_shutdown(ssl);
@@ -450,9 +449,14 @@ static void check_resumption(const struct pki *pki, const char *lines, int versi
         CU_ASSERT_EQUAL(tls_server_accept(server, in, out, 30, &info, &err), 0);
         prot_puts(out, "hello\n");
         CU_ASSERT_EQUAL(prot_flush(out), 0);
-        CU_ASSERT_FATAL(info.binding_len > 0);
-        CU_ASSERT_EQUAL(prot_readall(in, theirs, info.binding_len), 0);
-        CU_ASSERT_EQUAL(memcmp(theirs, info.binding, info.binding_len), 0);
+        CU_ASSERT_EQUAL_FATAL(info.nbindings, 2);
+        for (int j = 0; j < 2; j++) {
+            const struct tls_binding *b = &info.bindings[version == TLS1_3_VERSION ? j : !j];
+            UNIT_STR(b->name, j ? "tls-unique" : "tls-exporter");
+            CU_ASSERT_FATAL(b->len >= 12);
+            CU_ASSERT_EQUAL(prot_readall(in, theirs, b->len), 0);
+            CU_ASSERT_EQUAL(memcmp(theirs, b->data, b->len), 0);
+        }
         CU_ASSERT_EQUAL(prot_getc(in), -1);
         prot_free(&out);
         prot_free(&in);
@@ -576,6 +580,7 @@ static void test_options(void)
         {SERVER "tls_client_certs: require\n", "tls_client_ca_file"},
         {CA "tls_client_certs: require\n", NULL},
         {SERVER "tls_client_ca_dir: ~\ntls_client_certs: require\n", NULL},
+        {SERVER "tls_client_ca_dir: ~/none\n", "tls_client_ca_dir"},
         {SERVER "tls_client_ca_file: ~/none.pem\n", "tls_client_ca_file"},
         {CA "tls_crl_file: ~/ca.pem\n", "tls_crl_file"},
         {SERVER "tls_session_timeout: 0\n", NULL},

@@ -267,14 +267,17 @@ static void test_external(void)
     open_world(&w, BASE);
     CU_ASSERT_PTR_NULL(strstr(saslserver_mechs(w.server), "PLAIN"));
     CU_ASSERT_EQUAL(try(&w, "PLAIN", plain("", "cyrus", "secret"), NULL), SASLSERVER_FAILED);
-    CU_ASSERT_EQUAL(saslserver_setexternal(w.server, 1, 0, NULL, NULL, 0, NULL), 0);
+    CU_ASSERT_EQUAL(saslserver_setexternal(w.server, 1, 0, NULL), 0); /* not secret */
+    CU_ASSERT_PTR_NULL(strstr(saslserver_mechs(w.server), "PLAIN"));
+    CU_ASSERT_EQUAL(try(&w, "PLAIN", plain("", "cyrus", "secret"), NULL), SASLSERVER_FAILED);
+    CU_ASSERT_EQUAL(saslserver_setexternal(w.server, 2, 0, NULL), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(saslserver_mechs(w.server), "PLAIN"));
     CU_ASSERT_EQUAL(try(&w, "PLAIN", plain("", "cyrus", "wrong"), NULL), SASLSERVER_FAILED);
     CU_ASSERT_EQUAL(try(&w, "PLAIN", plain("", "cyrus", "secret"), NULL), SASLSERVER_OK);
     UNIT_STR(buf_cstring(&w.text), "Success (no protection)");
     CU_ASSERT(close_world(&w));
     open_world(&w, BASE);
-    CU_ASSERT_EQUAL(saslserver_setexternal(w.server, 256, 1, "Cyrus", "", 0, ""), 0);
+    CU_ASSERT_EQUAL(saslserver_setexternal(w.server, 256, 1, "Cyrus"), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(saslserver_mechs(w.server), "EXTERNAL"));
     CU_ASSERT_EQUAL(try(&w, "EXTERNAL", "=", NULL), SASLSERVER_OK);
     UNIT_STR(buf_cstring(&w.text), "Success (tls protection)");
@@ -282,7 +285,7 @@ static void test_external(void)
     CU_ASSERT_EQUAL(saslserver_isadmin(w.server), 1);
     CU_ASSERT(close_world(&w));
     open_world(&w, BASE "sasl_mech_list: LOGIN\n");
-    CU_ASSERT_EQUAL(saslserver_setexternal(w.server, 256, 1, "", "", 0, ""), 0);
+    CU_ASSERT_EQUAL(saslserver_setexternal(w.server, 256, 1, ""), 0);
     UNIT_STR(saslserver_mechs(w.server), "LOGIN");
     CU_ASSERT(close_world(&w));
 }
@@ -295,7 +298,8 @@ struct saslclient {
     int compress; /* 1: before AUTHENTICATE, 2: after */
     int early;    /* protected bytes follow the last response without waiting for OK */
     int dribble;  /* writes single bytes */
-    const char *binding;
+    const char *binding_name, *binding;
+    int no_initial;  /* the first message comes as a response */
     SSL_CTX *tls;    /* TLS first */
     int login_only;  /* 1: must succeed, -1: must fail; nothing follows */
 };
@@ -363,7 +367,7 @@ static sasl_conn_t *client_new(const struct saslclient *c)
             const char *in;
             unsigned char *out;
         } data = {c->binding};
-        binding = (sasl_channel_binding_t){"tls-exporter", 1, strlen(c->binding), data.out};
+        binding = (sasl_channel_binding_t){c->binding_name, 1, strlen(c->binding), data.out};
         sasl_setprop(conn, SASL_CHANNEL_BINDING, &binding);
     }
     return conn;
@@ -401,9 +405,15 @@ static int client_login(const struct saslclient *c, sasl_conn_t *conn, struct pr
     int r = sasl_client_start(conn, c->mech, NULL, &p, &n, &mech);
     if (r != SASL_OK && r != SASL_CONTINUE)
         return 10;
-    prot_printf(out, "%s", p ? "initial " : "none\r\n");
-    if (p)
+    prot_printf(out, "%s", p && !c->no_initial ? "initial " : "none\r\n");
+    if (p && !c->no_initial)
         client_send64(out, p, n);
+    prot_flush(out);
+    if (p && c->no_initial) {
+        if (client_line(in, line, sizeof(line)) != '+')
+            return 15;
+        client_send64(out, p, n);
+    }
     prot_flush(out);
     while (client_line(in, line, sizeof(line)) == '+') {
         unsigned len = 0;
@@ -600,14 +610,17 @@ static void test_forged(void)
     CU_ASSERT(close_world(&w));
 }
 
-static void check_binding(const char *binding, int ok)
+static void check_binding(const char *name, const char *binding, int no_initial, int ok)
 {
-    struct saslclient c = {.mech = "SCRAM-SHA-256-PLUS", .maxssf = 0, .binding = binding,
+    struct saslclient c = {.mech = "SCRAM-SHA-256-PLUS", .maxssf = 0, .binding_name = name,
+                           .binding = binding, .no_initial = no_initial,
                            .login_only = ok ? 1 : -1};
     struct world w;
     open_world(&w, BASE);
-    CU_ASSERT_EQUAL(saslserver_setexternal(w.server, 256, 1, "", "1234567890abcdef", 16,
-                                           "tls-exporter"), 0);
+    CU_ASSERT_EQUAL(saslserver_setexternal(w.server, 256, 1, ""), 0);
+    CU_ASSERT_EQUAL(saslserver_addbinding(w.server, "tls-exporter", "1234567890abcdef", 16), 0);
+    CU_ASSERT_EQUAL(saslserver_addbinding(w.server, "tls-unique", "0123456789AB", 12), 0);
+    CU_ASSERT_EQUAL(saslserver_addbinding(w.server, "another", "1", 1), XERR_PARAM);
     CU_ASSERT_PTR_NOT_NULL(strstr(saslserver_mechs(w.server), "SCRAM-SHA-256-PLUS"));
     CU_ASSERT_EQUAL(serve(&w, &c), ok ? SASLSERVER_OK : SASLSERVER_FAILED);
     if (ok)
@@ -617,8 +630,13 @@ static void check_binding(const char *binding, int ok)
 
 static void test_binding(void)
 {
-    check_binding("1234567890abcdef", 1);
-    check_binding("1234567890abcdeX", 0);
+    for (int no_initial = 0; no_initial < 2; no_initial++) {
+        check_binding("tls-exporter", "1234567890abcdef", no_initial, 1);
+        check_binding("tls-exporter", "1234567890abcdeX", no_initial, 0);
+        check_binding("tls-unique", "0123456789AB", no_initial, 1);
+        check_binding("tls-unique", "1234567890abcdef", no_initial, 0);
+        check_binding("tls-server-end-point", "1234567890abcdef", no_initial, 0);
+    }
 }
 
 void suite_saslserver(void);

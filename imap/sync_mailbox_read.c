@@ -55,18 +55,47 @@ int sync_mailbox_read_header(struct dlist_reader *r, struct dlist_pool *pool, st
 
 int sync_mailbox_read_record(struct dlist_reader *r, struct sync_record *rec, size_t max)
 {
-    int more = dlist_reader_more(r), e;
-    if (more > 0) {
-        e = sync_record_read(rec, r, max);
-        return e ? e : 1;
-    }
+    int more = dlist_reader_more(r);
+    if (more <= 0)
+        return more;
+    int e = sync_record_read(rec, r, max);
+    return e ? e : 1;
+}
+
+static int read_late(struct dlist_reader *r, struct dlist_pool *pool, struct sync_header *h,
+                     struct buf *key, int *late)
+{
+    struct dlist *value;
+    int known = dlist_getchild(h->tree, buf_cstring(key)) || !strcmp(buf_cstring(key), "RECORD");
+    if (!pool || known)
+        return dlist_reader_skip(r);
+    int e = dlist_reader_value(r, &value);
+    if (e)
+        return e;
+    if (value->type == DL_FILE)
+        return XERR_PARAM;
+    *late = 1;
+    return adopt(pool, h->tree, key, value);
+}
+
+int sync_mailbox_read_end(struct dlist_reader *r, struct dlist_pool *pool, struct sync_header *h,
+                          int *late)
+{
     struct buf key = BUF_INITIALIZER;
-    while (!more && (more = dlist_reader_more(r)) > 0) {
+    int more, e = 0, had_since = h->has_since;
+    if (late)
+        *late = 0;
+    while ((more = dlist_reader_more(r)) > 0) {
         e = dlist_reader_key(r, &key);
         if (!e)
-            e = dlist_reader_skip(r);
-        more = e;
+            e = read_late(r, pool, h, &key, late);
+        if (e)
+            break;
     }
     buf_free(&key);
-    return more;
+    if (!e && more < 0)
+        e = more;
+    if (!e && late && *late)
+        e = sync_header_parse(h, h->tree);
+    return !e && h->has_since != had_since ? XERR_PARAM : e;
 }

@@ -9,13 +9,19 @@
 #include "imap/sync_header.h"
 #include "imap/sync_record.h"
 
-/* Read "%(" and all keys up to RECORD into H, whose tree lives in POOL (reset before). *RECORDS is 1
- * if RECORD follows: then call sync_mailbox_read_record until it returns 0. Otherwise the value has
- * been read to its end. RECORD must be the last key, as every client sends it: keys behind it are
- * passed over. XERR_PARAM if H lacks something mandatory: the rest of the value is then unread. */
+/* Read "%(" and all keys up to RECORD into H, whose tree lives in POOL (reset before) and in the
+ * reader's. *RECORDS is 1 if RECORD follows: then call sync_mailbox_read_record until it returns 0, and
+ * then sync_mailbox_read_end. Otherwise the value has been read to its end. XERR_PARAM if H lacks
+ * something mandatory: the rest of the value is then unread. */
 int sync_mailbox_read_header(struct dlist_reader *, struct dlist_pool *, struct sync_header *h,
                              int *records);
-/* 1 and the next record; 0 when the whole value has been read; or an error. */
+/* 1 and the next record; 0 when there is none; or an error. */
 int sync_mailbox_read_record(struct dlist_reader *, struct sync_record *, size_t max);
+/* The rest of the value. Every client sends RECORD as the last key; keys that stand behind it all the
+ * same are added to H, unless they were there already, and *LATE is 1 if any was. What is mandatory
+ * must have stood before it, and so must SINCE_*, without which nobody knows what the records mean:
+ * XERR_PARAM. POOL and LATE NULL: such keys are passed over. */
+int sync_mailbox_read_end(struct dlist_reader *, struct dlist_pool *pool, struct sync_header *h,
+                          int *late);
 
 #endif

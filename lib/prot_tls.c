@@ -10,12 +10,16 @@
  *   - several groups may be given in tls_eccurve;
  *   - sessions are resumed by stateless tickets, there is no session database;
  *   - renegotiation and compression are off;
- *   - the channel binding is tls-exporter (RFC 9266) for 1.3; tls-unique (RFC 5929) for 1.2, and
- *     there only with the extended master secret (RFC 7627), without which it is not unique.
+ *   - the channel bindings are tls-exporter (RFC 9266) and tls-unique (RFC 5929), with 1.2 only under
+ *     the extended master secret (RFC 7627), without which neither is unique. tls-unique is not
+ *     defined for 1.3, but clients of Cyrus use it there all the same, in the way of 1.2: the
+ *     client's Finished message. It is a MAC over the whole handshake, and so fit for the purpose.
  *
  * Everything is loaded once, so that a wrong path is found at the start and not by a client. */
 #include "config.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -193,6 +197,37 @@ static int load_crl(SSL_CTX *ctx, const char *file, struct buf *err)
     return 0;
 }
 
+/* Is this the name under which OpenSSL looks for a certificate: hash and number? */
+static int is_hashed(const char *name)
+{
+    size_t n = strspn(name, "0123456789abcdef");
+    return n == 8 && name[n] == '.' && name[n + 1] &&
+           strspn(name + n + 1, "0123456789") == strlen(name + n + 1);
+}
+
+/* Subjects of the certificates in directory DIR. What else is there, or cannot be read, is no more
+ * than a name less. */
+static int name_directory(STACK_OF(X509_NAME) *names, const char *dir, struct buf *err)
+{
+    struct buf path = BUF_INITIALIZER;
+    DIR *d = opendir(dir);
+    if (!d) {
+        buf_printf(err, "tls_client_ca_dir: '%s': %s", dir, error_message(-errno));
+        return XERR_CONFIG;
+    }
+    for (struct dirent *e; (e = readdir(d));) {
+        if (!is_hashed(e->d_name))
+            continue;
+        buf_reset(&path);
+        buf_printf(&path, "%s/%s", dir, e->d_name);
+        (void)SSL_add_file_cert_subjects_to_stack(names, buf_cstring(&path));
+    }
+    ERR_clear_error();
+    closedir(d);
+    buf_free(&path);
+    return 0;
+}
+
 /* The names that a client is told, so that it can choose among its certificates. */
 static int name_authorities(SSL_CTX *ctx, const char *file, const char *dir, struct buf *err)
 {
@@ -200,8 +235,8 @@ static int name_authorities(SSL_CTX *ctx, const char *file, const char *dir, str
     int r = names ? 0 : XERR_CRYPTO;
     if (!r && file && SSL_add_file_cert_subjects_to_stack(names, file) != 1)
         r = bad_option(err, "tls_client_ca_file", file);
-    if (!r && dir && SSL_add_dir_cert_subjects_to_stack(names, dir) != 1)
-        r = bad_option(err, "tls_client_ca_dir", dir);
+    if (!r && dir)
+        r = name_directory(names, dir, err);
     if (r)
         sk_X509_NAME_pop_free(names, X509_NAME_free);
     else
@@ -326,26 +361,33 @@ static void get_common_name(SSL *ssl, char *cn, size_t size)
     X509_free(cert);
 }
 
-static void get_binding(SSL *ssl, struct tls_info *info)
+static void get_exporter(SSL *ssl, struct tls_binding *b)
 {
     static const char label[] = "EXPORTER-Channel-Binding";
-    info->binding_len = 0;
-    if (SSL_version(ssl) >= TLS1_3_VERSION) {
-        info->binding_name = "tls-exporter";
-        if (SSL_export_keying_material(ssl, info->binding, 32, label, sizeof(label) - 1,
-                                       (const unsigned char *)"", 0, 1) == 1)
-            info->binding_len = 32;
+    b->name = "tls-exporter";
+    b->len = 32;
+    if (SSL_export_keying_material(ssl, b->data, b->len, label, sizeof(label) - 1,
+                                   (const unsigned char *)"", 0, 1) != 1)
+        b->len = 0;
+}
+
+/* The first Finished message: the client's, but the server's in a resumed session. */
+static void get_unique(SSL *ssl, struct tls_binding *b)
+{
+    b->name = "tls-unique";
+    size_t n = SSL_session_reused(ssl) ? SSL_get_finished(ssl, b->data, sizeof(b->data))
+                                       : SSL_get_peer_finished(ssl, b->data, sizeof(b->data));
+    b->len = n <= sizeof(b->data) ? (unsigned)n : 0;
+}
+
+static void get_bindings(SSL *ssl, struct tls_info *info)
+{
+    int modern = SSL_version(ssl) >= TLS1_3_VERSION;
+    if (!modern && SSL_get_extms_support(ssl) != 1)
         return;
-    }
-    info->binding_name = "tls-unique";
-    if (SSL_get_extms_support(ssl) != 1)
-        return;
-    /* The first Finished message: the client's, but the server's in a resumed session. */
-    size_t n = SSL_session_reused(ssl)
-                   ? SSL_get_finished(ssl, info->binding, sizeof(info->binding))
-                   : SSL_get_peer_finished(ssl, info->binding, sizeof(info->binding));
-    if (n <= sizeof(info->binding))
-        info->binding_len = (unsigned)n;
+    get_exporter(ssl, &info->bindings[!modern]);
+    get_unique(ssl, &info->bindings[modern]);
+    info->nbindings = info->bindings[0].len && info->bindings[1].len ? 2 : 0;
 }
 
 static void get_info(SSL *ssl, struct tls_info *info)
@@ -356,7 +398,7 @@ static void get_info(SSL *ssl, struct tls_info *info)
     strncpy(info->protocol, SSL_get_version(ssl), sizeof(info->protocol) - 1);
     strncpy(info->cipher, SSL_CIPHER_get_name(cipher), sizeof(info->cipher) - 1);
     get_common_name(ssl, info->peer_cn, sizeof(info->peer_cn));
-    get_binding(ssl, info);
+    get_bindings(ssl, info);
 }
 
 /* Why the handshake of SSL failed. */

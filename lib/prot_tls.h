@@ -24,9 +24,14 @@ struct tls_info {
     char protocol[16];     /* "TLSv1.3" */
     char cipher[64];
     char peer_cn[256];     /* common name of a verified client certificate, or "" */
-    unsigned char binding[64]; /* channel binding: tls-exporter (1.3) or tls-unique */
-    unsigned binding_len;      /* 0: none (tls-unique needs the extended master secret) */
-    const char *binding_name;
+    /* Channel bindings, first the one that the version is meant to have. None without the extended
+     * master secret, as they would not be unique. */
+    struct tls_binding {
+        const char *name; /* "tls-exporter", "tls-unique" */
+        unsigned char data[64];
+        unsigned len;
+    } bindings[2];
+    int nbindings;
 };
 /* Flush OUT, drop what IN has buffered (plain text behind STARTTLS could be anybody's), handshake
  * through the streams within SECONDS, then put the layer into both. On failure the error

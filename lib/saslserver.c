@@ -19,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <sasl/sasl.h>
 #include <sasl/saslutil.h>
@@ -45,9 +44,12 @@ struct saslserver {
     sasl_ssf_t bits;
     int tls;
     char *peer_cn;
-    sasl_channel_binding_t binding;
-    char *binding_name;
-    void *binding_data;
+    struct binding {
+        sasl_channel_binding_t cb;
+        char name[32];
+        unsigned char data[64];
+    } bindings[2];
+    int nbindings;
     char *userid, *mech; /* of a success */
     int admin;
     struct buf mechs, detail;
@@ -175,15 +177,15 @@ static int set_properties(struct saslserver *s)
     props.max_ssf = max > 0 ? (sasl_ssf_t)max : 0;
     props.maxbufsize = MAXPACKET;
     props.security_flags = SASL_SEC_NOANONYMOUS;
-    if (!s->bits && !config_getswitch(s->config, IMAPOPT_ALLOWPLAINTEXT))
+    if (s->bits <= 1 && !config_getswitch(s->config, IMAPOPT_ALLOWPLAINTEXT))
         props.security_flags |= SASL_SEC_NOPLAINTEXT;
     int r = sasl_setprop(s->conn, SASL_SEC_PROPS, &props);
     if (r == SASL_OK && s->bits)
         r = sasl_setprop(s->conn, SASL_SSF_EXTERNAL, &s->bits);
     if (r == SASL_OK && s->peer_cn)
         r = sasl_setprop(s->conn, SASL_AUTH_EXTERNAL, s->peer_cn);
-    if (r == SASL_OK && s->binding.len)
-        r = sasl_setprop(s->conn, SASL_CHANNEL_BINDING, &s->binding);
+    if (r == SASL_OK && s->nbindings)
+        r = sasl_setprop(s->conn, SASL_CHANNEL_BINDING, &s->bindings[0].cb);
     return r;
 }
 
@@ -231,8 +233,6 @@ void saslserver_free(struct saslserver **sp)
     free(s->local);
     free(s->remote);
     free(s->peer_cn);
-    free(s->binding_name);
-    free(s->binding_data);
     free(s->userid);
     free(s->mech);
     buf_free(&s->mechs);
@@ -241,19 +241,28 @@ void saslserver_free(struct saslserver **sp)
     *sp = NULL;
 }
 
-int saslserver_setexternal(struct saslserver *s, int bits, int tls, const char *peer_cn,
-                           const void *binding, unsigned binding_len, const char *binding_name)
+int saslserver_setexternal(struct saslserver *s, int bits, int tls, const char *peer_cn)
 {
     s->bits = bits > 0 ? (sasl_ssf_t)bits : 0;
     s->tls = tls;
     free(s->peer_cn);
-    free(s->binding_name);
-    free(s->binding_data);
     s->peer_cn = peer_cn && *peer_cn ? xstrdup(peer_cn) : NULL;
-    s->binding_name = xstrdupnull(binding_name);
-    s->binding_data = binding_len ? xmemdup(binding, binding_len) : NULL;
-    s->binding = (sasl_channel_binding_t){s->binding_name, 0, binding_len, s->binding_data};
+    s->nbindings = 0;
     return new_context(s) == SASL_OK ? 0 : XERR_CRYPTO;
+}
+
+int saslserver_addbinding(struct saslserver *s, const char *name, const void *data, unsigned len)
+{
+    struct binding *b = &s->bindings[s->nbindings];
+    if (s->nbindings == (int)(sizeof(s->bindings) / sizeof(*b)) || !len || len > sizeof(b->data) ||
+        strlen(name) >= sizeof(b->name))
+        return XERR_PARAM;
+    strcpy(b->name, name);
+    memcpy(b->data, data, len);
+    b->cb = (sasl_channel_binding_t){b->name, 0, len, b->data};
+    if (!s->nbindings++)
+        return sasl_setprop(s->conn, SASL_CHANNEL_BINDING, &b->cb) == SASL_OK ? 0 : XERR_CRYPTO;
+    return 0;
 }
 
 const char *saslserver_mechs(struct saslserver *s)
@@ -319,14 +328,31 @@ struct attempt {
     struct buf response; /* the same, decoded */
     const char *challenge;
     unsigned len;
+    int first;  /* the client has not said anything yet */
     int result; /* of the library, or of the streams if these failed */
 };
+
+/* The library knows one channel binding of a connection, and refuses a client that uses another.
+ * The client's first message (RFC 5801, section 4) says which that is: "p=NAME,...". */
+static void choose_binding(struct saslserver *s, const struct buf *response)
+{
+    for (int i = 0; i < s->nbindings; i++) {
+        struct binding *b = &s->bindings[i];
+        size_t n = strlen(b->name);
+        if (response->len > n + 2 && !memcmp(response->s, "p=", 2) &&
+            !memcmp(response->s + 2, b->name, n) && response->s[n + 2] == ',')
+            sasl_setprop(s->conn, SASL_CHANNEL_BINDING, &b->cb);
+    }
+}
 
 static void start(struct saslserver *s, struct attempt *a, const char *mech, const char *initial)
 {
     a->result = SASL_OK;
+    a->first = !initial;
     if (initial && strcmp(initial, "="))
         a->result = decode(initial, strlen(initial), &a->response);
+    if (initial && a->result == SASL_OK)
+        choose_binding(s, &a->response);
     if (a->result == SASL_OK)
         a->result = sasl_server_start(s->conn, mech, initial ? buf_cstring(&a->response) : NULL,
                                       (unsigned)a->response.len, &a->challenge, &a->len);
@@ -348,6 +374,9 @@ static enum saslserver_result step(struct saslserver *s, struct attempt *a, stru
     a->challenge = NULL;
     a->len = 0;
     a->result = decode(buf_cstring(&a->line), a->line.len, &a->response);
+    if (a->first && a->result == SASL_OK)
+        choose_binding(s, &a->response);
+    a->first = 0;
     if (a->result == SASL_OK)
         a->result = sasl_server_step(s->conn, buf_cstring(&a->response), (unsigned)a->response.len,
                                      &a->challenge, &a->len);
@@ -367,7 +396,7 @@ static enum saslserver_result exchange(struct saslserver *s, struct protstream *
                                        struct protstream *out, const char *mech,
                                        const char *initial, int *result)
 {
-    struct attempt a = {BUF_INITIALIZER, BUF_INITIALIZER, NULL, 0, SASL_OK};
+    struct attempt a = {BUF_INITIALIZER, BUF_INITIALIZER, NULL, 0, 0, SASL_OK};
     enum saslserver_result outcome = SASLSERVER_OK;
     start(s, &a, mech, initial);
     while (outcome == SASLSERVER_OK && a.result == SASL_CONTINUE)
@@ -411,19 +440,11 @@ static int succeed(struct saslserver *s, struct buf *text)
     return 0;
 }
 
-static void pause_after_failure(const struct config *config)
-{
-    struct timespec ts = {config_getduration(config, IMAPOPT_FAILEDLOGINPAUSE), 0};
-    if (ts.tv_sec > 0)
-        nanosleep(&ts, NULL); /* a signal may cut it short */
-}
-
 static void fail(struct saslserver *s, int result, struct buf *text)
 {
     buf_setcstr(&s->detail, sasl_errdetail(s->conn));
     if (result == SASL_NOUSER)
         result = SASL_BADAUTH; /* who exists is nobody's business */
-    pause_after_failure(s->config);
     buf_appendcstr(text, sasl_errstring(result, NULL, NULL));
 }
 

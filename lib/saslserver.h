@@ -24,15 +24,17 @@ enum saslserver_result {
 int saslserver_new(const struct config *, const char *service, const char *local,
                    const char *remote, struct saslserver **, struct buf *err);
 void saslserver_free(struct saslserver **);
-/* A TLS layer of BITS is active; PEER_CN, if not "", is the verified client certificate's name
- * (mechanism EXTERNAL); the binding may be empty. BITS alone also serves the -p option. */
-int saslserver_setexternal(struct saslserver *, int bits, int tls, const char *peer_cn,
-                           const void *binding, unsigned binding_len, const char *binding_name);
+/* A layer of BITS is active (1: it keeps data unchanged, but not secret), and it is TLS if TLS is
+ * set; PEER_CN, if not "", is the verified client certificate's name (mechanism EXTERNAL). */
+int saslserver_setexternal(struct saslserver *, int bits, int tls, const char *peer_cn);
+/* After that: a channel binding of the layer. The client chooses one by its name; the mechanisms
+ * that need one are offered for the first. At most two, of at most 64 bytes: 0 or XERR_PARAM. */
+int saslserver_addbinding(struct saslserver *, const char *name, const void *data, unsigned len);
 /* Mechanisms usable now, separated by blanks; "" if none. */
 const char *saslserver_mechs(struct saslserver *);
 /* The exchange. INITIAL: base64 text, "=" or NULL. TEXT: what to say after the reply word (OK,
- * NO, or BAD if canceled). After a failure, which takes failedloginpause, the context is new and
- * another attempt may follow. */
+ * NO, or BAD if canceled). After a failure, behind which the caller should pause, the context is
+ * new and another attempt may follow. */
 enum saslserver_result saslserver_authenticate(struct saslserver *, struct protstream *in,
                                                struct protstream *out, const char *mech,
                                                const char *initial, struct buf *text);

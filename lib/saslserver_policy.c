@@ -43,6 +43,12 @@ static int is_allowed(unsigned char c)
     return c >= 0x20 && c < 0x7f && !strchr("\"%&()*,/:;<>?\\", c);
 }
 
+/* The SASL library takes these away after we have looked: another name would result. */
+static int has_outer_blank(const char *id)
+{
+    return *id == ' ' || id[strlen(id) - 1] == ' ';
+}
+
 static int is_reserved(const char *id)
 {
     return !strcasecmp(id, "anyone") || !strcasecmp(id, "anybody") || !strcasecmp(id, "anonymous");
@@ -117,7 +123,7 @@ int sasl_policy_canonify(const struct config *config, const char *local, const c
         if (lower)
             *p = (char)tolower((unsigned char)*p);
     }
-    if (!*id || *id == '@' || is_reserved(id))
+    if (!*id || *id == '@' || has_outer_blank(id) || is_reserved(id))
         return XERR_SYNTAX;
     len = strlen(id);
     if (len >= size)

@@ -63,7 +63,7 @@ sub line
             die "csync: connection closed\n";
         }
         $line .= $part;
-        last if $part !~ /\{(?:\S+ \S+ )?(\d+)\+?\}\r?\n\z/;
+        last if $part !~ /\{(?:(?:"[^"]*"|\S+) \S+ )?(\d+)\+?\}\r?\n\z/;
         my $left = $1;
         while ($left) {
             my $n = read($self->{sock}, my $buf, $left);

@@ -12,7 +12,7 @@ use CBTest::Util qw(is_debian sha1_hex);
 use Encode ();
 use Exporter 'import';
 use JSON;
-our @EXPORT_OK = qw(differences backup_state crc_differences foreign_mail uid_set);
+our @EXPORT_OK = qw(differences backup_json backup_state crc_differences foreign_mail uid_set);
 
 my %virtual = map { ("/vendor/cmu/cyrus-imapd/$_" => 1) } qw(thrid basethrid savedate createdmodseq);
 

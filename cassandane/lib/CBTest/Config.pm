@@ -136,9 +136,10 @@ sub texts
     my $imapd = join '', map { "$_: $all{$_}\n" } grep { defined $all{$_} } sort keys %all;
 
     my $c = "-C $inst->{dir}/imapd.conf";
+    my $maxchild = $inst->{site}{maxchild};
     my $cyrus = "START {\n  recover cmd=\"ctl_cyrusdb -r $c\"\n}\nSERVICES {\n";
     for my $s (@{$services}) {
-        $cyrus .= qq(  $s->[0] cmd="$s->[1] $c" listen="$s->[2]" prefork=0 maxchild=30\n);
+        $cyrus .= qq(  $s->[0] cmd="$s->[1] $c" listen="$s->[2]" prefork=0 maxchild=$maxchild\n);
     }
     $cyrus .= "}\nEVENTS {\n  checkpoint cmd=\"ctl_cyrusdb -c $c\" period=600\n}\n";
     return ($imapd, $cyrus);

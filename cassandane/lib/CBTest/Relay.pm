@@ -10,6 +10,9 @@
 #
 # A trip wire can be set: after so many bytes from the client the relay sends
 # SIGKILL to the server's process, which is how a test kills a server in the middle of something.
+#
+# It can be told to hold back the next APPLY: the client has its listing then, and what a test does
+# before it lets go happens between question and change.
 package CBTest::Relay;
 use strict;
 use warnings;
@@ -25,6 +28,7 @@ sub new
     return bless {
         port => $site->{port}{relay}, to => $site->{port}{backup},
         file => "$site->{dir}/relay.log", trip => "$site->{dir}/relay.trip",
+        hold => "$site->{dir}/relay.hold",
     }, $class;
 }
 
@@ -85,6 +89,7 @@ sub serve
             my $n = sysread $fh, my $buf, 65536;
             $buf = greeting($c, $buf) if $n && defined $c->{greeting};
             if ($n) {
+                $self->hold_back if $c->{dir} eq 'C' && $buf =~ /^APPLY /;
                 record($log, $c->{id}, $c->{dir}, $buf);
                 send_all($c->{peer}, $buf);
                 $self->check_trip(length $buf, $c->{peer}) if $c->{dir} eq 'C';
@@ -128,6 +133,16 @@ sub send_all
         substr $buf, 0, $n, '';
     }
     return;
+}
+
+sub hold_back
+{
+    my ($self) = @_;
+    return unless -e $self->{hold};
+    spew("$self->{hold}ing", '');
+    my $ok = eval { wait_until('the test to let go', sub { !-e $self->{hold} }, 60) };
+    unlink $self->{hold}, "$self->{hold}ing";
+    return $ok;
 }
 
 sub check_trip
@@ -181,6 +196,26 @@ sub clear_trip
 {
     my ($self) = @_;
     return unlink $self->{trip};
+}
+
+# Hold back the next APPLY of a client; wait until one is held back; let it go.
+sub hold
+{
+    my ($self) = @_;
+    spew($self->{hold}, '');
+    return;
+}
+
+sub wait_held
+{
+    my ($self) = @_;
+    return wait_until('an APPLY to be held back', sub { -e "$self->{hold}ing" });
+}
+
+sub let_go
+{
+    my ($self) = @_;
+    return unlink $self->{hold};
 }
 
 # Forget what was recorded. No connection may be open.

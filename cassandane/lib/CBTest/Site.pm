@@ -24,7 +24,8 @@ use Time::HiRes qw(sleep time);
 
 my %living;    # directory -> site, for END and the signals
 
-# Keys: roles (default imap and backup), users (names), options => { role => { key => value } }.
+# Keys: roles (default imap and backup), users (names), options => { role => { key => value } },
+# maxchild: processes of each service at the most.
 # Everything is started when new() returns.
 sub new
 {
@@ -33,7 +34,7 @@ sub new
         unless is_debian() || -x program('backupd');
     my $dir = tempdir('cbtest-XXXXXX', DIR => '/tmp');
     chmod 0755, $dir;
-    my $self = bless { dir => $dir, owner => $$, peak => 0 }, $class;
+    my $self = bless { dir => $dir, owner => $$, peak => 0, maxchild => $o{maxchild} // 30 }, $class;
     $self->{names} = CBTest::Names->new(%{ $o{options}{imap} // {} });
     $living{$dir} = $self;
     run_cmd(cmd => ['chown', 'cyrus:mail', $dir]) if $> == 0;

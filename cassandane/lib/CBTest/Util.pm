@@ -96,11 +96,14 @@ sub wait_until
     }
 }
 
-# A port nobody listens on, below the range the kernel hands out by itself.
+# A port nobody listens on, below the range the kernel hands out by itself; never the same twice.
+my %given;
+
 sub free_port
 {
     for (1 .. 200) {
         my $port = 12000 + int rand 20000;
+        next if $given{$port}++;
         my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port,
             Proto => 'tcp', Listen => 1) or next;
         close $s;

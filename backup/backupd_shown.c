@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* backupd_shown - what this connection was told of mailboxes, and whether it still is so.
+ *
+ * A change without SINCE_* is relative to the last answer that could speak of its mailbox. It makes
+ * sense only if nothing has changed since, and another connection may have changed something as soon
+ * as the backup was not locked any more. So there is a note
+ *   - of each mailbox that was shown, by UNIQUEID: the position of the state that was shown, and in
+ *     whose backup. The same UNIQUEID may be in the backups of two users (one of them was not told of
+ *     a rename); the client was shown one of them. A mailbox that was left out on purpose, so that the
+ *     client sends it whole, has a note too.
+ *   - of each name that was asked for, and of the user whose mailboxes were all asked for: the position
+ *     at which the backup was then. Of a mailbox that was not shown because it was not there this tells
+ *     whether it has come since.
+ * A question about a name replaces what was shown under it before; a new unit of work forgets all.
+ * Of a client that asks for names without end within one unit the older questions are forgotten: what
+ * is not known then counts as changed, which makes the client ask once more. */
+#include "config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backup/backupd_int.h"
+#include "lib/xmalloc.h"
+
+/* Names whose questions are remembered; some 5 MB. */
+#define ASKED_MAX 50000
+
+static void free_shown(void *data)
+{
+    struct backupd_shown *s = data;
+    free(s->userid);
+    free(s->mboxname);
+    free(s);
+}
+
+void backupd_shown_init(struct backupd *d)
+{
+    d->shown_names = hash_new();
+    d->shown = hash_new();
+    d->asked = hash_new();
+    d->asked_user = NULL;
+    d->asked_lost = 0;
+}
+
+void backupd_shown_free(struct backupd *d)
+{
+    hash_free(&d->shown_names, NULL);
+    hash_free(&d->shown, free_shown);
+    hash_free(&d->asked, free);
+    free(d->asked_user);
+    d->asked_user = NULL;
+}
+
+/* S is known by NAME from now on. */
+static void name_shown(struct backupd *d, struct backupd_shown *s, const char *name)
+{
+    if (s->mboxname && !strcmp(s->mboxname, name) && hash_lookup(d->shown_names, name) == s)
+        return;
+    if (s->mboxname && hash_lookup(d->shown_names, s->mboxname) == s)
+        hash_del(d->shown_names, s->mboxname);
+    free(s->mboxname);
+    s->mboxname = xstrdup(name);
+    hash_insert(d->shown_names, name, s);
+}
+
+void backupd_show(struct backupd *d, struct lcb *b, const struct lcb_folder *f, int listed)
+{
+    struct backupd_shown *s = hash_lookup(d->shown, f->uniqueid);
+    if (!s) {
+        s = xzmalloc(sizeof(*s));
+        hash_insert(d->shown, f->uniqueid, s);
+    }
+    name_shown(d, s, f->mboxname);
+    if (!s->userid || strcmp(s->userid, lcb_userid(b))) {
+        free(s->userid);
+        s->userid = xstrdup(lcb_userid(b));
+    }
+    s->listed = listed;
+    s->last_uid = listed ? f->last_uid : 0;
+    s->highestmodseq = listed && f->mark == LCB_MARK_NONE ? f->highestmodseq : 0;
+    s->since = f->since;
+}
+
+void backupd_unshow(struct backupd *d, const char *name)
+{
+    struct backupd_shown *s = hash_del(d->shown_names, name);
+    if (s) {
+        free(s->userid);
+        s->userid = NULL;
+    }
+}
+
+const struct backupd_shown *backupd_shown(const struct backupd *d, const char *uniqueid)
+{
+    const struct backupd_shown *s = hash_lookup(d->shown, uniqueid);
+    return s && s->userid ? s : NULL;
+}
+
+void backupd_shown_moved(struct backupd *d, struct lcb *b, int64_t since, const struct lcb_folder *f)
+{
+    struct backupd_shown *s = hash_lookup(d->shown, f->uniqueid);
+    if (!s || !s->userid || s->since != since || strcmp(s->userid, lcb_userid(b)))
+        return;
+    name_shown(d, s, f->mboxname);
+    s->since = f->since;
+}
+
+void backupd_shown_renamed(struct backupd *d, const char *from, const char *to)
+{
+    struct backupd_shown *s = hash_lookup(d->shown_names, from);
+    if (s)
+        name_shown(d, s, to);
+}
+
+void backupd_ask_user(struct backupd *d, const char *userid, struct lcb *b)
+{
+    free(d->asked_user);
+    d->asked_user = xstrdup(userid);
+    d->asked_all = b ? lcb_position(b) : 0;
+}
+
+void backupd_ask_name(struct backupd *d, const char *mboxname, struct lcb *b)
+{
+    int64_t *at = hash_lookup(d->asked, mboxname);
+    if (!at && hash_count(d->asked) >= ASKED_MAX) {
+        hash_free(&d->asked, free);
+        d->asked = hash_new();
+        d->asked_lost = 1;
+    }
+    if (!at) {
+        at = xzmalloc(sizeof(*at));
+        hash_insert(d->asked, mboxname, at);
+    }
+    *at = b ? lcb_position(b) : 0;
+}
+
+int backupd_came_later(const struct backupd *d, struct lcb *b, const char *mboxname,
+                       const char *uniqueid)
+{
+    static const int64_t never = 0;
+    const int64_t *at = hash_lookup(d->asked, mboxname);
+    if (!at && d->asked_lost)
+        at = &never;
+    if (!at && d->asked_user && !strcmp(d->asked_user, lcb_userid(b)))
+        at = &d->asked_all;
+    return at ? lcb_changed_since(b, uniqueid, *at) : 0;
+}
