@@ -102,11 +102,14 @@ sub unwanted
     } @_;
 }
 
-# All commands of results whose exit is not 0 or which the server did not answer with OK.
+# All commands which the server did not answer with OK. That something is not there which shall
+# go is no refusal, to the client neither.
 sub refused
 {
     my (@results) = @_;
-    return grep { ($_->{reply} // '') !~ /^OK / } map { @{ $_->{commands} // [] } } @results;
+    return grep { ($_->{reply} // '') !~ /^OK / }
+        grep { $_->{line} !~ /^APPLY UN(?:MAILBOX|USER) / || $_->{reply} !~ /^NO IMAP_MAILBOX_NONEXISTENT/ }
+        map { @{ $_->{commands} // [] } } @results;
 }
 
 sub synced_ok
