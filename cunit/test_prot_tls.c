@@ -13,125 +13,20 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 
+#include "cunit/pki.h"
 #include "cunit/unit.h"
 #include "lib/prot_layer.h"
 #include "lib/prot_tls.h"
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
-/* Certificates made for one test: a CA and what it signed. */
-struct pki {
-    char dir[256];
-    EVP_PKEY *ca_key;
-    X509 *ca;
-};
-
-static const char *path_in(const struct pki *pki, const char *name)
-{
-    static char path[4][512];
-    static int at;
-    at = (at + 1) % 4;
-    snprintf(path[at], sizeof(path[at]), "%s/%s", pki->dir, name);
-    return path[at];
-}
-
-static X509 *make_cert(EVP_PKEY *key, const char *cn, X509 *issuer, EVP_PKEY *issuer_key,
-                       int serial)
-{
-    X509 *x = X509_new();
-    X509_set_version(x, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(x), serial);
-    X509_gmtime_adj(X509_getm_notBefore(x), -3600);
-    X509_gmtime_adj(X509_getm_notAfter(x), 86400);
-    X509_set_pubkey(x, key);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_UTF8,
-                               (const unsigned char *)cn, -1, -1, 0);
-    X509_set_issuer_name(x, X509_get_subject_name(issuer ? issuer : x));
-    if (!issuer) {
-        X509_EXTENSION *ext = X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints,
-                                                  "critical,CA:TRUE");
-        X509_add_ext(x, ext, -1);
-        X509_EXTENSION_free(ext);
-    }
-    if (!X509_sign(x, issuer_key ? issuer_key : key, EVP_sha256()))
-        CU_FAIL_FATAL("X509_sign");
-    return x;
-}
-
-/* Write KEY (may be NULL) and X to files NAME.key and NAME.pem. */
-static void save(const struct pki *pki, const char *name, EVP_PKEY *key, X509 *x)
-{
-    char file[64];
-    snprintf(file, sizeof(file), "%s.pem", name);
-    FILE *f = fopen(path_in(pki, file), "w");
-    CU_ASSERT_FATAL(f && PEM_write_X509(f, x));
-    fclose(f);
-    snprintf(file, sizeof(file), "%s.key", name);
-    f = key ? fopen(path_in(pki, file), "w") : NULL;
-    if (key) {
-        CU_ASSERT_FATAL(f && PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL));
-        fclose(f);
-    }
-}
-
-/* A certificate for CN, signed by the CA, in NAME.pem and NAME.key. */
-static void issue(const struct pki *pki, const char *name, const char *cn, int rsa, int serial)
-{
-    EVP_PKEY *key = rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256");
-    X509 *x = make_cert(key, cn, pki->ca, pki->ca_key, serial);
-    save(pki, name, key, x);
-    X509_free(x);
-    EVP_PKEY_free(key);
-}
-
-static void revoke_cert(const struct pki *pki, const char *name, int serial)
-{
-    X509_CRL *crl = X509_CRL_new();
-    X509_REVOKED *rev = X509_REVOKED_new();
-    ASN1_TIME *now = X509_gmtime_adj(NULL, -60), *next = X509_gmtime_adj(NULL, 86400);
-    ASN1_INTEGER *number = ASN1_INTEGER_new();
-    X509_CRL_set_version(crl, 1);
-    X509_CRL_set_issuer_name(crl, X509_get_subject_name(pki->ca));
-    X509_CRL_set1_lastUpdate(crl, now);
-    X509_CRL_set1_nextUpdate(crl, next);
-    ASN1_INTEGER_set(number, serial);
-    X509_REVOKED_set_serialNumber(rev, number);
-    X509_REVOKED_set_revocationDate(rev, now);
-    X509_CRL_add0_revoked(crl, rev);
-    X509_CRL_sort(crl);
-    CU_ASSERT_FATAL(X509_CRL_sign(crl, pki->ca_key, EVP_sha256()) > 0);
-    FILE *f = fopen(path_in(pki, name), "w");
-    CU_ASSERT_FATAL(f && PEM_write_X509_CRL(f, crl));
-    fclose(f);
-    ASN1_INTEGER_free(number);
-    ASN1_TIME_free(now);
-    ASN1_TIME_free(next);
-    X509_CRL_free(crl);
-}
-
-static void pki_init(struct pki *pki)
-{
-    snprintf(pki->dir, sizeof(pki->dir), "%s", unit_tmpdir());
-    pki->ca_key = EVP_EC_gen("P-256");
-    pki->ca = make_cert(pki->ca_key, "Test CA", NULL, NULL, 1);
-    save(pki, "ca", NULL, pki->ca);
-    issue(pki, "server", "localhost", 0, 2);
-}
-
-static void pki_free(struct pki *pki)
-{
-    X509_free(pki->ca);
-    EVP_PKEY_free(pki->ca_key);
-}
-
 /* Configuration of LINES, in which each '~' stands for the directory. */
 static struct config *configure(const struct pki *pki, const char *lines)
 {
     struct buf err = BUF_INITIALIZER;
     struct config *config = NULL;
-    const char *file = path_in(pki, "imapd.conf");
+    const char *file = pki_path(pki, "imapd.conf");
     FILE *f = fopen(file, "w");
     CU_ASSERT_FATAL(f != NULL);
     fprintf(f, "configdirectory: %s\n", pki->dir);
@@ -155,6 +50,7 @@ struct client {
     int min, max;
     const char *cert;
     const char *ciphers;
+    int key_bits;    /* the server's temporary key has so many, if not 0 */
     size_t bytes;    /* sent after the greeting of the server */
     int vanish;      /* close without a word after the handshake */
     int expect_fail; /* the handshake must not succeed */
@@ -171,9 +67,9 @@ static int run_client(const struct pki *pki, const struct client *c, int fd)
         SSL_CTX_set_cipher_list(ctx, c->ciphers);
     if (c->cert) {
         snprintf(file, sizeof(file), "%s.pem", c->cert);
-        SSL_CTX_use_certificate_chain_file(ctx, path_in(pki, file));
+        SSL_CTX_use_certificate_chain_file(ctx, pki_path(pki, file));
         snprintf(file, sizeof(file), "%s.key", c->cert);
-        SSL_CTX_use_PrivateKey_file(ctx, path_in(pki, file), SSL_FILETYPE_PEM);
+        SSL_CTX_use_PrivateKey_file(ctx, pki_path(pki, file), SSL_FILETYPE_PEM);
     }
     SSL *ssl = SSL_new(ctx);
     SSL_set_fd(ssl, fd);
@@ -181,6 +77,10 @@ static int run_client(const struct pki *pki, const struct client *c, int fd)
             !memcmp(greeting, "hello\n", 6);
     if (c->expect_fail || !r)
         return c->expect_fail == !r ? 0 : 2;
+    EVP_PKEY *temporary = NULL;
+    if (c->key_bits && (SSL_get_peer_tmp_key(ssl, &temporary) != 1 ||
+                        EVP_PKEY_get_bits(temporary) != c->key_bits))
+        return 7;
     if (c->vanish)
         return 0;
     unsigned char *p = xmalloc(c->bytes + 1);
@@ -360,12 +260,12 @@ static void test_client_certs(void)
 {
     struct pki pki = {.dir = ""}, other = {.dir = ""};
     pki_init(&pki);
-    issue(&pki, "alice", "alice", 0, 3);
-    issue(&pki, "mallory", "mallory", 0, 4);
-    revoke_cert(&pki, "crl.pem", 4);
+    pki_issue(&pki, "alice", "alice", 0, 3);
+    pki_issue(&pki, "mallory", "mallory", 0, 4);
+    pki_revoke(&pki, "crl.pem", 4);
     pki_init(&other);
     snprintf(other.dir, sizeof(other.dir), "%s", pki.dir);
-    issue(&other, "foreign", "alice", 0, 3);
+    pki_issue(&other, "foreign", "alice", 0, 3);
     check_client_cert(&pki, SERVER, "alice", 1, "");
     check_client_cert(&pki, CA, "alice", 1, "alice");
     check_client_cert(&pki, CA, NULL, 1, "");
@@ -378,6 +278,30 @@ static void test_client_certs(void)
     check_client_cert(&pki, CA "tls_crl_file: ~/crl.pem\n", "alice", 1, "alice");
     pki_free(&pki);
     pki_free(&other);
+}
+
+/* Good certificates whose names are of no use: nobody, rather than half a name. */
+static void test_odd_names(void)
+{
+    static const struct {
+        const char *cn;
+        int len;
+        const char *expected;
+    } cases[] = {
+        {"admin", 5, "admin"},
+        {"admin\0", 6, ""},
+        {"admin\0.example.org", 18, ""},
+        {"\0admin", 6, ""},
+        {"adm\nin", 6, "adm\nin"}, /* the rules for user ids see to these */
+        {"\xc3\xa4", 2, "\xc3\xa4"},
+    };
+    struct pki pki = {.dir = ""};
+    pki_init(&pki);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        pki_issue_bytes(&pki, "odd", cases[i].cn, cases[i].len, 0, 20 + (int)i);
+        check_client_cert(&pki, CA, "odd", 1, cases[i].expected);
+    }
+    pki_free(&pki);
 }
 
 /* The channel bindings as the client sees them, tls-exporter first; their length. */
@@ -480,6 +404,42 @@ static void test_sessions(void)
     pki_free(&pki);
 }
 
+/* tls_server_dhparam and tls_eccurve are what is used. */
+static void test_key_exchange(void)
+{
+    static const char *const dhe = "DHE-RSA-AES128-GCM-SHA256";
+    static const struct {
+        const char *lines;
+        const char *ciphers;
+        int bits;
+    } cases[] = {
+        {"", dhe, 2048},
+        {"tls_server_dhparam: ~/dh.pem\n", dhe, 3072},
+        {"", NULL, 253},
+        {"tls_eccurve: secp384r1\n", NULL, 384},
+        {"tls_eccurve: secp521r1:X25519\n", NULL, 253},
+    };
+    struct pki pki = {.dir = ""};
+    pki_init(&pki);
+    pki_issue(&pki, "rsa", "localhost", 1, 5);
+    pki_dh(&pki, "dh.pem", "ffdhe3072");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct client c = {.min = TLS1_2_VERSION, .max = TLS1_2_VERSION, .bytes = 10,
+                           .ciphers = cases[i].ciphers, .key_bits = cases[i].bits};
+        struct buf err = BUF_INITIALIZER, lines = BUF_INITIALIZER;
+        struct session s;
+        struct tls_info info;
+        buf_printf(&lines, "tls_server_cert: ~/rsa.pem\ntls_server_key: ~/rsa.key\n%s",
+                   cases[i].lines);
+        CU_ASSERT_EQUAL(accept_client(&s, &pki, buf_cstring(&lines), &c, &info, &err), 0);
+        CU_ASSERT_EQUAL(echo(&s, 10), 0);
+        CU_ASSERT(end_session(&s));
+        buf_free(&lines);
+        buf_free(&err);
+    }
+    pki_free(&pki);
+}
+
 /* RSA and EC side by side; the client chooses. */
 static void test_two_certs(void)
 {
@@ -489,7 +449,7 @@ static void test_two_certs(void)
                                           "ECDHE-ECDSA-AES128-GCM-SHA256"};
     struct pki pki = {.dir = ""};
     pki_init(&pki);
-    issue(&pki, "rsa", "localhost", 1, 5);
+    pki_issue(&pki, "rsa", "localhost", 1, 5);
     for (int i = 0; i < 2; i++) {
         struct client c = {.min = TLS1_2_VERSION, .max = TLS1_2_VERSION, .ciphers = ciphers[i],
                            .bytes = 10};
@@ -587,22 +547,11 @@ static void test_options(void)
     };
     struct pki pki = {.dir = ""};
     pki_init(&pki);
-    issue(&pki, "rsa", "localhost", 1, 5);
-    EVP_PKEY_CTX *gen = EVP_PKEY_CTX_new_from_name(NULL, "DH", NULL);
-    EVP_PKEY *params = NULL;
-    CU_ASSERT_FATAL(EVP_PKEY_paramgen_init(gen) == 1);
-    OSSL_PARAM group[] = {OSSL_PARAM_construct_utf8_string("group", (char[]){"ffdhe2048"}, 0),
-                          OSSL_PARAM_construct_end()};
-    CU_ASSERT_FATAL(EVP_PKEY_CTX_set_params(gen, group) == 1 &&
-                    EVP_PKEY_paramgen(gen, &params) == 1);
-    BIO *bio = BIO_new_file(path_in(&pki, "dh.pem"), "w");
-    CU_ASSERT_FATAL(bio && PEM_write_bio_Parameters(bio, params) == 1);
-    BIO_free(bio);
-    EVP_PKEY_free(params);
-    EVP_PKEY_CTX_free(gen);
+    pki_issue(&pki, "rsa", "localhost", 1, 5);
+    pki_dh(&pki, "dh.pem", "ffdhe2048");
     char command[1200];
-    snprintf(command, sizeof(command), "cat '%s' '%s' > '%s'", path_in(&pki, "server.pem"),
-             path_in(&pki, "server.key"), path_in(&pki, "both.pem"));
+    snprintf(command, sizeof(command), "cat '%s' '%s' > '%s'", pki_path(&pki, "server.pem"),
+             pki_path(&pki, "server.key"), pki_path(&pki, "both.pem"));
     CU_ASSERT_EQUAL_FATAL(system(command), 0);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct buf err = BUF_INITIALIZER;
@@ -716,6 +665,8 @@ void suite_prot_tls(void)
         {"versions", test_versions},
         {"old_versions", test_old_versions},
         {"client_certs", test_client_certs},
+        {"odd_names", test_odd_names},
+        {"key_exchange", test_key_exchange},
         {"sessions", test_sessions},
         {"two_certs", test_two_certs},
         {"vanish", test_vanish},

@@ -57,7 +57,8 @@ static void test_canonify(void)
     check_canonical(config, "a@internal", "a@internal");
     static const char *const bad[] = {"",     "a%b",   "a/b",       "a*",     "a?",     "a&b",
                                       "a:b",  "a\tb",  "a\x7f",     "a\xc3",  "Anyone", "anybody",
-                                      "@x.y", "a\nb",  "anonymous", " a",   "a ",  " ",   " anyone"};
+                                      "@x.y", "a\nb",  "anonymous",
+                                      " a",   "a ",    " ",         " anyone"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         check_canonical(config, bad[i], NULL);
     CU_ASSERT_EQUAL(sasl_policy_canonify(config, NULL, "a\0b", 3, out, sizeof(out)), XERR_SYNTAX);

@@ -359,6 +359,7 @@ static void test_goes_on(void)
             struct vfs *v = vfs_fail_new(VFS_FAULT_WRITES, k, EIO, forever);
             struct twoskip *ts = NULL;
             CU_ASSERT_EQUAL_FATAL(twoskip_open(v, path, TWOSKIP_CREATE, &ts), 0);
+            ts->random = (uint64_t)k; /* the number of writes depends on the level */
             int r = set(ts, NULL, "k10x", "new");
             int happened = vfs_fault_happened(v);
             int r2 = set(ts, NULL, "k10y", "newer");

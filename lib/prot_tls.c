@@ -10,8 +10,8 @@
  *   - several groups may be given in tls_eccurve;
  *   - sessions are resumed by stateless tickets, there is no session database;
  *   - renegotiation and compression are off;
- *   - the channel bindings are tls-exporter (RFC 9266) and tls-unique (RFC 5929), with 1.2 only under
- *     the extended master secret (RFC 7627), without which neither is unique. tls-unique is not
+ *   - the channel bindings are tls-exporter (RFC 9266) and tls-unique (RFC 5929), with 1.2 only
+ *     under the extended master secret (RFC 7627), without which neither is unique. tls-unique is not
  *     defined for 1.3, but clients of Cyrus use it there all the same, in the way of 1.2: the
  *     client's Finished message. It is a MAC over the whole handshake, and so fit for the purpose.
  *

@@ -25,6 +25,7 @@
 
 #include "lib/saslserver.h"
 #include "lib/saslserver_policy.h"
+#include "lib/strarray.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 #include "lib/xmalloc.h"
@@ -257,7 +258,7 @@ int saslserver_addbinding(struct saslserver *s, const char *name, const void *da
     if (s->nbindings == (int)(sizeof(s->bindings) / sizeof(*b)) || !len || len > sizeof(b->data) ||
         strlen(name) >= sizeof(b->name))
         return XERR_PARAM;
-    strcpy(b->name, name);
+    memcpy(b->name, name, strlen(name) + 1);
     memcpy(b->data, data, len);
     b->cb = (sasl_channel_binding_t){b->name, 0, len, b->data};
     if (!s->nbindings++)
@@ -265,12 +266,27 @@ int saslserver_addbinding(struct saslserver *s, const char *name, const void *da
     return 0;
 }
 
+/* The library's list is asked for without the channel binding, and the mechanisms with one are added
+ * here: where every mechanism has such a twin, library 2.1.28 writes a byte behind its buffer. */
 const char *saslserver_mechs(struct saslserver *s)
 {
     const char *list = NULL;
+    struct strarray names = STRARRAY_INITIALIZER;
     buf_reset(&s->mechs);
-    if (s->conn && sasl_listmech(s->conn, NULL, "", " ", "", &list, NULL, NULL) == SASL_OK && list)
-        buf_setcstr(&s->mechs, list);
+    if (!s->conn)
+        return "";
+    (void)sasl_setprop(s->conn, SASL_CHANNEL_BINDING, NULL);
+    if (sasl_listmech(s->conn, NULL, "", " ", "", &list, NULL, NULL) == SASL_OK && list)
+        strarray_split(&names, list, " ");
+    if (s->nbindings)
+        (void)sasl_setprop(s->conn, SASL_CHANNEL_BINDING, &s->bindings[0].cb);
+    for (int i = 0; i < names.count; i++) {
+        const char *name = names.data[i];
+        if (s->nbindings && (!strncmp(name, "SCRAM-", 6) || !strncmp(name, "GS2-", 4)))
+            buf_printf(&s->mechs, "%s-PLUS ", name);
+        buf_printf(&s->mechs, "%s%s", name, i + 1 < names.count ? " " : "");
+    }
+    strarray_fini(&names);
     return buf_cstring(&s->mechs);
 }
 
