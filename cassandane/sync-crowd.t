@@ -10,5 +10,5 @@ use lib "$FindBin::Bin/lib";
 use CBTest::Scenarios qw(run_theme);
 use Test::More;
 
-run_theme('Crowd', modes => [qw(user rolling)]);
+run_theme('Crowd', modes => ['user']);
 done_testing;

@@ -22,26 +22,23 @@ my @steps = (
         my $st = $c->{imap}->must(status => $c->own('Crowd'), '(MESSAGES)');
         die "$st->{messages} messages\n" if $st->{messages} != $COUNT;
     }],
-    ['flags on all of them', sub {
+    ['flags on all of them, one more, folder renamed', sub {
         my ($c) = @_;
         $c->in_folder('Crowd', sub {
             my ($imap) = @_;
             $imap->must(store => '1:*', '+FLAGS.SILENT', '(\\Seen many)');
         });
-    }],
-    ['one changed, one more', sub {
-        my ($c) = @_;
-        $c->in_folder('Crowd', sub { $_[0]->must(store => '777', '+FLAGS', '(\\Flagged)') });
         $c->fill('Crowd', message());
-    }],
-    ['half of them expunged, some copied', sub {
-        my ($c) = @_;
-        $c->in_folder('Crowd', sub { $_[0]->must(copy => '19000:19500', 'INBOX') });
-        $c->expunge('Crowd', '5001:15000');
-    }],
-    ['folder renamed', sub {
-        my ($c) = @_;
         $c->{imap}->must(rename => $c->own('Crowd'), $c->own('Mob'));
+    }],
+    ['half of them expunged, some copied, one changed', sub {
+        my ($c) = @_;
+        $c->in_folder('Mob', sub {
+            my ($imap) = @_;
+            $imap->must(copy => '19000:19500', 'INBOX');
+            $imap->must(store => '777', '+FLAGS', '(\\Flagged)');
+        });
+        $c->expunge('Mob', '5001:15000');
     }],
 );
 
