@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright (c) 2026 The Cyrus Backups authors
 #
-# 20,000 messages in one folder, with little memory.
+# Very many messages in one folder, with little memory.
 use strict;
 use warnings;
 use FindBin;
