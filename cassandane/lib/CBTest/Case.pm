@@ -8,11 +8,11 @@
 # Fields that scenarios use: site, user, reader, imap (the user's connection), admin,
 # others (users that are synced and compared, too), gone (users that the server has no more),
 # fails (a reason why sync_client must fail in this step), resend (1: the backup server must ask
-# for everything once), kept (see CBTest::Compare), contents (the same).
+# for everything once), unlogged (what is not in the rolling log, and why), kept (see CBTest::Compare), contents (the same).
 package CBTest::Case;
 use strict;
 use warnings;
-use CBTest::Util qw(as_cyrus run_cmd wait_until);
+use CBTest::Util qw(spew wait_until);
 
 sub new
 {
@@ -113,11 +113,13 @@ sub expunge
     });
 }
 
-# One of Cyrus' own programs on the mail server; dies unless it succeeds.
+# One of Cyrus' own programs on the mail server, perhaps after a hash of options of run_cmd();
+# dies unless it succeeds.
 sub tool
 {
     my ($self, @command) = @_;
     my $r = $self->{site}{imap}->tool(@command);
+    shift @command if ref $command[0];
     die "@command: exit $r->{rc}: $r->{out}$r->{err}\n" if $r->{rc} != 0;
     return $r->{out};
 }
@@ -132,12 +134,18 @@ sub spool_dir
     return $dir;
 }
 
-# A file in there, as if it had always been.
-sub put_file
+# Files in there, as if they had always been: [name, bytes].
+sub put_files
 {
-    my ($self, $path, $name, $bytes) = @_;
-    my $r = run_cmd(cmd => [as_cyrus('tee', $self->spool_dir($path) . "/$name")], input => $bytes);
-    die "tee: $r->{err}\n" if $r->{rc} != 0;
+    my ($self, $path, @files) = @_;
+    my $dir = $self->spool_dir($path);
+    for my $file (@files) {
+        spew("$dir/$file->[0]", $file->[1]);
+    }
+    return unless $> == 0;
+    my ($uid, $gid) = (getpwnam 'cyrus')[2, 3];
+    my @names = map { "$dir/$_->[0]" } @files;
+    chown($uid, $gid, @names) == @names or die "chown: $!\n";
     return;
 }
 

@@ -181,7 +181,8 @@ sub imap_differences
     return @d if is_shared($user);
     push @d, differ('userid', $user, $backup->{userid});
     # LSUB keeps silent about what does not exist any more
-    my @subscribed = grep { ($names->owner($_) // '') ne $user || $b{$_} } @{ $backup->{subscriptions} };
+    my @subscribed = grep { ($names->owner($_) // '') eq $user ? $b{$_} : $imap->{visible}{$_} }
+        @{ $backup->{subscriptions} };
     push @d, differ('subscriptions', join(' ', @{ $imap->{subscriptions} }), join(' ', sort @subscribed))
         unless $o{skip}{subscriptions};
     if (!$o{skip}{quota}) {
@@ -224,6 +225,8 @@ sub imap_mailbox
 sub imap_record
 {
     my ($mailbox, $what, $s, $b) = @_;
+    return (differ("$what size", $s->{size}, $b->{size}), differ("$what content", $s->{sha1}, $b->{guid}))
+        if $mailbox->{typed};
     my @d = map { differ("$what $_", $s->{$_}, $b->{$_}) } qw(internaldate size modseq);
     push @d, differ("$what content", $s->{sha1}, $b->{guid});
     my @flags = map { flags($_) } $s->{flags}, $b->{flags};
@@ -438,7 +441,8 @@ sub classic_differences
     return @d unless %header;
     my $got = backup_json($site, $user, 'headers', sort keys %header);
     for my $guid (sort keys %header) {
-        my ($subject) = $header{$guid} =~ /^Subject: ([^\r\n]*)/m;
+        my ($subject) = $header{$guid} =~ /^Subject: ([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)/m;
+        s/\r\n//g, s/[ \t]+\z// for grep { defined } $subject;
         push @d, differ("json headers $guid Subject", $subject, $got->{$guid}{Subject}[0]);
     }
     return @d;

@@ -86,6 +86,9 @@ sub imap
         [sieve => 'timsieved', "127.0.0.1:$site->{port}{sieve}"],
         [csync => 'sync_server', "$inst->{dir}/conf/csync.sock"],
     );
+    # with httpmodules among the options there is a web server, too
+    push @services, [http => 'httpd', "127.0.0.1:$site->{port}{http}"]
+        if ($inst->{options} // {})->{httpmodules};
     return (\%o, \@services);
 }
 

@@ -14,7 +14,9 @@ our @EXPORT_OK = qw(parse_dlist);
 sub parse_value
 {
     my ($s) = @_;
-    if (${$s} =~ /\G%\(/gc) {
+    # first what it can be: an expression that fails may look through all of the rest of a long text
+    my $start = substr ${$s}, pos ${$s} // 0, 2;
+    if ($start eq '%(' && ${$s} =~ /\G%\(/gc) {
         my %kv;
         until (${$s} =~ /\G *\)/gc) {
             ${$s} =~ /\G */gc;
@@ -24,7 +26,7 @@ sub parse_value
         }
         return \%kv;
     }
-    if (${$s} =~ /\G\(/gc) {
+    if ($start =~ /^\(/ && ${$s} =~ /\G\(/gc) {
         my @list;
         until (${$s} =~ /\G *\)/gc) {
             ${$s} =~ /\G */gc;
@@ -32,12 +34,12 @@ sub parse_value
         }
         return \@list;
     }
-    if (${$s} =~ /\G%\{(\S+) ([0-9a-f]+) (\d+)\}\r?\n/gc) {
+    if ($start eq '%{' && ${$s} =~ /\G%\{(\S+) ([0-9a-f]+) (\d+)\}\r?\n/gc) {
         my ($partition, $guid, $size) = ($1, $2, $3);
         return { FILE => [$partition, $guid, take($s, $size)] };
     }
-    return take($s, $1) if ${$s} =~ /\G\{(\d+)\+?\}\r?\n/gc;
-    return $1 if ${$s} =~ /\G"([^"]*)"/gc;
+    return take($s, $1) if $start =~ /^\{/ && ${$s} =~ /\G\{(\d+)\+?\}\r?\n/gc;
+    return $1 if $start =~ /^"/ && ${$s} =~ /\G"([^"]*)"/gc;
     if (${$s} =~ /\G([^ ()"\r\n{%][^ ()"\r\n]*)/gc) {
         return $1 eq 'NIL' ? undef : $1;
     }

@@ -10,7 +10,7 @@
 package CBTest::Server;
 use strict;
 use warnings;
-use CBTest::Util qw(sha1_hex);
+use CBTest::Util qw(sha1_hex slurp);
 use Exporter 'import';
 use Time::Local qw(timegm);
 our @EXPORT_OK = qw(by_imap by_csync mailbox_names is_shared);
@@ -79,6 +79,8 @@ sub by_imap
     my $lsub = $site->imap_as($user)->must(lsub => '', '*');
     $state{subscriptions} = [sort map { $names->from_user($user, $_->[2]) }
         ref $lsub ? @{$lsub} : ()];
+    my $seen = $site->imap_as($user)->must(list => '', '*');
+    $state{visible} = { map { $names->from_user($user, $_->[2]) => 1 } ref $seen ? @{$seen} : () };
     $state{quota} = quota($site, sort keys %{ $state{mailboxes} });
     $state{sieve} = sieve($site, $user);
     return \%state;
@@ -102,7 +104,11 @@ sub mailbox
     $m{acl} = { ref $acl eq 'HASH' ? %{$acl} : @{$acl} };
     return \%m unless $st->{messages};
 
-    $imap->must(examine => $name);
+    if (!eval { $imap->must(examine => $name); 1 }) {
+        die $@ if $@ !~ /Invalid mailbox type/;
+        @m{qw(typed records)} = (1, on_disk($site, $internal));
+        return \%m;
+    }
     my $msgs = $imap->must(fetch => '1:*',
         '(FLAGS INTERNALDATE RFC822.SIZE MODSEQ BODY.PEEK[] ANNOTATION (/comment (value.shared value.priv)))');
     for my $uid (keys %{$msgs}) {
@@ -123,13 +129,32 @@ sub mailbox
     return \%m;
 }
 
+# Calendars and the like cannot be read by IMAP: their live messages as files of the spool.
+sub on_disk
+{
+    my ($site, $internal) = @_;
+    my $got = $site->source_csync->get('FULLMAILBOX ' . quoted($internal));
+    my $dir = $site->{imap}->tool('mbpath', $site->names->for_admin($internal))->{out};
+    chomp $dir;
+    my %records;
+    for my $r (@{ $got->{MAILBOX}[0]{RECORD} }) {
+        next if grep { lc eq '\\expunged' } @{ $r->{FLAGS} };
+        my $bytes = slurp("$dir/$r->{UID}.") // die "$dir/$r->{UID}.: $!\n";
+        $records{ $r->{UID} } = {
+            size => length $bytes, sha1 => sha1_hex($bytes),
+            header => (split /\r?\n\r?\n/, $bytes, 2)[0],
+        };
+    }
+    return \%records;
+}
+
 # { "entry\0userid-or-empty" => value }; private entries belong to whoever asks.
 sub metadata
 {
     my ($imap, $name, $own) = @_;
     my $got = $imap->must(getmetadata => $name, $own ? @asked : grep { /^.shared/ } @asked);
     my %annotations;
-    my ($of) = grep { ref eq 'HASH' } ref $got eq 'HASH' ? values %{$got} : ();
+    my ($of) = ref $got eq 'HASH' ? $got->{$name} // grep { ref eq 'HASH' } values %{$got} : ();
     for my $entry (keys %{ $of // {} }) {
         my $value = $of->{$entry} // next;
         my ($scope, $rest) = $entry =~ m{^/(shared|private)(/.*)$} or next;

@@ -39,7 +39,7 @@ sub new
     $living{$dir} = $self;
     $self->{guard} = guard_dir($dir);
     run_cmd(cmd => ['chown', 'cyrus:mail', $dir]) if $> == 0;
-    $self->{port}{$_} = free_port() for qw(imap sieve backup relay replica replica_imap);
+    $self->{port}{$_} = free_port() for qw(imap sieve http backup relay replica replica_imap);
     $self->add_user($_) for qw(admin cyrus), @{ $o{users} // [] };
     for my $role (@{ $o{roles} // [qw(imap backup)] }) {
         $self->{$role} = CBTest::Instance->new(site => $self, name => $role,

@@ -80,7 +80,7 @@ my @steps = (
     }],
     ['message file found by reconstruct', sub {
         my ($c) = @_;
-        $c->put_file('One', '50.', message(subject => 'from a file'));
+        $c->put_files('One', ['50.', message(subject => 'from a file')]);
         $c->tool('reconstruct', '-G', $c->adm('One'));
     }],
     ['index lost and made again', sub {

@@ -48,6 +48,7 @@ my @steps = (
         my ($c) = @_;
         $c->{admin}->must(setquota => $c->adm('Free'), '(MESSAGE 7)');
         $c->{imap}->must(delete => $c->own('Limited'));
+        $c->{unlogged} = 'that limits of a deleted folder go with it';
     }],
     ['limit of a shared folder', sub {
         my ($c) = @_;

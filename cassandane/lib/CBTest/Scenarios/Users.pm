@@ -122,6 +122,7 @@ my @steps = (
         @{ $c->{others} } = ('alice');
         $c->login;
         @{ $c->{gone} } = ();
+        $c->{unlogged} = 'the folders in DELETED of the user that was';
     }],
     ['user with many folders deleted', sub {
         my ($c) = @_;
