@@ -201,6 +201,17 @@ static int known_missing(struct incoming *in, const struct sync_record *rec)
              : !in->old.expunged && message_guid_equal(&in->old.guid, &rec->guid);
 }
 
+/* 1 if uploads were taken to be for somebody else: the client never said that it works on this
+ * mailbox. It has to ask, and to upload again. */
+static int went_elsewhere(struct incoming *in)
+{
+    const char *owner = backupd_unit_owner(in->d);
+    if (!owner || !strcmp(owner, lcb_userid(in->b)))
+        return 0;
+    in->d->lost_uploads = 1;
+    return 1;
+}
+
 /* Rule 6: 0 if the record can be logged. */
 static int need_content(struct incoming *in, const struct sync_record *rec)
 {
@@ -219,7 +230,7 @@ static int need_content(struct incoming *in, const struct sync_record *rec)
     r = known_missing(in, rec);
     if (r)
         return r < 0 ? r : 0;
-    if (rec->uid <= in->base_uid)
+    if (rec->uid <= in->base_uid || went_elsewhere(in))
         return refuse(in, LCB_MARK_RESEND, "refers to content that is not here");
     xlog_warnx("%s: message %u was not sent by the master: its record is stored without content",
                in->h.mboxname, rec->uid);
