@@ -67,11 +67,15 @@ static int command_backup(struct backupd *d, const struct command *c, const stru
 /* End what lcb_savepoint began: keep and commit, or undo. */
 static int settle(struct backupd *d, struct lcb *b, int r)
 {
+    if (r) {
+        if (lcb_savepoint_rollback(b))
+            backupd_undo(d, b);
+        return r;
+    }
+    r = lcb_savepoint_release(b);
     if (!r)
-        r = lcb_savepoint_release(b);
-    else if (lcb_savepoint_rollback(b))
-        backupd_undo(d, b);
-    if (!r && (r = lcb_commit(b)))
+        r = lcb_commit(b);
+    if (r)
         backupd_undo(d, b);
     return r;
 }

@@ -23,7 +23,8 @@
  *     now; or waiting in the spool. If it has neither and the client thinks that we have it, RESEND
  *     and CHECKSUM. If the client was to send it and did not, its file is missing there: the record
  *     is stored without, and a warning logged. Refusing it would block the channel for ever. What is
- *     known to be missing there is not asked for at every change.
+ *     known to be missing there is not asked for at every change. But if the unit was taken to be
+ *     somebody else's, its uploads went to him: RESEND and CHECKSUM.
  *  7. The SYNC_CRC of our records must differ from the client's exactly as it did before (which is
  *     not at all, normally). If not, nothing is kept, the mailbox is marked DOUBT, and CHECKSUM
  *     answered. After complete records a difference is accepted and logged: then the client's number
@@ -417,6 +418,8 @@ static int undo(struct incoming *in, int r)
         e = lcb_setmark(in->b, in->h.uniqueid, in->mark);
     if (!e && (in->damaged || in->mark != LCB_MARK_NONE))
         e = lcb_commit(in->b);
+    if (e)
+        backupd_undo(in->d, in->b);
     return e ? e : r;
 }
 
