@@ -134,8 +134,6 @@ static int check_shown(struct incoming *in)
     in->full = !s->highestmodseq;
     if (!here || m->since != s->since || m->mark == LCB_MARK_RESEND)
         return SYNC_CHECKSUM;
-    if (in->full && m->mark == LCB_MARK_NONE && m->highestmodseq)
-        return SYNC_CHECKSUM; /* another connection has settled it */
     in->doubted = !in->full && m->mark == LCB_MARK_DOUBT;
     return 0;
 }
