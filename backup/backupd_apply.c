@@ -101,16 +101,15 @@ static int log_leniently(struct backupd *d, const struct command *c, struct dlis
     return 0;
 }
 
-/* Commands that speak of a mailbox by its name mean the one that had it when the client was told. Has
- * another one come to it since, through another connection? Then XERR_NOTFOUND. */
+/* The mailbox that the client means by NAME: XERR_NOTFOUND if another one has it by now. */
 static int find_meant(struct backupd *d, struct lcb *b, const char *name, struct lcb_folder *f,
                       struct buf *strings)
 {
     int r = lcb_find_name(b, name, f, strings);
-    if (r || backupd_shown(d, f->uniqueid))
+    if (r)
         return r;
-    r = backupd_came_later(d, b, name, f->uniqueid);
-    return r > 0 ? XERR_NOTFOUND : r;
+    r = backupd_is_meant(d, b, f);
+    return r > 0 ? 0 : r ? r : XERR_NOTFOUND;
 }
 
 /* UNMAILBOX: NONEXISTENT counts as success with every client. */
@@ -188,8 +187,11 @@ static int rename_within(struct backupd *d, struct lcb *b, struct dlist *v, cons
 static int rename_across(struct backupd *d, const char *from, struct lcb *old, const char *newuser,
                          const char *to)
 {
+    struct buf strings = BUF_INITIALIZER;
+    struct lcb_folder f = {.id = 0};
     struct lcb *b;
-    int r = is_there(old, from);
+    int r = find_meant(d, old, from, &f, &strings);
+    buf_free(&strings);
     if (r == XERR_NOTFOUND) {
         r = backupd_backup(d, newuser, 0, &b);
         return r ? r : is_there(b, to);
@@ -281,7 +283,7 @@ static int expunge(struct backupd *d, const struct command *c, struct dlist *v)
     (void)dlist_getatom(v, "UNIQUEID", &uniqueid);
     int r = command_backup(d, c, v, 0, &b);
     if (!r)
-        r = lcb_find_name(b, name, &f, &strings);
+        r = find_meant(d, b, name, &f, &strings);
     if (!r && uniqueid && strcmp(uniqueid, f.uniqueid))
         r = XERR_NOTFOUND;
     if (!r)
@@ -291,7 +293,8 @@ static int expunge(struct backupd *d, const struct command *c, struct dlist *v)
     if (!r) {
         r = lcb_log_mailbox_begin(b, &h);
         for (struct dlist *u = uids->head; !r && u; u = u->next) {
-            if (u->type != DL_ATOM || !dlist_parsenum(u->sval, u->len, &uid)) {
+            if (u->type != DL_ATOM || !dlist_parsenum(u->sval, u->len, &uid) ||
+                uid > UINT32_MAX) {
                 r = XERR_PARAM;
                 break;
             }

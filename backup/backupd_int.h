@@ -118,8 +118,12 @@ void backupd_show(struct backupd *, struct lcb *, const struct lcb_folder *, int
 /* The client asks again about NAME: what it was told before counts no longer. */
 void backupd_unshow(struct backupd *, const char *name);
 const struct backupd_shown *backupd_shown(const struct backupd *, const char *uniqueid);
-/* What was shown in state SINCE is now state F, and otherwise the same: it was renamed or annotated
- * by this client. */
+/* Commands that speak of a mailbox by its name mean the one that had it when the client was told. F
+ * has it now, in backup B: is it that one (1), or has another connection brought it there since (0)?
+ * Or an error. */
+int backupd_is_meant(const struct backupd *, struct lcb *, const struct lcb_folder *f);
+/* What was in state SINCE is now in state F: it was renamed or annotated by this client. If SINCE is
+ * the state that was shown, F is as good. */
 void backupd_shown_moved(struct backupd *, struct lcb *, int64_t since, const struct lcb_folder *f);
 /* The mailbox shown as FROM was given another owner under the name TO. */
 void backupd_shown_renamed(struct backupd *, const char *from, const char *to);

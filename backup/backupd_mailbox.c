@@ -17,7 +17,8 @@
  *     a UID another content, makes no sense: the mailbox is marked RESEND and CHECKSUM answered; the
  *     complete mailbox that comes then is the new truth, and the old one history. So too for a
  *     mailbox that was gone here and comes back.
- *  5. Another mailbox under the same name is gone on the master: logged as UNMAILBOX. If that goes on
+ *  5. Another mailbox under the same name is gone on the master: logged as UNMAILBOX. (One that another
+ *     connection has brought since this one asked may be the newer: CHECKSUM.) If that goes on
  *     and on, two masters share the name, which is an error to be seen by somebody.
  *  6. A live record needs its content: in the backup, and readable if the client was told so just
  *     now; or waiting in the spool. If it has neither and the client thinks that we have it, RESEND
@@ -160,6 +161,20 @@ static int check_base(struct incoming *in)
     return 0;
 }
 
+/* Log that F, which has the name, has ended. */
+static int retire(struct incoming *in, const struct lcb_folder *f)
+{
+    struct dlist *name = dlist_newnode(in->pool, NULL, DL_ATOM);
+    if (!name)
+        return XERR_TOOBIG;
+    name->sval = in->h.mboxname;
+    name->len = strlen(in->h.mboxname);
+    in->retired = xstrdup(f->uniqueid);
+    xlog_info("%s: mailbox %s replaces %s: keeping the old one as deleted", f->mboxname,
+              in->h.uniqueid, f->uniqueid);
+    return lcb_log_dlist(in->b, "UNMAILBOX", name);
+}
+
 /* Rule 5. */
 static int retire_occupant(struct incoming *in)
 {
@@ -167,15 +182,8 @@ static int retire_occupant(struct incoming *in)
     struct buf strings = BUF_INITIALIZER;
     int r = lcb_find_name(in->b, in->h.mboxname, &f, &strings);
     if (!r && strcmp(f.uniqueid, in->h.uniqueid)) {
-        struct dlist *name = dlist_newnode(in->pool, NULL, DL_ATOM);
-        if (name) {
-            name->sval = in->h.mboxname;
-            name->len = strlen(in->h.mboxname);
-            in->retired = xstrdup(f.uniqueid);
-            xlog_info("%s: mailbox %s replaces %s: keeping the old one as deleted", f.mboxname,
-                      in->h.uniqueid, f.uniqueid);
-        }
-        r = name ? lcb_log_dlist(in->b, "UNMAILBOX", name) : XERR_TOOBIG;
+        r = backupd_is_meant(in->d, in->b, &f);
+        r = r > 0 ? retire(in, &f) : r ? r : SYNC_CHECKSUM;
     }
     buf_free(&strings);
     return r == XERR_NOTFOUND ? 0 : r;

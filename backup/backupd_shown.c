@@ -100,10 +100,20 @@ const struct backupd_shown *backupd_shown(const struct backupd *d, const char *u
 void backupd_shown_moved(struct backupd *d, struct lcb *b, int64_t since, const struct lcb_folder *f)
 {
     struct backupd_shown *s = hash_lookup(d->shown, f->uniqueid);
-    if (!s || !s->userid || s->since != since || strcmp(s->userid, lcb_userid(b)))
+    if (!s || !s->userid || strcmp(s->userid, lcb_userid(b)))
         return;
     name_shown(d, s, f->mboxname);
-    s->since = f->since;
+    if (s->since == since)
+        s->since = f->since;
+}
+
+int backupd_is_meant(const struct backupd *d, struct lcb *b, const struct lcb_folder *f)
+{
+    const struct backupd_shown *s = backupd_shown(d, f->uniqueid);
+    if (s && !strcmp(s->userid, lcb_userid(b)))
+        return !strcmp(s->mboxname, f->mboxname);
+    int r = backupd_came_later(d, b, f->mboxname, f->uniqueid);
+    return r < 0 ? r : !r;
 }
 
 void backupd_shown_renamed(struct backupd *d, const char *from, const char *to)
