@@ -162,6 +162,8 @@ int backupd_get_one(struct backupd *, const char *name);
  * BAD must not mark anything. */
 int backupd_read_string(struct backupd *, struct buf *s);
 int backupd_apply_named(struct backupd *, const char *name);
+/* Log that the mailbox called NAME, which lives until that is done, has ended. */
+int backupd_log_end(struct lcb *, struct dlist_pool *, const char *name);
 int backupd_apply_mailbox(struct backupd *);
 
 #endif

@@ -161,18 +161,13 @@ static int check_base(struct incoming *in)
     return 0;
 }
 
-/* Log that F, which has the name, has ended. */
+/* F, which has the name, has ended. */
 static int retire(struct incoming *in, const struct lcb_folder *f)
 {
-    struct dlist *name = dlist_newnode(in->pool, NULL, DL_ATOM);
-    if (!name)
-        return XERR_TOOBIG;
-    name->sval = in->h.mboxname;
-    name->len = strlen(in->h.mboxname);
     in->retired = xstrdup(f->uniqueid);
     xlog_info("%s: mailbox %s replaces %s: keeping the old one as deleted", f->mboxname,
               in->h.uniqueid, f->uniqueid);
-    return lcb_log_dlist(in->b, "UNMAILBOX", name);
+    return backupd_log_end(in->b, in->pool, in->h.mboxname);
 }
 
 /* Rule 5. */
