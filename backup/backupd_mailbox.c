@@ -8,8 +8,9 @@
  *  1. The short form of an intermediate name carries no state: OK.
  *  2. With SINCE_* the client names the state its records are relative to. Ours must be that one:
  *     else CHANGED, and the client asks.
- *  3. Without SINCE_* they are relative to what this connection was shown. Not shown, or shown with
- *     HIGHESTMODSEQ 0: the records are the complete mailbox, and what we have beyond them has been
+ *  3. Without SINCE_* they are relative to what this connection was shown. Not shown (or only before
+ *     the client asked for its present name, and was not told of it), or shown with HIGHESTMODSEQ 0:
+ *     the records are the complete mailbox, and what we have beyond them has been
  *     forgotten by the master; that is logged as expunged. In any case the state must still be the
  *     one that was shown, in the backup it was shown from: else the records may be older than what
  *     we have, complete or not. Then CHECKSUM, and the client asks again.
@@ -460,7 +461,7 @@ static int apply(struct incoming *in)
     r = find_mailbox(in);
     if (r)
         return r;
-    in->shown = backupd_shown(in->d, in->h.uniqueid);
+    in->shown = backupd_shown(in->d, in->h.uniqueid, in->h.mboxname);
     r = lcb_savepoint(in->b);
     if (r)
         return r;

@@ -240,6 +240,27 @@ subtest 'each brings another mailbox under one name' => sub {
     is(stored(), 'not there', 'that of B has ended');
 };
 
+# One client: its mailbox has another name by now, which it asks for later, and another has its name.
+subtest 'a mailbox that was replaced, and found elsewhere' => sub {
+    for my $at_once (0, 1) {
+        fresh(2, 1);
+        my $new = CBTest::Feed->new(mboxname => $box->{mboxname});
+        $new->append(message("$user new"));
+        my $name = "user.$user.elsewhere";
+        is(lists($A, "MAILBOXES ($box->{mboxname}" . ($at_once ? " $name)" : ')'))->{LAST_UID}, 2, 'listed');
+        does($A, 'content of the new one', $new->upload(0), $OK);
+        does($A, 'the new one', $new->apply, $OK);
+        is(stored(), 'not there', 'it takes the place of the old one');
+        $box->{mboxname} = $name;
+        does($A, 'the old one, while the client believes that we have it', $box->apply, $CHECKSUM);
+        is(lists($A, "MAILBOXES ($name)"), undef, 'it asks: not listed');
+        does($A, 'content of the old one', $box->upload(0), $OK);
+        does($A, 'all of the old one', $box->apply, $OK);
+        is(stored(), '1 2', 'it is there');
+        $A->command('RESTART');
+    }
+};
+
 subtest 'what a client did itself is no news to it' => sub {
     fresh(2, 1);
     my $since = lists($A)->{HIGHESTMODSEQ};
