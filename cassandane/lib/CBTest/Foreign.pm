@@ -113,12 +113,13 @@ sub all_differences
     return @all;
 }
 
-# { guid => 1 } of messages that the server has and the backup cannot give. One that the server has
-# expunged may be gone from its disk.
+# { guid => 1 } of messages that the server has and the backup cannot give; all_differences() has
+# tried most of them. One that the server has expunged may be gone from its disk.
 sub missing
 {
     my ($site, $user) = @_;
-    my (%missing, %tried);
+    my %tried = %{ $site->{dumped}{$user} // {} };    # and had
+    my %missing;
     my $source = by_csync($site, $user);
     for my $r (map { values %{ $_->{RECORD} } } values %{ $source->{MAILBOX} }) {
         next if $tried{ $r->{GUID} }++ || grep { defined && lc eq '\\expunged' } @{ $r->{FLAGS} };
