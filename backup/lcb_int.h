@@ -117,6 +117,16 @@ void lcb_memberstream_close(struct lcb_memberstream **);
 /* gzreader_read() of a struct gzreader, as read(2). */
 ssize_t lcb_piece_read(void *reader, void *p, size_t n);
 
+/* The text of a chunk from an offset on. */
+struct lcb_text {
+    struct lcb_memberstream *member; /* a whole chunk */
+    struct gzreader *piece;          /* or a piece of one that is not */
+    int64_t seq;
+    uint64_t at;  /* offset in the chunk's text of what is read next */
+    uint64_t end; /* and that behind the piece */
+};
+void lcb_text_close(struct lcb_text *);
+
 struct lcb_index;
 struct lcb_mark_point;
 
@@ -284,6 +294,7 @@ struct lcb {
     int broken;
     int savepoint; /* a command is being applied */
     struct buf whole; /* a bit for each chunk that was read and found intact */
+    struct lcb_text kept; /* of readers: where the last message was read */
     int64_t first_own; /* the first chunk that was written since it was opened */
     struct lcb_datafile df;
     struct lcb_index *index;
