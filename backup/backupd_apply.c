@@ -67,11 +67,15 @@ static int command_backup(struct backupd *d, const struct command *c, const stru
 /* End what lcb_savepoint began: keep and commit, or undo. */
 static int settle(struct backupd *d, struct lcb *b, int r)
 {
+    if (r) {
+        if (lcb_savepoint_rollback(b))
+            backupd_undo(d, b);
+        return r;
+    }
+    r = lcb_savepoint_release(b);
     if (!r)
-        r = lcb_savepoint_release(b);
-    else if (lcb_savepoint_rollback(b))
-        backupd_undo(d, b);
-    if (!r && (r = lcb_commit(b)))
+        r = lcb_commit(b);
+    if (r)
         backupd_undo(d, b);
     return r;
 }
@@ -97,16 +101,15 @@ static int log_leniently(struct backupd *d, const struct command *c, struct dlis
     return 0;
 }
 
-/* Commands that speak of a mailbox by its name mean the one that had it when the client was told. Has
- * another one come to it since, through another connection? Then XERR_NOTFOUND. */
+/* The mailbox that the client means by NAME: XERR_NOTFOUND if another one has it by now. */
 static int find_meant(struct backupd *d, struct lcb *b, const char *name, struct lcb_folder *f,
                       struct buf *strings)
 {
     int r = lcb_find_name(b, name, f, strings);
-    if (r || backupd_shown(d, f->uniqueid))
+    if (r)
         return r;
-    r = backupd_came_later(d, b, name, f->uniqueid);
-    return r > 0 ? XERR_NOTFOUND : r;
+    r = backupd_is_meant(d, b, f);
+    return r > 0 ? 0 : r ? r : XERR_NOTFOUND;
 }
 
 /* UNMAILBOX: NONEXISTENT counts as success with every client. */
@@ -144,10 +147,9 @@ static int is_there(struct lcb *b, const char *name)
     return r;
 }
 
-/* Log that the mailbox called NAME has ended. */
-static int log_end(struct backupd *d, struct lcb *b, const char *name)
+int backupd_log_end(struct lcb *b, struct dlist_pool *pool, const char *name)
 {
-    struct dlist *v = dlist_newnode(d->reader->pool, NULL, DL_ATOM);
+    struct dlist *v = dlist_newnode(pool, NULL, DL_ATOM);
     if (!v)
         return XERR_TOOBIG;
     v->sval = name;
@@ -172,7 +174,7 @@ static int rename_within(struct backupd *d, struct lcb *b, struct dlist *v, cons
         return r;
     if (strcmp(from, to)) {
         r = is_there(b, to);
-        r = r ? (r == XERR_NOTFOUND ? 0 : r) : log_end(d, b, to);
+        r = r ? (r == XERR_NOTFOUND ? 0 : r) : backupd_log_end(b, d->reader->pool, to);
     }
     r = settle(d, b, r ? r : lcb_log_rename(b, v));
     if (!r)
@@ -184,8 +186,11 @@ static int rename_within(struct backupd *d, struct lcb *b, struct dlist *v, cons
 static int rename_across(struct backupd *d, const char *from, struct lcb *old, const char *newuser,
                          const char *to)
 {
+    struct buf strings = BUF_INITIALIZER;
+    struct lcb_folder f = {.id = 0};
     struct lcb *b;
-    int r = is_there(old, from);
+    int r = find_meant(d, old, from, &f, &strings);
+    buf_free(&strings);
     if (r == XERR_NOTFOUND) {
         r = backupd_backup(d, newuser, 0, &b);
         return r ? r : is_there(b, to);
@@ -193,7 +198,7 @@ static int rename_across(struct backupd *d, const char *from, struct lcb *old, c
     if (!r)
         r = lcb_savepoint(old);
     if (!r)
-        r = settle(d, old, log_end(d, old, from));
+        r = settle(d, old, backupd_log_end(old, d->reader->pool, from));
     if (!r)
         backupd_shown_renamed(d, from, to);
     return r;
@@ -260,49 +265,54 @@ static int annotation(struct backupd *d, const struct command *c, struct dlist *
     return r == XERR_NOTFOUND || r == XERR_PARAM ? 0 : r;
 }
 
+static int expunge_one(struct lcb *b, const struct lcb_folder *f, const struct dlist *u,
+                       struct sync_record *rec)
+{
+    uint64_t uid;
+    if (u->type != DL_ATOM || !dlist_parsenum(u->sval, u->len, &uid) || uid > UINT32_MAX)
+        return XERR_PARAM;
+    int r = lcb_find_record(b, f->id, (uint32_t)uid, rec);
+    if (r || rec->expunged)
+        return r == XERR_NOTFOUND ? 0 : r;
+    rec->expunged = 1;
+    return lcb_log_mailbox_record(b, rec);
+}
+
 /* The UIDs of EXPUNGE, as records that are expunged: the line EXPUNGE itself is never written,
  * because Cyrus 3.x crashes on it. */
+static int log_expunged(struct backupd *d, struct lcb *b, const struct lcb_folder *f,
+                        const struct dlist *uids)
+{
+    struct sync_record rec = {.uid = 0};
+    struct sync_header h;
+    int r = sync_header_parsetext(&h, d->reader->pool, f->header, f->headerlen);
+    if (!r)
+        r = lcb_log_mailbox_begin(b, &h);
+    for (const struct dlist *u = uids->head; !r && u; u = u->next)
+        r = expunge_one(b, f, u, &rec);
+    sync_record_fini(&rec);
+    return r ? r : lcb_log_mailbox_end(b, NULL);
+}
+
 static int expunge(struct backupd *d, const struct command *c, struct dlist *v)
 {
     struct buf strings = BUF_INITIALIZER;
-    struct sync_record rec = {.uid = 0};
-    struct sync_header h;
     struct lcb_folder f = {.id = 0};
     struct dlist *uids;
     const char *name, *uniqueid = NULL;
-    uint64_t uid;
     struct lcb *b;
     if (!dlist_getatom(v, "MBOXNAME", &name) || !name || !dlist_getlist(v, "UID", &uids))
         return XERR_PARAM;
     (void)dlist_getatom(v, "UNIQUEID", &uniqueid);
     int r = command_backup(d, c, v, 0, &b);
     if (!r)
-        r = lcb_find_name(b, name, &f, &strings);
+        r = find_meant(d, b, name, &f, &strings);
     if (!r && uniqueid && strcmp(uniqueid, f.uniqueid))
         r = XERR_NOTFOUND;
     if (!r)
-        r = sync_header_parsetext(&h, d->reader->pool, f.header, f.headerlen);
-    if (!r)
         r = lcb_savepoint(b);
-    if (!r) {
-        r = lcb_log_mailbox_begin(b, &h);
-        for (struct dlist *u = uids->head; !r && u; u = u->next) {
-            if (u->type != DL_ATOM || !dlist_parsenum(u->sval, u->len, &uid)) {
-                r = XERR_PARAM;
-                break;
-            }
-            r = lcb_find_record(b, f.id, (uint32_t)uid, &rec);
-            if (!r && !rec.expunged) {
-                rec.expunged = 1;
-                r = lcb_log_mailbox_record(b, &rec);
-            }
-            r = r == XERR_NOTFOUND ? 0 : r;
-        }
-        if (!r)
-            r = lcb_log_mailbox_end(b, NULL);
-        r = settle(d, b, r);
-    }
-    sync_record_fini(&rec);
+    if (!r)
+        r = settle(d, b, log_expunged(d, b, &f, uids));
     buf_free(&strings);
     return r;
 }

@@ -19,12 +19,16 @@
 #include "backup/backupd_int.h"
 #include "lib/xerr.h"
 
+/* Quota roots of a user's mailboxes that are kept elsewhere: it is that of the domain, if any. */
+#define ROOTS_MAX 8
+
 struct listing {
     struct backupd *d;
     struct lcb *b;      /* whose mailboxes are being listed */
     struct hash *names; /* UNIQUEIDs already in this answer */
     struct strarray roots; /* quota roots of these mailboxes that are kept elsewhere */
     const char *user;      /* whose GET USER this is, else NULL */
+    unsigned long subs;    /* names listed so far */
     struct buf text;
     struct dlist_pool *pool;
 };
@@ -49,7 +53,8 @@ static void listing_fini(struct listing *l)
 static void note_root(struct listing *l, const char *root)
 {
     struct buf userid = BUF_INITIALIZER;
-    if (!backupd_owner_of(l->d, root, &userid) && strcmp(buf_cstring(&userid), l->user))
+    if (l->roots.count < ROOTS_MAX && !backupd_owner_of(l->d, root, &userid) &&
+        strcmp(buf_cstring(&userid), l->user))
         strarray_add(&l->roots, root);
     buf_free(&userid);
 }
@@ -119,11 +124,13 @@ static int list_seen(void *rock, const struct lcb_seen *s)
     return 0;
 }
 
-static int add_sub(void *rock, const char *mboxname)
+/* One of the names in the one line LSUB. */
+static int list_sub(void *rock, const char *mboxname)
 {
     struct listing *l = rock;
-    buf_appendcstr(&l->text, l->text.len ? " " : "(");
+    buf_setcstr(&l->text, l->subs++ ? " " : "* LSUB (");
     dlist_printastring(mboxname, strlen(mboxname), &l->text, 0);
+    prot_write(l->d->out, l->text.s, l->text.len);
     return 0;
 }
 
@@ -157,14 +164,10 @@ static int list_script(void *rock, const struct lcb_script *s)
 static int list_meta(struct listing *l, struct lcb *b)
 {
     int r = lcb_foreach_seen(b, LCB_NOW, list_seen, l);
-    buf_reset(&l->text);
     if (!r)
-        r = lcb_foreach_sub(b, LCB_NOW, add_sub, l);
-    if (!r && l->text.len) {
-        prot_puts(l->d->out, "* LSUB ");
-        prot_write(l->d->out, l->text.s, l->text.len);
+        r = lcb_foreach_sub(b, LCB_NOW, list_sub, l);
+    if (l->subs)
         prot_puts(l->d->out, ")\r\n");
-    }
     return r ? r : lcb_foreach_script(b, LCB_NOW, list_script, l);
 }
 

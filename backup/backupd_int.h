@@ -36,6 +36,7 @@ struct backupd_shown {
     uint32_t last_uid;      /* as listed; 0 if it was not */
     uint64_t highestmodseq;
     int64_t since;          /* position of the state that was shown */
+    uint64_t command;       /* number of the last command that spoke of it */
 };
 
 struct backupd {
@@ -53,7 +54,7 @@ struct backupd {
     struct strarray owners;
     struct hash *shown;       /* UNIQUEID -> struct backupd_shown */
     struct hash *shown_names; /* its mboxname -> the same */
-    struct hash *asked;       /* a name that was asked for -> position, as it was then */
+    struct hash *asked;       /* a name that was asked for -> when that was */
     char *asked_user;         /* whose mailboxes were all asked for, or NULL */
     int64_t asked_all;        /* position, as it was then */
     int asked_lost;           /* there were more names than are remembered */
@@ -117,9 +118,16 @@ void backupd_shown_free(struct backupd *);
 void backupd_show(struct backupd *, struct lcb *, const struct lcb_folder *, int listed);
 /* The client asks again about NAME: what it was told before counts no longer. */
 void backupd_unshow(struct backupd *, const char *name);
-const struct backupd_shown *backupd_shown(const struct backupd *, const char *uniqueid);
-/* What was shown in state SINCE is now state F, and otherwise the same: it was renamed or annotated
- * by this client. */
+/* What was shown of a mailbox that the client now calls NAME. NULL: nothing; or the client has asked
+ * for that name since, and the answer did not speak of this mailbox. */
+const struct backupd_shown *backupd_shown(const struct backupd *, const char *uniqueid,
+                                          const char *name);
+/* Commands that speak of a mailbox by its name mean the one that had it when the client was told. F
+ * has it now, in backup B: is it that one (1), or has another connection brought it there since (0)?
+ * Or an error. */
+int backupd_is_meant(const struct backupd *, struct lcb *, const struct lcb_folder *f);
+/* What was in state SINCE is now in state F: it was renamed or annotated by this client. If SINCE is
+ * the state that was shown, F is as good. */
 void backupd_shown_moved(struct backupd *, struct lcb *, int64_t since, const struct lcb_folder *f);
 /* The mailbox shown as FROM was given another owner under the name TO. */
 void backupd_shown_renamed(struct backupd *, const char *from, const char *to);
@@ -158,6 +166,8 @@ int backupd_get_one(struct backupd *, const char *name);
  * BAD must not mark anything. */
 int backupd_read_string(struct backupd *, struct buf *s);
 int backupd_apply_named(struct backupd *, const char *name);
+/* Log that the mailbox called NAME, which lives until that is done, has ended. */
+int backupd_log_end(struct lcb *, struct dlist_pool *, const char *name);
 int backupd_apply_mailbox(struct backupd *);
 
 #endif

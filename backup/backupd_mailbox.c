@@ -8,8 +8,9 @@
  *  1. The short form of an intermediate name carries no state: OK.
  *  2. With SINCE_* the client names the state its records are relative to. Ours must be that one:
  *     else CHANGED, and the client asks.
- *  3. Without SINCE_* they are relative to what this connection was shown. Not shown, or shown with
- *     HIGHESTMODSEQ 0: the records are the complete mailbox, and what we have beyond them has been
+ *  3. Without SINCE_* they are relative to what this connection was shown. Not shown (or only before
+ *     the client asked for its present name, and was not told of it), or shown with HIGHESTMODSEQ 0:
+ *     the records are the complete mailbox, and what we have beyond them has been
  *     forgotten by the master; that is logged as expunged. In any case the state must still be the
  *     one that was shown, in the backup it was shown from: else the records may be older than what
  *     we have, complete or not. Then CHECKSUM, and the client asks again.
@@ -17,13 +18,15 @@
  *     a UID another content, makes no sense: the mailbox is marked RESEND and CHECKSUM answered; the
  *     complete mailbox that comes then is the new truth, and the old one history. So too for a
  *     mailbox that was gone here and comes back.
- *  5. Another mailbox under the same name is gone on the master: logged as UNMAILBOX. If that goes on
+ *  5. Another mailbox under the same name is gone on the master: logged as UNMAILBOX. (One that another
+ *     connection has brought since this one asked may be the newer: CHECKSUM.) If that goes on
  *     and on, two masters share the name, which is an error to be seen by somebody.
  *  6. A live record needs its content: in the backup, and readable if the client was told so just
  *     now; or waiting in the spool. If it has neither and the client thinks that we have it, RESEND
  *     and CHECKSUM. If the client was to send it and did not, its file is missing there: the record
  *     is stored without, and a warning logged. Refusing it would block the channel for ever. What is
- *     known to be missing there is not asked for at every change.
+ *     known to be missing there is not asked for at every change. But if the unit was taken to be
+ *     somebody else's, its uploads went to him: RESEND and CHECKSUM.
  *  7. The SYNC_CRC of our records must differ from the client's exactly as it did before (which is
  *     not at all, normally). If not, nothing is kept, the mailbox is marked DOUBT, and CHECKSUM
  *     answered. After complete records a difference is accepted and logged: then the client's number
@@ -133,8 +136,6 @@ static int check_shown(struct incoming *in)
     in->full = !s->highestmodseq;
     if (!here || m->since != s->since || m->mark == LCB_MARK_RESEND)
         return SYNC_CHECKSUM;
-    if (in->full && m->mark == LCB_MARK_NONE && m->highestmodseq)
-        return SYNC_CHECKSUM; /* another connection has settled it */
     in->doubted = !in->full && m->mark == LCB_MARK_DOUBT;
     return 0;
 }
@@ -161,6 +162,15 @@ static int check_base(struct incoming *in)
     return 0;
 }
 
+/* F, which has the name, has ended. */
+static int retire(struct incoming *in, const struct lcb_folder *f)
+{
+    in->retired = xstrdup(f->uniqueid);
+    xlog_info("%s: mailbox %s replaces %s: keeping the old one as deleted", f->mboxname,
+              in->h.uniqueid, f->uniqueid);
+    return backupd_log_end(in->b, in->pool, in->h.mboxname);
+}
+
 /* Rule 5. */
 static int retire_occupant(struct incoming *in)
 {
@@ -168,15 +178,8 @@ static int retire_occupant(struct incoming *in)
     struct buf strings = BUF_INITIALIZER;
     int r = lcb_find_name(in->b, in->h.mboxname, &f, &strings);
     if (!r && strcmp(f.uniqueid, in->h.uniqueid)) {
-        struct dlist *name = dlist_newnode(in->pool, NULL, DL_ATOM);
-        if (name) {
-            name->sval = in->h.mboxname;
-            name->len = strlen(in->h.mboxname);
-            in->retired = xstrdup(f.uniqueid);
-            xlog_info("%s: mailbox %s replaces %s: keeping the old one as deleted", f.mboxname,
-                      in->h.uniqueid, f.uniqueid);
-        }
-        r = name ? lcb_log_dlist(in->b, "UNMAILBOX", name) : XERR_TOOBIG;
+        r = backupd_is_meant(in->d, in->b, &f);
+        r = r > 0 ? retire(in, &f) : r ? r : SYNC_CHECKSUM;
     }
     buf_free(&strings);
     return r == XERR_NOTFOUND ? 0 : r;
@@ -201,6 +204,17 @@ static int known_missing(struct incoming *in, const struct sync_record *rec)
              : !in->old.expunged && message_guid_equal(&in->old.guid, &rec->guid);
 }
 
+/* 1 if uploads were taken to be for somebody else: the client never said that it works on this
+ * mailbox. It has to ask, and to upload again. */
+static int went_elsewhere(struct incoming *in)
+{
+    const char *owner = backupd_unit_owner(in->d);
+    if (!owner || !strcmp(owner, lcb_userid(in->b)))
+        return 0;
+    in->d->lost_uploads = 1;
+    return 1;
+}
+
 /* Rule 6: 0 if the record can be logged. */
 static int need_content(struct incoming *in, const struct sync_record *rec)
 {
@@ -219,7 +233,7 @@ static int need_content(struct incoming *in, const struct sync_record *rec)
     r = known_missing(in, rec);
     if (r)
         return r < 0 ? r : 0;
-    if (rec->uid <= in->base_uid)
+    if (rec->uid <= in->base_uid || went_elsewhere(in))
         return refuse(in, LCB_MARK_RESEND, "refers to content that is not here");
     xlog_warnx("%s: message %u was not sent by the master: its record is stored without content",
                in->h.mboxname, rec->uid);
@@ -406,6 +420,8 @@ static int undo(struct incoming *in, int r)
         e = lcb_setmark(in->b, in->h.uniqueid, in->mark);
     if (!e && (in->damaged || in->mark != LCB_MARK_NONE))
         e = lcb_commit(in->b);
+    if (e)
+        backupd_undo(in->d, in->b);
     return e ? e : r;
 }
 
@@ -445,7 +461,7 @@ static int apply(struct incoming *in)
     r = find_mailbox(in);
     if (r)
         return r;
-    in->shown = backupd_shown(in->d, in->h.uniqueid);
+    in->shown = backupd_shown(in->d, in->h.uniqueid, in->h.mboxname);
     r = lcb_savepoint(in->b);
     if (r)
         return r;

@@ -12,7 +12,8 @@
  *   - of each name that was asked for, and of the user whose mailboxes were all asked for: the position
  *     at which the backup was then. Of a mailbox that was not shown because it was not there this tells
  *     whether it has come since.
- * A question about a name replaces what was shown under it before; a new unit of work forgets all.
+ * A question about a name replaces what was shown under it before, and of a mailbox that has the name
+ * by then and that the answer did not name; a new unit of work forgets all.
  * Of a client that asks for names without end within one unit the older questions are forgotten: what
  * is not known then counts as changed, which makes the client ask once more. */
 #include "config.h"
@@ -25,6 +26,12 @@
 
 /* Names whose questions are remembered; some 5 MB. */
 #define ASKED_MAX 50000
+
+/* When a name was asked for. */
+struct asked {
+    int64_t at;       /* position */
+    uint64_t command; /* number */
+};
 
 static void free_shown(void *data)
 {
@@ -80,6 +87,7 @@ void backupd_show(struct backupd *d, struct lcb *b, const struct lcb_folder *f, 
     s->last_uid = listed ? f->last_uid : 0;
     s->highestmodseq = listed && f->mark == LCB_MARK_NONE ? f->highestmodseq : 0;
     s->since = f->since;
+    s->command = d->command;
 }
 
 void backupd_unshow(struct backupd *d, const char *name)
@@ -91,26 +99,41 @@ void backupd_unshow(struct backupd *d, const char *name)
     }
 }
 
-const struct backupd_shown *backupd_shown(const struct backupd *d, const char *uniqueid)
+const struct backupd_shown *backupd_shown(const struct backupd *d, const char *uniqueid,
+                                          const char *name)
 {
     const struct backupd_shown *s = hash_lookup(d->shown, uniqueid);
-    return s && s->userid ? s : NULL;
+    const struct asked *asked = hash_lookup(d->asked, name);
+    return s && s->userid && !(asked && asked->command > s->command) ? s : NULL;
 }
 
 void backupd_shown_moved(struct backupd *d, struct lcb *b, int64_t since, const struct lcb_folder *f)
 {
     struct backupd_shown *s = hash_lookup(d->shown, f->uniqueid);
-    if (!s || !s->userid || s->since != since || strcmp(s->userid, lcb_userid(b)))
+    if (!s || !s->userid || strcmp(s->userid, lcb_userid(b)))
         return;
     name_shown(d, s, f->mboxname);
-    s->since = f->since;
+    s->command = d->command;
+    if (s->since == since)
+        s->since = f->since;
+}
+
+int backupd_is_meant(const struct backupd *d, struct lcb *b, const struct lcb_folder *f)
+{
+    const struct backupd_shown *s = backupd_shown(d, f->uniqueid, f->mboxname);
+    if (s && !strcmp(s->userid, lcb_userid(b)))
+        return !strcmp(s->mboxname, f->mboxname);
+    int r = backupd_came_later(d, b, f->mboxname, f->uniqueid);
+    return r < 0 ? r : !r;
 }
 
 void backupd_shown_renamed(struct backupd *d, const char *from, const char *to)
 {
     struct backupd_shown *s = hash_lookup(d->shown_names, from);
-    if (s)
-        name_shown(d, s, to);
+    if (!s)
+        return;
+    name_shown(d, s, to);
+    s->command = d->command;
 }
 
 void backupd_ask_user(struct backupd *d, const char *userid, struct lcb *b)
@@ -122,24 +145,26 @@ void backupd_ask_user(struct backupd *d, const char *userid, struct lcb *b)
 
 void backupd_ask_name(struct backupd *d, const char *mboxname, struct lcb *b)
 {
-    int64_t *at = hash_lookup(d->asked, mboxname);
-    if (!at && hash_count(d->asked) >= ASKED_MAX) {
+    struct asked *a = hash_lookup(d->asked, mboxname);
+    if (!a && hash_count(d->asked) >= ASKED_MAX) {
         hash_free(&d->asked, free);
         d->asked = hash_new();
         d->asked_lost = 1;
     }
-    if (!at) {
-        at = xzmalloc(sizeof(*at));
-        hash_insert(d->asked, mboxname, at);
+    if (!a) {
+        a = xzmalloc(sizeof(*a));
+        hash_insert(d->asked, mboxname, a);
     }
-    *at = b ? lcb_position(b) : 0;
+    a->at = b ? lcb_position(b) : 0;
+    a->command = d->command;
 }
 
 int backupd_came_later(const struct backupd *d, struct lcb *b, const char *mboxname,
                        const char *uniqueid)
 {
     static const int64_t never = 0;
-    const int64_t *at = hash_lookup(d->asked, mboxname);
+    const struct asked *a = hash_lookup(d->asked, mboxname);
+    const int64_t *at = a ? &a->at : NULL;
     if (!at && d->asked_lost)
         at = &never;
     if (!at && d->asked_user && !strcmp(d->asked_user, lcb_userid(b)))

@@ -11,7 +11,9 @@
  * are read into the spool while they are hashed.
  *
  * RESERVE says "have" only for what is in the backup of the unit's only owner or waits in the
- * spool; everything else is called missing, which costs bandwidth and nothing else. */
+ * spool; everything else is called missing, which costs bandwidth and nothing else. The mailboxes it
+ * names are the client's own list of what we have. Their owners count, too: a client with a cache
+ * does not ask about what it remembers, and this is the first we hear of it. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -69,28 +71,49 @@ static int reserve_list(struct backupd *d, struct lcb *b)
     return r ? r : more;
 }
 
-/* MBOXNAME is the longest key, and of no interest: it is what was listed. */
-int backupd_staging_reserve(struct backupd *d)
+/* Owners of the mailboxes that RESERVE names. */
+static int reserve_owners(struct backupd *d)
+{
+    struct buf userid = BUF_INITIALIZER;
+    int more = 0;
+    int r = dlist_reader_enter(d->reader, 0);
+    while (!r && (more = dlist_reader_more(d->reader)) > 0) {
+        r = dlist_reader_astring(d->reader, &d->body, d->max_text);
+        if (!r && !backupd_owner_of(d, buf_cstring(&d->body), &userid))
+            backupd_unit_addowner(d, buf_cstring(&userid));
+    }
+    buf_free(&userid);
+    return r ? r : more;
+}
+
+/* The keys in the order of every client: MBOXNAME stands before GUID. */
+static int reserve_keys(struct backupd *d)
 {
     struct buf key = BUF_INITIALIZER;
     struct lcb *b;
     int more = 0, found = 0;
-    int r = sole_backup(d, 0, &b);
-    if (!r)
-        r = dlist_reader_enter(d->reader, 1);
-    buf_reset(&d->text);
+    int r = dlist_reader_enter(d->reader, 1);
     while (!r && (more = dlist_reader_more(d->reader)) > 0) {
         r = dlist_reader_key(d->reader, &key);
-        if (!r && !found && key.len == 4 && !memcmp(key.s, "GUID", 4)) {
+        if (!r && !strcmp(buf_cstring(&key), "MBOXNAME") && dlist_reader_peek(d->reader) == '(') {
+            r = reserve_owners(d);
+        } else if (!r && !found && !strcmp(buf_cstring(&key), "GUID")) {
             found = 1;
-            r = reserve_list(d, b);
+            r = sole_backup(d, 0, &b);
+            if (!r)
+                r = reserve_list(d, b);
         } else if (!r) {
             r = dlist_reader_skip(d->reader);
         }
     }
     buf_free(&key);
-    if (!r)
-        r = more < 0 ? more : found ? 0 : XERR_PARAM;
+    return r ? r : more < 0 ? more : found ? 0 : XERR_PARAM;
+}
+
+int backupd_staging_reserve(struct backupd *d)
+{
+    buf_reset(&d->text);
+    int r = reserve_keys(d);
     if (!r && d->text.len)
         prot_printf(d->out, "* MISSING (%s)\r\n", buf_cstring(&d->text));
     buf_shrink(&d->text, 1 << 16);

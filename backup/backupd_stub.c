@@ -61,7 +61,7 @@ int backupd_restart(struct backupd *b)
     return 0;
 }
 
-void backupd_idle(struct backupd *b)
+void backupd_release(struct backupd *b)
 {
     (void)b;
 }

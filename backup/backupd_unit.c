@@ -3,8 +3,8 @@
 /* backupd_unit - whose backups a connection works on.
  *
  * Clients do not say where a unit of work begins or whom it concerns; that is taken from what they
- * ask. The owners of a unit are the owners of all names in GET USER and GET MAILBOXES since the last
- * RESTART or GET USER. While there is one, uploads can only be for him.
+ * ask. The owners of a unit are the owners of all names in GET USER, GET MAILBOXES and RESERVE since
+ * the last RESTART or GET USER. While there is one, uploads can only be for him.
  *
  * Locks. An open backup is locked, and others wait for it: other clients, and the tools. So it is
  * kept no longer than it is of use: until RESTART, EXIT, GET USER or GET META of another user, a
@@ -75,9 +75,11 @@ int backupd_owner_of(struct backupd *d, const char *mboxname, struct buf *userid
     return r;
 }
 
-static int close_one(struct backupd_open_backup *o)
+static int close_one(struct backupd *d, struct backupd_open_backup *o)
 {
     int r = lcb_commit(o->b);
+    if (r)
+        d->lost_uploads = 1;
     lcb_close(&o->b);
     free(o->userid);
     memset(o, 0, sizeof(*o));
@@ -89,7 +91,7 @@ int backupd_close_all(struct backupd *d, const char *keep)
     int result = 0;
     for (int i = 0; i < BACKUPD_OPEN_MAX; i++)
         if (d->open[i].b && !(keep && !strcmp(keep, d->open[i].userid))) {
-            int r = close_one(&d->open[i]);
+            int r = close_one(d, &d->open[i]);
             result = result ? result : r;
         }
     return result;
@@ -100,8 +102,8 @@ void backupd_release(struct backupd *d)
     for (int i = 0; i < BACKUPD_OPEN_MAX; i++) {
         struct backupd_open_backup *o = &d->open[i];
         int needed = d->busy && o->command == d->command;
-        if (o->b && !needed && now_ms() - o->used > BACKUPD_IDLE_MS && close_one(o))
-            d->lost_uploads = 1;
+        if (o->b && !needed && now_ms() - o->used > BACKUPD_IDLE_MS)
+            (void)close_one(d, o);
     }
 }
 
@@ -134,7 +136,7 @@ static int free_slot(struct backupd *d, struct backupd_open_backup **slot)
             oldest = &d->open[i];
     }
     *slot = oldest;
-    return close_one(oldest);
+    return close_one(d, oldest);
 }
 
 /* Open and lock; while another has the lock, wait for as long as this command may, holding none. */
@@ -182,8 +184,7 @@ int backupd_backup(struct backupd *d, const char *userid, int create, struct lcb
 
 void backupd_undo(struct backupd *d, struct lcb *b)
 {
-    if (lcb_dirty(b))
-        d->lost_uploads = 1;
+    d->lost_uploads = 1; /* if there were any: a commit that failed has undone them already */
     if (lcb_rollback(b))
         for (int i = 0; i < BACKUPD_OPEN_MAX; i++)
             if (d->open[i].b == b) {

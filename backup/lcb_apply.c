@@ -18,6 +18,11 @@
 #include "lib/sha1crc.h"
 #include "lib/xerr.h"
 
+/* The row of TABLE for KEY that holds, if there is one: it is always the last, so that history costs
+ * nothing. */
+#define LAST(table, key) \
+    key " AND until IS NULL AND since=(SELECT max(since) FROM " table " WHERE " key ")"
+
 int lcb_apply_tick(struct lcb_index *ix, int64_t pos, int64_t time)
 {
     if (time == ix->last_tick)
@@ -42,7 +47,7 @@ static int apply_sub(struct lcb_index *ix, int64_t pos, const struct dlist *v, i
     int64_t since;
     if (!dlist_getatom(v, "MBOXNAME", &name) || !name)
         return XERR_PARAM;
-    int r = sqldb_int(ix->db, &since, "SELECT since FROM subs WHERE mboxname=? AND until IS NULL",
+    int r = sqldb_int(ix->db, &since, "SELECT since FROM subs WHERE " LAST("subs", "mboxname=?1"),
                       "t", name);
     if (r == XERR_NOTFOUND && subscribe)
         return sqldb_run(ix->db, "INSERT OR REPLACE INTO subs VALUES (?,?,NULL)", "ti", name, pos);
@@ -65,13 +70,13 @@ static int apply_seen(struct lcb_index *ix, int64_t pos, const struct dlist *v)
     if (!uids)
         uids = "";
     int r = sqldb_int(ix->db, &same,
-                      "SELECT lastread=? AND lastuid=? AND lastchange=? AND seenuids=? FROM seens"
-                      " WHERE uniqueid=? AND until IS NULL",
+                      "SELECT lastread=?1 AND lastuid=?2 AND lastchange=?3 AND seenuids=?4 FROM seens"
+                      " WHERE " LAST("seens", "uniqueid=?5"),
                       "iiitt", (int64_t)lastread, (int64_t)lastuid, (int64_t)lastchange, uids,
                       uniqueid);
     if (r == XERR_SQL || (!r && same))
         return r;
-    r = sqldb_run(ix->db, "UPDATE seens SET until=? WHERE uniqueid=? AND until IS NULL", "it", pos,
+    r = sqldb_run(ix->db, "UPDATE seens SET until=?1 WHERE " LAST("seens", "uniqueid=?2"), "it", pos,
                   uniqueid);
     return r ? r : sqldb_run(ix->db, "INSERT OR REPLACE INTO seens VALUES (?,?,NULL,?,?,?,?)",
                              "tiiiit", uniqueid, pos, (int64_t)lastread, (int64_t)lastuid,
@@ -80,8 +85,8 @@ static int apply_seen(struct lcb_index *ix, int64_t pos, const struct dlist *v)
 
 static int close_script(struct lcb_index *ix, int64_t pos, const char *filename)
 {
-    return sqldb_run(ix->db, "UPDATE scripts SET until=? WHERE filename=? AND until IS NULL", "it",
-                     pos, filename);
+    return sqldb_run(ix->db, "UPDATE scripts SET until=?1 WHERE " LAST("scripts", "filename=?2"),
+                     "it", pos, filename);
 }
 
 static int apply_sieve(struct lcb_index *ix, int64_t pos, const struct dlist *v)
@@ -95,8 +100,8 @@ static int apply_sieve(struct lcb_index *ix, int64_t pos, const struct dlist *v)
         !dlist_getnum64(v, "LAST_UPDATE", &last_update) || !content || content->type != DL_ATOM)
         return XERR_PARAM;
     sha1_once(content->sval, content->len, sha1);
-    int r = sqldb_int(ix->db, &same, "SELECT last_update=? AND guid=? FROM scripts WHERE filename=?"
-                                     " AND until IS NULL",
+    int r = sqldb_int(ix->db, &same, "SELECT last_update=?1 AND guid=?2 FROM scripts WHERE "
+                                     LAST("scripts", "filename=?3"),
                       "ibt", (int64_t)last_update, sha1, (size_t)SHA1_LEN, filename);
     if (r == XERR_SQL || (!r && same))
         return r;
@@ -109,11 +114,11 @@ static int apply_sieve(struct lcb_index *ix, int64_t pos, const struct dlist *v)
 static int apply_activate(struct lcb_index *ix, int64_t pos, const char *filename)
 {
     int64_t same;
-    int r = sqldb_int(ix->db, &same, "SELECT filename=? FROM active WHERE until IS NULL", "t",
+    int r = sqldb_int(ix->db, &same, "SELECT filename=? FROM active WHERE " LAST("active", "1"), "t",
                       filename ? filename : "");
     if (r == XERR_SQL || (!r && same))
         return r;
-    r = sqldb_run(ix->db, "UPDATE active SET until=? WHERE until IS NULL", "i", pos);
+    r = sqldb_run(ix->db, "UPDATE active SET until=? WHERE " LAST("active", "1"), "i", pos);
     if (!r && filename)
         r = sqldb_run(ix->db, "INSERT OR REPLACE INTO active VALUES (?,NULL,?)", "it", pos,
                       filename);
@@ -129,10 +134,10 @@ static int apply_quota(struct lcb_index *ix, int64_t pos, const struct dlist *v,
         return XERR_PARAM;
     if (!remove)
         dlist_printval(v, &text, 0);
-    int r = sqldb_int(ix->db, &same, "SELECT limits=? FROM quotas WHERE root=? AND until IS NULL",
+    int r = sqldb_int(ix->db, &same, "SELECT limits=?1 FROM quotas WHERE " LAST("quotas", "root=?2"),
                       "bt", text.s, text.len, root);
     if (r == XERR_NOTFOUND || (!r && !same))
-        r = sqldb_run(ix->db, "UPDATE quotas SET until=? WHERE root=? AND until IS NULL", "it", pos,
+        r = sqldb_run(ix->db, "UPDATE quotas SET until=?1 WHERE " LAST("quotas", "root=?2"), "it", pos,
                       root);
     if (!r && !remove && !same)
         r = sqldb_run(ix->db, "INSERT OR REPLACE INTO quotas VALUES (?,?,NULL,?)", "tib", root, pos,
@@ -169,8 +174,8 @@ static int apply_unsieve(struct lcb_index *ix, int64_t pos, const char *filename
     buf_appendcstr(&bytecode, ".bc");
     int r = close_script(ix, pos, filename);
     if (!r)
-        r = sqldb_run(ix->db, "UPDATE active SET until=? WHERE filename IN (?,?) AND until IS NULL",
-                      "itt", pos, filename, buf_cstring(&bytecode));
+        r = sqldb_run(ix->db, "UPDATE active SET until=?1 WHERE filename IN (?2,?3) AND "
+                              LAST("active", "1"), "itt", pos, filename, buf_cstring(&bytecode));
     buf_free(&bytecode);
     return r;
 }

@@ -382,19 +382,22 @@ static int edit_annotations(struct lcb_index *ix, struct sync_header *h, const c
     return 0;
 }
 
+#define THIS_ANNOT "mboxname=?2 AND entry=?3 AND userid=?4"
+#define LAST_ANNOT THIS_ANNOT " AND until IS NULL AND since=(SELECT max(since) FROM annots WHERE " \
+                   THIS_ANNOT ")"
+
 /* A server annotation (or one of a mailbox we do not have): a row of its own. */
 static int apply_annot_row(struct lcb_index *ix, int64_t pos, const char *mboxname,
                            const char *entry, const char *userid, const struct dlist *value)
 {
     int64_t same = 0;
     const char *bytes = value && value->len ? value->sval : "";
-    int r = sqldb_int(ix->db, &same, "SELECT value=? FROM annots WHERE mboxname=? AND entry=?"
-                                     " AND userid=? AND until IS NULL",
-                      "bttt", bytes, value ? value->len : (size_t)0, mboxname, entry, userid);
+    int r = sqldb_int(ix->db, &same, "SELECT value=?1 FROM annots WHERE " LAST_ANNOT, "bttt",
+                      bytes, value ? value->len : (size_t)0, mboxname, entry, userid);
     if (r == XERR_SQL || (!r && value && same))
         return r;
-    r = sqldb_run(ix->db, "UPDATE annots SET until=? WHERE mboxname=? AND entry=? AND userid=?"
-                          " AND until IS NULL", "ittt", pos, mboxname, entry, userid);
+    r = sqldb_run(ix->db, "UPDATE annots SET until=?1 WHERE " LAST_ANNOT, "ittt", pos,
+                  mboxname, entry, userid);
     if (!r && value)
         r = sqldb_run(ix->db, "INSERT OR REPLACE INTO annots VALUES (?,?,?,?,NULL,?)", "tttib",
                       mboxname, entry, userid, pos, bytes, value->len);

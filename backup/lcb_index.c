@@ -17,7 +17,8 @@
  *
  * A new index is filled in one transaction with its schema, and with a rollback journal, which for
  * an empty database holds nothing: so each page is written once, and there is no -shm to be made.
- * Most users of a first synchronisation need no more. WAL mode begins with the second transaction.
+ * Most users of a first synchronisation need no more. WAL mode begins with the second transaction,
+ * or with the first reader: without a WAL a reader and a commit would wait for each other.
  *
  * Pages are small because what is written is small: a commit changes a few rows in each of a dozen
  * trees.
@@ -46,6 +47,7 @@
 #define APPLICATION_ID 0x43794261 /* "CyBa" */
 #define INDEX_VERSION 3
 #define BUSY_MS 20000
+#define READER_BUSY_MS 1000 /* a commit may be on its way; who is longer at it, is at a rebuild */
 #define CACHE_KIB 2048
 #define PAGE_SIZE 1024
 #define WAL_REST (64 << 10)
@@ -62,22 +64,12 @@ static int wal_grew(void *rock, sqlite3 *db, const char *name, int pages)
     return SQLITE_OK;
 }
 
-static int set_pragmas(struct lcb_index *ix)
-{
-    int one = 1;
-    sqlite3_db_config(ix->db->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-    sqlite3_file_control(ix->db->db, "main", SQLITE_FCNTL_PERSIST_WAL, &one);
-    if (ix->readonly)
-        return sqldb_exec(ix->db, "PRAGMA query_only=1");
-    sqlite3_wal_hook(ix->db->db, wal_grew, ix);
-    return sqldb_exec(ix->db, "PRAGMA synchronous=NORMAL; PRAGMA cache_size=-" XSTR(CACHE_KIB) ";"
-                              "PRAGMA temp_store=FILE");
-}
-
 /* Move the WAL's pages into the database and cut it. A reader may be in the way: then again when
  * it has grown by as much. Nothing is lost by failing. */
 static void fold(struct lcb_index *ix, int64_t limit)
 {
+    if (ix->wal_bytes < ix->wal_stuck)
+        ix->wal_stuck = 0; /* it began anew */
     if (ix->wal_bytes < limit + ix->wal_stuck)
         return;
     sqlite3_busy_timeout(ix->db->db, 0);
@@ -88,12 +80,34 @@ static void fold(struct lcb_index *ix, int64_t limit)
     sqlite3_busy_timeout(ix->db->db, BUSY_MS);
 }
 
-/* From now on with a WAL. While somebody reads this cannot be; then perhaps next time. */
+/* From now on with a WAL. While somebody reads without one, or writes, this cannot be; then perhaps
+ * next time. */
 static void enter_wal(struct lcb_index *ix)
 {
     sqlite3_busy_timeout(ix->db->db, 0);
     ix->wal = sqlite3_exec(ix->db->db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL) == SQLITE_OK;
-    sqlite3_busy_timeout(ix->db->db, BUSY_MS);
+    sqlite3_busy_timeout(ix->db->db, ix->readonly ? READER_BUSY_MS : BUSY_MS);
+}
+
+/* Without a WAL, a writer whose transaction outgrew its cache keeps readers out. */
+static int is_busy(struct sqldb *db)
+{
+    int r = sqlite3_exec(db->db, "SELECT 1 FROM sqlite_master LIMIT 1", NULL, NULL, NULL);
+    return (r & 0xff) == SQLITE_BUSY;
+}
+
+static int set_pragmas(struct lcb_index *ix)
+{
+    int one = 1;
+    sqlite3_db_config(ix->db->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    sqlite3_file_control(ix->db->db, "main", SQLITE_FCNTL_PERSIST_WAL, &one);
+    if (ix->readonly) {
+        enter_wal(ix);
+        return sqldb_exec(ix->db, "PRAGMA query_only=1");
+    }
+    sqlite3_wal_hook(ix->db->db, wal_grew, ix);
+    return sqldb_exec(ix->db, "PRAGMA synchronous=NORMAL; PRAGMA cache_size=-" XSTR(CACHE_KIB) ";"
+                              "PRAGMA temp_store=FILE");
 }
 
 /* 1 ours and current, 0 an empty file, XERR_FORMAT not ours, XERR_VERSION another version. */
@@ -137,7 +151,9 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
     ix->readonly = readonly;
     ix->checkpoint = checkpoint;
     ix->last_tick = -1;
-    int r = sqldb_open(path, create ? SQLDB_CREATE : 0, BUSY_MS, &ix->db);
+    int r = sqldb_open(path, create ? SQLDB_CREATE : 0, readonly ? READER_BUSY_MS : BUSY_MS, &ix->db);
+    if (!r && readonly && is_busy(ix->db))
+        r = XERR_LOCKED;
     if (!r)
         r = examine(ix->db);
     if (!r && !create)

@@ -194,7 +194,7 @@ struct lcb_mark_point {
 };
 
 /* Open <path>; XERR_FORMAT if it is not an index of ours (or damaged), XERR_VERSION, XERR_NOTFOUND;
- * XERR_SQL if the file is not to blame. */
+ * XERR_LOCKED (READONLY) while somebody fills it; XERR_SQL if the file is not to blame. */
 int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
                    struct lcb_index **);
 void lcb_index_close(struct lcb_index **);

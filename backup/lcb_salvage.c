@@ -129,13 +129,23 @@ off_t lcb_next_member(struct vfs *vfs, int fd, off_t at, off_t size, uint64_t id
     return next;
 }
 
-/* Do the END_LEN bytes before AT look like the end of a finished member, with a flush before? */
-static int finished(struct search *s, off_t at)
+/* Do the END_LEN bytes before AT look like the end of a finished member, with a flush before? Not if
+ * they are what a crash leaves of the end that we write (lcb_tail.c): the beginning of the right one,
+ * then zeros. */
+static int finished(struct search *s, off_t at, uint32_t crc, uint64_t text)
 {
-    unsigned char p[4 + 2];
-    off_t from = at - GZ_END_LEN - 4;
-    return from > 0 && vfs_pread(s->vfs, s->fd, p, sizeof(p), from) == sizeof(p) &&
-           !memcmp(p, "\0\0\xff\xff\3\0", sizeof(p));
+    unsigned char p[4 + GZ_END_LEN], want[GZ_END_LEN];
+    off_t from = at - (off_t)sizeof(p);
+    if (from <= 0 || vfs_pread(s->vfs, s->fd, p, sizeof(p), from) != sizeof(p) ||
+        memcmp(p, "\0\0\xff\xff\3\0", 6))
+        return 0;
+    size_t same = 0, zeros = GZ_END_LEN;
+    gzmember_putend(want, crc, text);
+    while (same < GZ_END_LEN && p[4 + same] == want[same])
+        same++;
+    while (zeros > same && !p[4 + zeros - 1])
+        zeros--;
+    return s->from != at - GZ_END_LEN || zeros > same;
 }
 
 /* Was the member at AT written line by line? Then there is a flush behind its first line, and lines
@@ -198,7 +208,7 @@ static int read_pieces(struct search *s, struct lcb_index *ix, int raw, struct l
     out->last = found == FOUND_END;
     out->flush = flush ? s->from : 0;
     out->unflushed = !flush && flushed && out->end - s->from < FLUSH_LEN;
-    out->rot = raw || out->pieces != 1 || finished(s, out->end) ||
+    out->rot = raw || out->pieces != 1 || finished(s, out->end, out->crc, chunk->text_length) ||
                ((!flush || !flushed) && out->end - start >= NOTHING);
     return found == FOUND_ERROR ? (int)piece.at : 0;
 }

@@ -7,9 +7,9 @@
  * that was locked; if not (the backup was moved meanwhile), begin again. A new file is made only
  * inside the transaction that writes its record.
  *
- * Opening for reading takes no lock: the index is opened first, then the file; what the index
- * speaks of is committed and never changes. An index that cannot be used is mended if the lock is
- * free; if it is not, its holder is at it, and the answer is XERR_LOCKED. */
+ * Opening for reading takes no lock: the file is opened first, then the index; what the index
+ * speaks of is committed and never changes. An index that cannot be used, or says nothing as yet, is
+ * mended if the lock is free; if it is not, its holder is at it, and the answer is XERR_LOCKED. */
 #include "config.h"
 
 #include <errno.h>
@@ -265,6 +265,13 @@ static int begins_well(struct lcb *b)
     return r || !st.st_size ? r : lcb_member_at(b->vfs, b->fd, 0, st.st_size, &m);
 }
 
+/* Nothing has been applied to the index: it was made, and then filling it was given up. */
+static int says_nothing(struct lcb *b)
+{
+    struct lcb_mark_point p;
+    return !lcb_index_getpoint(b->index, &p) && p.last_offset < 0;
+}
+
 /* What open_read() could not use, or not wholly (BEHIND): mend it as a writer would, then look
  * again. Who has the lock does that himself. */
 static int mend_and_read(struct lcb **bp, int behind)
@@ -277,8 +284,10 @@ static int mend_and_read(struct lcb **bp, int behind)
     w->keep_tail = 1;
     r = open_write(w, 0);
     lcb_close(&w);
+    if (r && behind)
+        return r == XERR_LOCKED && says_nothing(b) ? r : 0;
     if (r)
-        return behind ? 0 : r;
+        return r;
     *bp = new_backup(b->store, b->userid, b->path, 0);
     lcb_close(&b);
     r = open_read(*bp);

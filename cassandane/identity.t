@@ -213,6 +213,9 @@ subtest 'EXPUNGE names a mailbox by both name and UNIQUEID' => sub {
     my $expunge = 'APPLY EXPUNGE %%(MBOXNAME user.exp UNIQUEID %s UID (2 9))';
     $t->says('of another UNIQUEID', sprintf($expunge, 'other'), $NONE);
     is($t->uids($box), '1 2 3', 'nothing happened');
+    $t->says('a UID beyond 32 bits', $expunge =~ s/%%/%/r =~ s/%s/$box->{uniqueid}/r =~ s/2 9/4294967298/r,
+        'NO IMAP_PROTOCOL_BAD_PARAMETERS Bad parameters');
+    is($t->uids($box), '1 2 3', 'nothing happened');
     $t->says('of this one', sprintf $expunge, $box->{uniqueid});
     is($t->uids($box), '1 2x 3', 'expunged');
 };

@@ -181,7 +181,7 @@ subtest 'it was deleted meanwhile' => sub {
 };
 
 subtest 'another mailbox has taken the name' => sub {
-    for my $way ('UNMAILBOX', 'RENAME') {
+    for my $way ('UNMAILBOX', 'RENAME', 'RENAME to another user') {
         fresh(2, 1);
         my $old = $box;
         lists($A);
@@ -192,12 +192,72 @@ subtest 'another mailbox has taken the name' => sub {
         does($B, 'B: the new one', $box->apply, $OK);
         $way eq 'UNMAILBOX'
             ? does($A, 'A: UNMAILBOX of the old one', "APPLY UNMAILBOX user.$user", $NONE)
-            : does($A, 'A: RENAME of the old one', "APPLY RENAME %(OLDMBOXNAME user.$user NEWMBOXNAME"
-                . " user.$user.x PARTITION default UIDVALIDITY $old->{uidvalidity})", $NONE);
+            : does($A, "A: $way of the old one", "APPLY RENAME %(OLDMBOXNAME user.$user NEWMBOXNAME"
+                . ($way eq 'RENAME' ? " user.$user.x" : ' user.else') . " PARTITION default UIDVALIDITY $old->{uidvalidity})", $NONE);
         is(stored(), '1', 'the new one is there');
         is(lists($A)->{MBOXNAME}, "user.$user", 'under its name');
         does($A, 'now A knows it', "APPLY UNMAILBOX user.$user", $OK);
         is(stored(), 'not there', 'so that it can end it');
+    }
+};
+
+subtest 'two mailboxes have changed names' => sub {
+    fresh(2, 1);
+    my ($one, $two) = ($box, CBTest::Feed->new(mboxname => "user.$user.two"));
+    $two->append(message("$user two"));
+    $two->sync($B);
+    $B->command('RESTART');
+    my $rename = sub {
+        my ($from, $to) = @_;
+        does($B, "B: $from is now $to", "APPLY RENAME %(OLDMBOXNAME $from NEWMBOXNAME $to"
+            . ' PARTITION default UIDVALIDITY 1700000000)', $OK);
+    };
+    lists($_) for $A, $B;
+    $rename->("user.$user", "user.$user.tmp");
+    $rename->("user.$user.two", "user.$user");
+    $rename->("user.$user.tmp", "user.$user.two");
+    does($A, 'A: UNMAILBOX of what had the name before', "APPLY UNMAILBOX user.$user.two", $NONE);
+    is(stored(), '1 2', 'the other one, that has it now, is there');
+    lists($A);
+    does($A, 'now A knows', "APPLY UNMAILBOX user.$user.two", $OK);
+    is(stored(), 'not there', 'so that it can end it');
+};
+
+subtest 'each brings another mailbox under one name' => sub {
+    fresh(1);
+    my $old = $box;
+    lists($A);
+    $box = CBTest::Feed->new(mboxname => "user.$user");
+    $box->append(message("$user new"));
+    $box->sync($B);
+    $B->command('RESTART');
+    does($A, 'A: content', $old->upload(0), $OK);
+    does($A, 'A: which had not been there when it asked', $old->apply, $CHECKSUM);
+    is(stored(), '1', 'that of B is there');
+    is($A->get("MAILBOXES (user.$user)")->{MAILBOX}[0]{UNIQUEID}, $box->{uniqueid}, 'A asks again, and is told of it');
+    does($A, 'A: content', $old->upload(0), $OK);
+    does($A, 'A: its own all the same', $old->apply, $OK);
+    is(stored(), 'not there', 'that of B has ended');
+};
+
+# One client: its mailbox has another name by now, which it asks for later, and another has its name.
+subtest 'a mailbox that was replaced, and found elsewhere' => sub {
+    for my $at_once (0, 1) {
+        fresh(2, 1);
+        my $new = CBTest::Feed->new(mboxname => $box->{mboxname});
+        $new->append(message("$user new"));
+        my $name = "user.$user.elsewhere";
+        is(lists($A, "MAILBOXES ($box->{mboxname}" . ($at_once ? " $name)" : ')'))->{LAST_UID}, 2, 'listed');
+        does($A, 'content of the new one', $new->upload(0), $OK);
+        does($A, 'the new one', $new->apply, $OK);
+        is(stored(), 'not there', 'it takes the place of the old one');
+        $box->{mboxname} = $name;
+        does($A, 'the old one, while the client believes that we have it', $box->apply, $CHECKSUM);
+        is(lists($A, "MAILBOXES ($name)"), undef, 'it asks: not listed');
+        does($A, 'content of the old one', $box->upload(0), $OK);
+        does($A, 'all of the old one', $box->apply, $OK);
+        is(stored(), '1 2', 'it is there');
+        $A->command('RESTART');
     }
 };
 

@@ -244,6 +244,20 @@ sub new_user_is_told
         next if sha1_hex($got->{out}) eq $r->{guid};
         fail("content of UID $r->{uid}");
     }
+    # A commit that fails takes with it what was uploaded before; who relies on it all the same is told.
+    my $since = $box->{modseq};
+    $box->append(message('bob again') . join '', map { sha1_hex("again $_") . "\r\n" } 1 .. 3000);
+    $s->{c}->get('USER bob');
+    says($s, 'an upload', $box->upload($since), 'OK Success');
+    run_cmd(cmd => ['dd', 'if=/dev/zero', "of=$dir/filler", 'bs=64k'])->{rc} != 0 or fail('the disk is not full');
+    says($s, 'no room to commit', $box->apply(since => $since), $LOCKED);
+    unlink "$dir/filler" or die;
+    says($s, 'the same without the upload', $box->apply(since => $since),
+        'NO IMAP_SYNC_CHECKSUM Checksum Failure');
+    $box->sync($s->{c});
+    is($whole->(), join(' ', 1 .. $synced + 2), 'it is there');
+    is(sha1_hex($site->cyr_backup('bob', 'dump', 'message', $box->{records}[-1]{guid})->{out}),
+        $box->{records}[-1]{guid}, 'with its content');
     $s->sound('the disk is full no more');
     $s->modest;
     unmount_all();

@@ -18,6 +18,7 @@
 #include "cunit/lcbtest_foreign.h"
 #include "cunit/unit.h"
 #include "lib/sha1crc.h"
+#include "lib/vfs_fault.h"
 #include "lib/xerr.h"
 
 #define TIME "1600000000"
@@ -438,6 +439,107 @@ static void test_growing(void)
     end(&f);
 }
 
+/* A file whose last chunk has one line and then PARTIAL bytes of another; the flush behind the line
+ * is REST bytes before the end of a sector, so that what is written there may be torn. */
+static void start_unfinished(struct file *f, unsigned rest, size_t *flush)
+{
+    struct cyrus_member m;
+    struct buf text = BUF_INITIALIZER;
+    start(f);
+    for (unsigned pad = 0;; pad++) {
+        f->data.len = f->chunk[CHUNKS];
+        cyrus_begin(&m, &f->data);
+        cyrus_line(&m, LCB_CHUNK_START);
+        buf_reset(&text);
+        buf_appendcstr(&text, TIME " APPLY SUB %(USERID pat MBOXNAME user.pat.last PAD ");
+        for (unsigned i = 0; i <= pad; i++)
+            buf_putc(&text, 'a' + (int)(i * i * 2654435761u >> 24) % 26);
+        buf_appendcstr(&text, ")\r\n");
+        put_line(&m, &text);
+        *flush = f->data.len;
+        line_text(1, &text);
+        put_line(&m, &text);
+        cyrus_abandon(&m);
+        if ((*flush + rest) % 512 == 0)
+            break;
+    }
+    f->data.len -= 9; /* not all of the last line */
+    buf_free(&text);
+}
+
+/* Are the N bytes at P in one of the pieces that were kept? */
+static int kept(struct file *f, const char *p, size_t n)
+{
+    char pattern[320];
+    struct buf piece = BUF_INITIALIZER;
+    int found = 0;
+    glob_t g;
+    snprintf(pattern, sizeof(pattern), "%s.tail.*", f->path);
+    if (!glob(pattern, 0, NULL, &g))
+        for (size_t i = 0; i < g.gl_pathc; i++) {
+            lcbtest_read(g.gl_pathv[i], &piece);
+            found |= piece.len == n && !memcmp(piece.s, p, n);
+        }
+    globfree(&g);
+    buf_free(&piece);
+    return found;
+}
+
+/* The machine stops at call K of finishing it; then it is opened again, INDEX: with the index that
+ * was left. */
+static long crash_finishing(unsigned rest, long k, enum vfs_settle how, unsigned seed, int index)
+{
+    struct file f;
+    size_t flush;
+    int64_t n = 0;
+    struct lcb *b = NULL;
+    struct buf now = BUF_INITIALIZER;
+    start_unfinished(&f, rest, &flush);
+    lcbtest_write(f.path, f.data.s, f.data.len);
+    lcbtest_close(&f.t);
+    struct vfs *v = vfs_crash_new(f.t.dir, k);
+    lcbtest_open(&f.t, v);
+    int r = lcb_open_file(f.t.store, f.path, LCB_WRITE, 0, &b);
+    CU_ASSERT(k || !r);
+    lcb_close(&b);
+    lcbtest_close(&f.t);
+    long calls = vfs_fault_calls(v);
+    CU_ASSERT_EQUAL(vfs_crash_settle(v, how, seed), 0);
+    vfs_fault_free(&v);
+    if (!index)
+        lcbtest_rmindex(f.path);
+    lcbtest_open(&f.t, NULL);
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(f.t.store, f.path, LCB_WRITE, 0, &b), 0);
+    for (int i = 0; i < MAX; i++)
+        CU_ASSERT(present(b, i));
+    CU_ASSERT_EQUAL(sqldb_int(b->index->db, &n, "SELECT count(*) FROM subs WHERE mboxname="
+                                                "'user.pat.last'", ""), 0);
+    CU_ASSERT_EQUAL(n, 1);
+    CU_ASSERT_EQUAL(marks(b), 0);
+    lcbtest_read(f.path, &now);
+    CU_ASSERT(all_whole(&now, &f));
+    CU_ASSERT_EQUAL(now.len, flush + GZ_END_LEN);
+    CU_ASSERT(kept(&f, f.data.s + flush, f.data.len - flush));
+    go_on(&f, &b, "behind a chunk that was finished after a crash");
+    buf_free(&now);
+    end(&f);
+    return calls;
+}
+
+static void test_crash(void)
+{
+    for (unsigned rest = 0; rest < 10; rest++) {
+        long calls = crash_finishing(rest, 0, VFS_SETTLE_LOST, 0, 1);
+        CU_ASSERT(calls >= 8);
+        for (long k = 1; k <= calls; k++) {
+            crash_finishing(rest, k, VFS_SETTLE_LOST, 0, k % 2);
+            crash_finishing(rest, k, VFS_SETTLE_KEPT, 0, k % 2);
+            for (unsigned seed = 1; seed <= 4; seed++)
+                crash_finishing(rest, k, VFS_SETTLE_TORN, (unsigned)k * 10 + seed, seed % 2);
+        }
+    }
+}
+
 void suite_lcb_salvage(void);
 void suite_lcb_salvage(void)
 {
@@ -449,6 +551,7 @@ void suite_lcb_salvage(void)
         {"debris", test_debris},
         {"compacted chunks", test_compacted},
         {"a growing copy", test_growing},
+        {"a crash while the last chunk is finished", test_crash},
         {NULL, NULL},
     };
     unit_suite("lcb_salvage", tests);

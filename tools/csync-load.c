@@ -65,6 +65,7 @@ static int add_corpus(struct run *r, const char *arg)
         fprintf(stderr, "csync-load: %s: %s\n", path, e == XERR_FORMAT ? "not a corpus" : strerror(-e));
     } else if (count != SIZE_MAX && count > c->count) {
         fprintf(stderr, "csync-load: %s has only %zu messages\n", path, c->count);
+        corpus_close(c);
         e = -1;
     } else {
         r->ncorpora++;

@@ -9,6 +9,7 @@ use strict;
 use warnings;
 use Exporter 'import';
 our @EXPORT_OK = qw(parse_dlist);
+our $literals = 0;    # string literals read so far
 
 # Parse one value at pos() of the string behind the reference.
 sub parse_value
@@ -38,7 +39,10 @@ sub parse_value
         my ($partition, $guid, $size) = ($1, $2, $3);
         return { FILE => [$partition, $guid, take($s, $size)] };
     }
-    return take($s, $1) if $start =~ /^\{/ && ${$s} =~ /\G\{(\d+)\+?\}\r?\n/gc;
+    if ($start =~ /^\{/ && ${$s} =~ /\G\{(\d+)\+?\}\r?\n/gc) {
+        $literals++;
+        return take($s, $1);
+    }
     return $1 if $start =~ /^"/ && ${$s} =~ /\G"([^"]*)"/gc;
     if (${$s} =~ /\G([^ ()"\r\n{%][^ ()"\r\n]*)/gc) {
         return $1 eq 'NIL' ? undef : $1;

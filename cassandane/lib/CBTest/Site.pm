@@ -191,12 +191,13 @@ sub cyr_backup
         is_debian() ? 'cyr_backup' : program('cyr_backup'), @args);
 }
 
-# Path of the data file of a user ('%SHARED' for the shared mailboxes); undef if none.
+# Path of the data file of a user ('%SHARED' for the shared mailboxes); undef if none. (A process that
+# was killed while it made one may have left an empty one, which is nobody's.)
 sub data_file
 {
     my ($self, $user) = @_;
-    my @f = grep { /\Q$user\E_[^.\/]{6}$/ } glob "$self->{backup}{dir}/part/*/*";
-    return $f[0];
+    my @f = grep { /\/\Q$user\E_[^.\/]{6}$/ } glob "$self->{backup}{dir}/part/*/*";
+    return (sort { -s $b <=> -s $a } @f)[0];
 }
 
 sub all_data_files

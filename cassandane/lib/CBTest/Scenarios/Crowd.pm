@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright (c) 2026 The Cyrus Backups authors
 #
-# CBTest::Scenarios::Crowd - 20,000 messages in one folder, or 4,000 if there is little time.
+# CBTest::Scenarios::Crowd - 20,000 messages in one folder, or as many as CROWD says.
 # They are put there as files, which reconstruct finds: by IMAP it would take minutes.
 package CBTest::Scenarios::Crowd;
 use strict;
@@ -10,7 +10,7 @@ use CBTest::Imap;
 
 *message = \&CBTest::Imap::message;
 
-my $COUNT = $ENV{CYRUS_BACKUPS_LONG} ? 20_000 : 4_000;
+my $COUNT = $ENV{CROWD} // 20_000;
 
 my @steps = (
     ['first sync of very many messages', sub {

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* Tests of a promise: cost follows the change, not the backup. SQLite counts what each statement did;
+ * no clock is asked. */
+#include "config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backup/lcb_int.h"
+#include "cunit/lcbtest.h"
+#include "cunit/unit.h"
+
+/* UNUSER ends all that holds. */
+static int all_ends(sqlite3_stmt *st)
+{
+    const char *sql = sqlite3_sql(st), *where = strstr(sql, " SET until=? WHERE until IS NULL");
+    return where && !where[strlen(" SET until=? WHERE until IS NULL")];
+}
+
+/* What all statements of B that are kept did since they were asked last. SHOW: print those that did
+ * anything. */
+static int work(struct lcb *b, int what, int show)
+{
+    int all = 0;
+    for (sqlite3_stmt *st = NULL; (st = sqlite3_next_stmt(b->index->db->db, st)) != NULL;) {
+        int n = sqlite3_stmt_status(st, what, 1);
+        if (what == SQLITE_STMTSTATUS_FULLSCAN_STEP && all_ends(st))
+            continue;
+        if (n && show)
+            printf("\n%d: %s\n", n, sqlite3_sql(st));
+        all += n;
+    }
+    return all;
+}
+
+static void test_no_scans(void)
+{
+    struct lcbtest t;
+    struct lcbtest_history h;
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    lcbtest_start(&h, 5);
+    for (int i = 0; i < 300; i++) {
+        CU_ASSERT_EQUAL(lcbtest_step(&h, b), 0);
+        if (i % 5 == 0)
+            CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    }
+    CU_ASSERT_EQUAL(work(b, SQLITE_STMTSTATUS_FULLSCAN_STEP, 1), 0);
+    CU_ASSERT(work(b, SQLITE_STMTSTATUS_VM_STEP, 0) > 10000);
+    lcb_close(&b);
+    lcbtest_fini(&t);
+}
+
+/* Change number N of one thing. */
+static void change(struct lcb *b, int what, unsigned n)
+{
+    const char *records[2] = {NULL, NULL};
+    char text[200], guid[41];
+    snprintf(guid, sizeof(guid), "%040x", n);
+    switch (what) {
+    case 0:
+        snprintf(text, sizeof(text), "%%(USERID joe UNIQUEID u1 LASTREAD %u LASTUID 6 LASTCHANGE %u"
+                                     " SEENUIDS 1:6)", n, n);
+        CU_ASSERT_EQUAL(lcbtest_log(b, "SEEN", text), 0);
+        break;
+    case 1:
+        snprintf(text, sizeof(text), "%%(USERID joe FILENAME a.script LAST_UPDATE %u CONTENT x)", n);
+        CU_ASSERT_EQUAL(lcbtest_log(b, "SIEVE", text), 0);
+        break;
+    case 2:
+        snprintf(text, sizeof(text), "%%(USERID joe FILENAME a%u.bc)", n % 2);
+        CU_ASSERT_EQUAL(lcbtest_log(b, "ACTIVATE_SIEVE", text), 0);
+        break;
+    case 3:
+        snprintf(text, sizeof(text), "%%(ROOT user.joe STORAGE %u)", n);
+        CU_ASSERT_EQUAL(lcbtest_log(b, "QUOTA", text), 0);
+        break;
+    case 4:
+        snprintf(text, sizeof(text), "%%(MBOXNAME \"\" ENTRY /a USERID joe VALUE %u)", n);
+        CU_ASSERT_EQUAL(lcbtest_log(b, "ANNOTATION", text), 0);
+        break;
+    case 5:
+        CU_ASSERT_EQUAL(lcbtest_log(b, n % 2 ? "UNSUB" : "SUB",
+                                    "%(USERID joe MBOXNAME user.a)"), 0);
+        break;
+    case 6:
+        snprintf(text, sizeof(text), "%%(OLDMBOXNAME user.joe.f%u NEWMBOXNAME user.joe.f%u"
+                                     " PARTITION default UIDVALIDITY 5)", n, n + 1);
+        CU_ASSERT_EQUAL(lcbtest_log(b, "RENAME", text), 0);
+        break;
+    case 7:
+        records[0] = lcbtest_record(1, n + 9, n % 2 ? "\\Seen" : "", guid);
+        CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header("u2", "user.joe.g", 1, n + 9, ""),
+                                        records, NULL), 0);
+        break;
+    case 8:
+        snprintf(text, sizeof(text), "w%u", n % 2);
+        CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header(text, "user.joe.w", 1, n + 9, ""), NULL,
+                                        NULL), 0);
+        break;
+    }
+}
+
+enum { KINDS = 9, EARLY = 12, LATE = 400 };
+
+/* The four hundredth change of a thing costs what the twelfth did. */
+static void test_history(void)
+{
+    struct lcbtest t;
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header("u1", "user.joe.f0", 1, 5, ""), NULL, NULL), 0);
+    for (int what = 0; what < KINDS; what++) {
+        int early = 0, late = 0;
+        for (unsigned n = 0; n < LATE; n++) {
+            work(b, SQLITE_STMTSTATUS_VM_STEP, 0);
+            change(b, what, n);
+            if (n == EARLY || n == EARLY + 1)
+                early += work(b, SQLITE_STMTSTATUS_VM_STEP, 0);
+            if (n == LATE - 1 || n == LATE - 2)
+                late += work(b, SQLITE_STMTSTATUS_VM_STEP, 0);
+        }
+        if (late > early + early / 2)
+            printf("\nchange of kind %d: %d steps at first, %d at last\n", what, early, late);
+        CU_ASSERT(early > 0);
+        CU_ASSERT(late <= early + early / 2);
+    }
+    lcb_close(&b);
+    lcbtest_fini(&t);
+}
+
+void suite_lcb_cost(void);
+void suite_lcb_cost(void)
+{
+    static const struct unit_test tests[] = {
+        {"no statement scans a table", test_no_scans},
+        {"history costs nothing", test_history},
+        {NULL, NULL},
+    };
+    unit_suite("lcb_cost", tests);
+}
