@@ -5,7 +5,10 @@
  * A member of ours says in its header how long it is, so the file can be walked by headers alone,
  * and a small member is read at once and inflated in one step. Members that Cyrus 3.x wrote say
  * nothing; they are inflated as a stream, and where they end is known when they have ended. Of a
- * chunk that is not whole, its pieces are the text (lcb_salvage.c). */
+ * chunk that is not whole, its pieces are the text (lcb_salvage.c).
+ *
+ * A chunk of Cyrus 3.x may be as large as the file, and one message of it costs all that stands
+ * before it. So who only reads keeps the chunk open: messages in their order cost it once. */
 #include "config.h"
 
 #include <errno.h>
@@ -123,27 +126,18 @@ ssize_t lcb_piece_read(void *reader, void *p, size_t n)
     return gzreader_read(reader, p, n);
 }
 
-/* The text of a chunk from an offset on. */
-struct text {
-    struct lcb_memberstream *member; /* a whole chunk */
-    struct gzreader *piece;          /* or a piece of one that is not */
-    uint64_t at;  /* of a piece: offset in the chunk's text of what is read next */
-    uint64_t end; /* and that behind it */
-};
-
-static ssize_t text_read(struct text *t, void *p, size_t n)
+static ssize_t text_read(struct lcb_text *t, void *p, size_t n)
 {
-    if (t->member)
-        return lcb_memberstream_read(t->member, p, n);
     if (n > t->end - t->at)
         n = (size_t)(t->end - t->at);
-    ssize_t got = n ? gzreader_read(t->piece, p, n) : 0;
+    ssize_t got = t->member ? lcb_memberstream_read(t->member, p, n)
+                  : n ? gzreader_read(t->piece, p, n) : 0;
     if (got > 0)
         t->at += (uint64_t)got;
-    return n && !got ? XERR_FORMAT : got;
+    return t->piece && n && !got ? XERR_FORMAT : got;
 }
 
-static void text_close(struct text *t)
+void lcb_text_close(struct lcb_text *t)
 {
     lcb_memberstream_close(&t->member);
     gzreader_close(&t->piece);
@@ -170,12 +164,14 @@ static int find_piece(struct lcb *b, int64_t seq, uint64_t start, int64_t *text,
 }
 
 /* START is where reading is to begin; it begins at t->at, at or before that. */
-static int text_open(struct lcb *b, int64_t seq, uint64_t start, struct text *t)
+static int text_open(struct lcb *b, int64_t seq, uint64_t start, struct lcb_text *t)
 {
     int64_t offset, text, at, end;
     struct lcb_member m;
     struct stat st;
     memset(t, 0, sizeof(*t));
+    t->seq = seq;
+    t->end = UINT64_MAX;
     int r = sqldb_int(b->index->db, &offset, "SELECT start FROM chunks WHERE seq=?", "i", seq);
     if (r)
         return r;
@@ -194,10 +190,24 @@ static int text_open(struct lcb *b, int64_t seq, uint64_t start, struct text *t)
     return r == XERR_EOF ? XERR_FORMAT : r;
 }
 
+/* The same, but with the chunk that was kept, if START can be reached from where it is. */
+static int text_goto(struct lcb *b, int64_t seq, uint64_t start, struct lcb_text *t)
+{
+    *t = b->kept;
+    memset(&b->kept, 0, sizeof(b->kept));
+    int same = t->seq == seq && (t->member || t->piece);
+    if (same && t->member && !t->member->reader && start <= t->member->text.len)
+        t->at = t->member->at = start; /* it is in memory */
+    if (same && t->at <= start && start < t->end)
+        return 0;
+    lcb_text_close(t);
+    return text_open(b, seq, start, t);
+}
+
 int lcb_read_chunk(struct lcb *b, int64_t seq, int (*fn)(void *rock, const void *p, size_t n),
                    void *rock)
 {
-    struct text t;
+    struct lcb_text t;
     char piece[64 << 10];
     int64_t length;
     int r = sqldb_int(b->index->db, &length, "SELECT text_length FROM chunks WHERE seq=?", "i", seq);
@@ -209,21 +219,23 @@ int lcb_read_chunk(struct lcb *b, int64_t seq, int (*fn)(void *rock, const void 
         r = r ? r : (int)n;
         if (t.member)
             t.end = (uint64_t)length;
-        text_close(&t);
+        lcb_text_close(&t);
     }
     return r;
 }
 
 /* Pass SIZE bytes from offset START of the stream to FN, hashing them. */
-static int pass_slice(struct text *t, uint64_t start, uint64_t size, struct sha1 *sha,
+static int pass_slice(struct lcb_text *t, uint64_t start, uint64_t size, struct sha1 *sha,
                       int (*fn)(void *rock, const void *p, size_t n), void *rock)
 {
     char piece[64 << 10];
     while (start || size) {
         uint64_t want = start ? start : size;
         ssize_t n = text_read(t, piece, want < sizeof(piece) ? (size_t)want : sizeof(piece));
-        if (n <= 0)
+        if (n <= 0) {
+            t->end = 0; /* no good for another one */
             return n < 0 ? (int)n : XERR_FORMAT;
+        }
         if (start) {
             start -= (uint64_t)n;
             continue;
@@ -240,7 +252,7 @@ static int pass_slice(struct text *t, uint64_t start, uint64_t size, struct sha1
 int lcb_read_content(struct lcb *b, const struct message_guid *guid,
                      int (*fn)(void *rock, const void *p, size_t n), void *rock)
 {
-    struct text t;
+    struct lcb_text t;
     unsigned char digest[SHA1_LEN];
     sqlite3_stmt *st = sqldb_stmt(b->index->db, "SELECT chunk, start, size FROM contents"
                                                 " WHERE guid=? AND chunk IS NOT NULL");
@@ -254,14 +266,18 @@ int lcb_read_content(struct lcb *b, const struct message_guid *guid,
     uint64_t size = (uint64_t)sqlite3_column_int64(st, 2);
     sqlite3_reset(st);
 
-    r = text_open(b, chunk, start, &t);
+    r = text_goto(b, chunk, start, &t);
     if (r)
         return r == XERR_NOTFOUND ? XERR_FORMAT : r;
     struct sha1 *sha = sha1_new();
     r = pass_slice(&t, start - t.at, size, sha, fn, rock);
     sha1_final(sha, digest);
     sha1_free(&sha);
-    text_close(&t);
+    lcb_text_close(&b->kept); /* FN may have read another one */
+    if (!b->writable && t.end)
+        b->kept = t;
+    else
+        lcb_text_close(&t);
     return r ? r : memcmp(digest, guid->value, SHA1_LEN) ? XERR_FORMAT : 0;
 }
 

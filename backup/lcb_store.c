@@ -363,6 +363,7 @@ void lcb_close(struct lcb **bp)
         return;
     if (b->index && b->writable)
         lcb_rollback(b);
+    lcb_text_close(&b->kept);
     lcb_index_close(&b->index);
     lcb_datafile_fini(&b->df);
     vfs_close(b->vfs, &b->fd);

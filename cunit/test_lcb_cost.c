@@ -10,7 +10,10 @@
 
 #include "backup/lcb_int.h"
 #include "cunit/lcbtest.h"
+#include "cunit/lcbtest_foreign.h"
 #include "cunit/unit.h"
+#include "lib/gzmember.h"
+#include "lib/vfs_fault.h"
 
 /* UNUSER ends all that holds. */
 static int all_ends(sqlite3_stmt *st)
@@ -133,11 +136,83 @@ static void test_history(void)
     lcbtest_fini(&t);
 }
 
+enum { MESSAGES = 300 };
+
+static int collect(void *rock, const void *p, size_t n)
+{
+    buf_appendmap(rock, p, n);
+    return 0;
+}
+
+static int read_one(struct lcb *b, unsigned n)
+{
+    struct buf want = BUF_INITIALIZER, got = BUF_INITIALIZER;
+    struct message_guid guid;
+    lcbtest_message(n, &want, &guid);
+    int r = lcb_read_content(b, &guid, collect, &got);
+    int same = !r && !buf_cmp(&want, &got);
+    buf_free(&want);
+    buf_free(&got);
+    return same;
+}
+
+/* A chunk of Cyrus 3.x is as large as what a client sent in one go. To read all messages in it costs
+ * little more than it does once; WHOLE or not. */
+static void one_large_chunk(int whole)
+{
+    struct lcbtest t;
+    struct cyrus_member m;
+    struct buf data = BUF_INITIALIZER, text = BUF_INITIALIZER, line = BUF_INITIALIZER;
+    struct message_guid guid;
+    struct lcb *b = NULL;
+    char path[300], hex[41];
+    lcbtest_init(&t, "");
+    snprintf(path, sizeof(path), "%s/pat_AbCdEf", t.dir);
+    cyrus_begin(&m, &data);
+    cyrus_line(&m, LCB_CHUNK_START);
+    for (unsigned n = 0; n < MESSAGES; n++) {
+        lcbtest_message(7 * n + 3, &text, &guid);
+        message_guid_encode(&guid, hex);
+        buf_reset(&line);
+        buf_printf(&line, "1600000000 APPLY MESSAGE (%%{default %s %zu}\r\n", hex, text.len);
+        buf_append(&line, &text);
+        buf_appendcstr(&line, ")\r\n");
+        cyrus_text(&m, line.s, line.len);
+        cyrus_line(&m, "");
+    }
+    cyrus_finish(&m);
+    if (!whole)
+        data.len -= GZ_END_LEN;
+    lcbtest_write(path, data.s, data.len);
+    struct vfs *v = vfs_fail_new(VFS_FAULT_ALL, 0, 0, 0);
+    lcbtest_open(&t, v);
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(t.store, path, 0, 0, &b), 0);
+    long long before = vfs_fault_bytesread(v);
+    for (unsigned n = 0; n < MESSAGES; n++)
+        CU_ASSERT(read_one(b, 7 * n + 3));
+    CU_ASSERT(vfs_fault_bytesread(v) - before < 2 * (long long)data.len);
+    for (unsigned n = MESSAGES; n > MESSAGES - 4; n--) /* back again, and the same twice */
+        CU_ASSERT(read_one(b, 7 * (n - 1) + 3) && read_one(b, 7 * (n - 1) + 3));
+    lcb_close(&b);
+    lcbtest_fini(&t);
+    vfs_fault_free(&v);
+    buf_free(&data);
+    buf_free(&text);
+    buf_free(&line);
+}
+
+static void test_large_chunk(void)
+{
+    one_large_chunk(1);
+    one_large_chunk(0);
+}
+
 void suite_lcb_cost(void);
 void suite_lcb_cost(void)
 {
     static const struct unit_test tests[] = {
         {"no statement scans a table", test_no_scans},
+        {"messages of a large chunk", test_large_chunk},
         {"history costs nothing", test_history},
         {NULL, NULL},
     };

@@ -3,6 +3,7 @@
 /* Tests of recovery: damage and debris. */
 #include "config.h"
 
+#include <fcntl.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -265,6 +266,70 @@ static void test_doubled(void)
     lcbtest_freefile(&f);
 }
 
+static int drop(void *rock, const void *p, size_t n)
+{
+    (void)p;
+    *(uint64_t *)rock += n;
+    return 0;
+}
+
+/* Is what group N brought there, and readable? */
+static int group_readable(struct lcb *b, unsigned n)
+{
+    struct buf text = BUF_INITIALIZER;
+    struct message_guid guid;
+    uint64_t got = 0;
+    lcbtest_message(n * 3 + 101, &text, &guid);
+    int r = lcb_read_content(b, &guid, drop, &got);
+    int ok = !r && got == text.len;
+    buf_free(&text);
+    return ok;
+}
+
+/* Group 3 is a hole of 5 GiB; what is behind it counts, and it goes on. */
+static void test_five_gib(void)
+{
+    const off_t gap = (off_t)5 << 30;
+    unsigned char header[GZ_HEADER_LEN];
+    struct lcbtest_file f;
+    struct gzextra extra;
+    struct buf live = BUF_INITIALIZER, again = BUF_INITIALIZER;
+    struct lcb *b = NULL;
+    lcbtest_makefile(&f);
+    size_t from = (size_t)f.start[3][0], behind = (size_t)f.start[4][0];
+    CU_ASSERT_EQUAL(gzmember_header(f.data.s + from, GZ_HEADER_LEN, &extra), GZ_HEADER_LEN);
+    extra.length = (uint64_t)gap;
+    extra.flags = GZ_COMMIT;
+    gzmember_putheader(header, &extra);
+    lcbtest_write(f.path, f.data.s, from);
+    lcbtest_rmindex(f.path);
+    int fd = vfs_open(vfs_system(), f.path, O_RDWR, 0);
+    CU_ASSERT_EQUAL(vfs_pwrite(vfs_system(), fd, header, sizeof(header), (off_t)from),
+                    GZ_HEADER_LEN);
+    CU_ASSERT_EQUAL(vfs_pwrite(vfs_system(), fd, f.data.s + behind, f.data.len - behind,
+                               (off_t)from + gap), (ssize_t)(f.data.len - behind));
+    vfs_close(vfs_system(), &fd);
+    for (int round = 0; round < 2; round++) {
+        CU_ASSERT_EQUAL_FATAL(lcb_open_file(f.t.store, f.path, LCB_WRITE, 0, &b), 0);
+        for (unsigned n = 0; n < LCBTEST_GROUPS; n++)
+            CU_ASSERT_EQUAL(group_readable(b, n), n != 3);
+        CU_ASSERT(b->df.end > gap);
+        CU_ASSERT_EQUAL(lcbtest_upload(b, 500u + (unsigned)round, 1), 0);
+        CU_ASSERT_EQUAL(lcb_commit(b), 0);
+        lcb_close(&b);
+    }
+    CU_ASSERT(lcbtest_int(f.path, "SELECT max(start) FROM chunks") > gap);
+    lcbtest_dump(f.path, &live);
+    lcbtest_rmindex(f.path);
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(f.t.store, f.path, 0, 0, &b), 0);
+    lcbtest_dump(f.path, &again);
+    CU_ASSERT(lcbtest_same(&live, &again, "behind 5 GiB"));
+    lcb_close(&b);
+    buf_free(&live);
+    buf_free(&again);
+    lcbtest_freefile(&f);
+}
+
 void suite_lcb_recover(void);
 void suite_lcb_recover(void)
 {
@@ -276,6 +341,7 @@ void suite_lcb_recover(void)
         {"debris", test_debris},
         {"two tails", test_two_tails},
         {"a file doubled", test_doubled},
+        {"offsets beyond 4 GiB", test_five_gib},
         {NULL, NULL},
     };
     unit_suite("lcb_recover", tests);
