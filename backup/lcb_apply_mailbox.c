@@ -108,12 +108,12 @@ static int same_header(struct lcb_index *ix, int64_t folder)
     return r ? (r == XERR_NOTFOUND ? 0 : r) : same != 0;
 }
 
-int lcb_apply_header_differs(struct lcb_index *ix, const struct sync_header *h)
+int lcb_apply_header_differs(struct lcb_index *ix, const struct sync_header *h,
+                             const struct buf *text)
 {
     int64_t folder;
     uint32_t crc;
-    buf_reset(&ix->header);
-    sync_header_print(h, &ix->header);
+    buf_setmap(&ix->header, text->s, text->len);
     int r = find_folder(ix, h->uniqueid, &folder, &crc);
     if (r == XERR_NOTFOUND)
         return 1;
@@ -122,11 +122,15 @@ int lcb_apply_header_differs(struct lcb_index *ix, const struct sync_header *h)
     return r < 0 ? r : !r;
 }
 
-int lcb_apply_mailbox_begin(struct lcb_index *ix, int64_t pos, const struct sync_header *h)
+int lcb_apply_mailbox_begin(struct lcb_index *ix, int64_t pos, const struct sync_header *h,
+                            const struct buf *text)
 {
     int64_t maxuid = 0;
     buf_reset(&ix->header);
-    sync_header_print(h, &ix->header);
+    if (text)
+        buf_append(&ix->header, text);
+    else
+        sync_header_print(h, &ix->header);
     int r = find_folder(ix, h->uniqueid, &ix->folder, &ix->crc);
     if (r == XERR_NOTFOUND) {
         r = sqldb_run(ix->db, "INSERT INTO folders (uniqueid) VALUES (?)", "t", h->uniqueid);

@@ -226,14 +226,17 @@ int64_t lcb_index_time(struct lcb_index *, int64_t pos);
 int lcb_apply_tick(struct lcb_index *, int64_t pos, int64_t time);
 int lcb_apply_message(struct lcb_index *, const struct message_guid *, int64_t seq, uint64_t start,
                       uint64_t size);
-int lcb_apply_mailbox_begin(struct lcb_index *, int64_t pos, const struct sync_header *);
+/* TEXT: the header printed, if the caller has that already; else NULL. */
+int lcb_apply_mailbox_begin(struct lcb_index *, int64_t pos, const struct sync_header *,
+                            const struct buf *text);
 /* 1 if the record changed something, 0 if it was there already. */
 int lcb_apply_mailbox_record(struct lcb_index *, int64_t pos, const struct sync_record *);
 int lcb_apply_mailbox_end(struct lcb_index *, uint32_t *crc);
 /* Would this record change anything? 1 or 0. */
 int lcb_apply_mailbox_differs(struct lcb_index *, const struct sync_record *);
-/* 1 if the header differs from the current one. */
-int lcb_apply_header_differs(struct lcb_index *, const struct sync_header *);
+/* 1 if the header, printed as TEXT, differs from the current one. */
+int lcb_apply_header_differs(struct lcb_index *, const struct sync_header *,
+                             const struct buf *text);
 /* Any other verb. Unknown ones are ignored. */
 int lcb_apply_dlist(struct lcb_index *, int64_t pos, const char *verb, const struct dlist *value);
 /* Current state row of a name. */

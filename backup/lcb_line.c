@@ -97,7 +97,7 @@ static int apply_mailbox(struct lines *l)
     int r = sync_mailbox_read_header(&l->reader, l->pool, &h, &records);
     if (r || !records)
         return r;
-    r = lcb_apply_mailbox_begin(l->ix, l->pos, &h);
+    r = lcb_apply_mailbox_begin(l->ix, l->pos, &h, NULL);
     while (!r && (more = sync_mailbox_read_record(&l->reader, &l->record, SIZE_MAX)) != 0) {
         r = more < 0 ? more : lcb_apply_mailbox_record(l->ix, l->pos, &l->record);
         r = r > 0 ? 0 : r;

@@ -195,7 +195,7 @@ int lcb_log_mailbox_begin(struct lcb *b, const struct sync_header *h)
     buf_reset(&b->mb.header);
     b->mb.header_literal = sync_header_print(h, &b->mb.header);
     b->mb.open = 0;
-    r = lcb_apply_header_differs(b->index, h);
+    r = lcb_apply_header_differs(b->index, h, &b->mb.header);
     if (r < 0)
         return r;
     /* The rows want a position before it is known whether there will be a line; if there will be
@@ -205,7 +205,7 @@ int lcb_log_mailbox_begin(struct lcb *b, const struct sync_header *h)
         if (r)
             return r;
     }
-    return lcb_apply_mailbox_begin(b->index, b->mb.pos, h);
+    return lcb_apply_mailbox_begin(b->index, b->mb.pos, h, &b->mb.header);
 }
 
 int lcb_log_mailbox_record(struct lcb *b, const struct sync_record *rec)

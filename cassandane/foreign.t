@@ -12,12 +12,12 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use CBTest::Case;
 use CBTest::Compare qw(differences);
+use CBTest::Foreign qw(members);
 use CBTest::Scenarios qw(synced_ok unwanted no_differences memory_ok);
 use CBTest::Scenarios::Basic;
 use CBTest::Server qw(by_csync);
 use CBTest::Site;
 use CBTest::Util qw(sha1_hex slurp wait_until);
-use Compress::Raw::Zlib;
 use DBI;
 use Test::More;
 
@@ -61,24 +61,6 @@ $c->{imap}->append('INBOX', $_) for values %confirmed;
 $site->{relay}->clear_trip;
 $site->{backup}->stop;
 ok($kills > 3, "backupd was killed in $kills syncs");
-
-# The members of a file: [offset, whole?].
-sub members
-{
-    my ($data) = @_;
-    my ($at, @found) = (0);
-    while ($at < length $data) {
-        my ($z) = Compress::Raw::Zlib::Inflate->new(-WindowBits => WANT_GZIP, -ConsumeInput => 1, -LimitOutput => 0);
-        my $rest = substr $data, $at;
-        my $text = '';
-        my $status = $z->inflate($rest, $text);
-        my $whole = $status == Z_STREAM_END;
-        push @found, [$at, $whole];
-        $at = $whole ? length($data) - length $rest : index $data, "\x1f\x8b\x08\0\0\0\0\0\0\3", $at + 1;
-        last if $at < 0;
-    }
-    return @found;
-}
 
 my %before = map { $_ => slurp($site->data_file($_)) } @users;
 my @unfinished = grep { !$_->[1] } map { members($before{$_}) } @users;

@@ -258,7 +258,7 @@ for my $since (0, 1) {
         $t->says("RESERVE $i", "APPLY RESERVE %(PARTITION default MBOXNAME (user.res) GUID (@{ $batch[$i] }))", "* MISSING (@missing)");
     }
     $t->says('of nothing', 'APPLY RESERVE %(PARTITION default MBOXNAME (user.res) GUID ())');
-    $t->says('keys in another order', "APPLY RESERVE %(GUID ($G2) MBOXNAME (user.res user.nobody) PARTITION p)", "* MISSING ($G2)");
+    $t->says('keys in another order', "APPLY RESERVE %(GUID ($G2) MBOXNAME (user.res user.res.nothing) PARTITION p)", "* MISSING ($G2)");
     $t->says('of what is there', "APPLY RESERVE %(PARTITION default MBOXNAME (user.res) GUID ($b->{records}[1]{guid}))");
     $t->says('NILs only', 'APPLY MESSAGE (NIL NIL)');
     $t->says('nothing at all', 'APPLY MESSAGE ()');

@@ -11,8 +11,7 @@ use lib "$FindBin::Bin/lib";
 use CBTest::Upstream qw(run_upstream);
 use Test::More;
 
-run_upstream('Folders', defects => [qw(again since twice)]);
-run_upstream('Users', defects => [qw(named user)]);
-run_upstream('Immediate', defects => [qw(named)],
-    options => { delete_mode => 'immediate', expunge_mode => 'immediate' });
+run_upstream('Folders', qw(again since twice));
+run_upstream('Users', qw(named user));
+run_upstream('Immediate', qw(named));
 done_testing;

@@ -20,7 +20,7 @@ use Exporter 'import';
 use JSON;
 use POSIX ();
 use Test::More;
-our @EXPORT_OK = qw(compare_file history run_upstream %DEFECTS);
+our @EXPORT_OK = qw(compare_file history run_upstream theme_site %DEFECTS);
 
 # Verbs that are not theirs: reindex reports each such line, and calls it a failure if it is the last.
 my %unknown = map { $_ => 1 } qw(ANNOTATION UNANNOTATION QUOTA UNQUOTA ACTIVATE_SIEVE UNACTIVATE_SIEVE UNUSER);
@@ -381,18 +381,42 @@ sub restore
 
 # ---- themes ----------------------------------------------------------------------------------
 
+# What themes want of their site: options of the mail server's imapd.conf, users.
+my %wants = (
+    Quota => { options => { sieve_maxscripts => 20, sieve_maxscriptsize => 1024 } },
+    Immediate => { options => { delete_mode => 'immediate', expunge_mode => 'immediate' } },
+    Expire => { options => {
+        'partition-other' => '%dir%/other', archive_enabled => 'yes', archive_days => 1,
+        'archivepartition-default' => '%dir%/archive', 'archivepartition-other' => '%dir%/archive-other',
+    } },
+    Dav => { options => {
+        httpmodules => 'caldav carddav webdav', caldav_realm => 'test', conversations => 'yes', sievedir => '%dir%/sieve',
+    } },
+    Names => { users => ['j.doe@two.example', 'frank@two.example', 'alice', 'bob@one.example', 'frank@one.example'],
+        options => {
+            virtdomains => 'userid', unixhierarchysep => 'yes', altnamespace => 'yes',
+            conversations => 'yes', conversations_db => 'twoskip',
+        },
+    },
+);
+
+# A site and a case for a theme.
+sub theme_site
+{
+    my ($theme) = @_;
+    my ($user, $reader, @others) = @{ $wants{$theme}{users} // [qw(alice frank)] };
+    my $site = CBTest::Site->new(users => [$user, $reader, @others],
+        options => { imap => $wants{$theme}{options} // {} });
+    return ($site, CBTest::Case->new(site => $site, user => $user, reader => $reader, others => \@others));
+}
+
 # The steps of a theme, each followed by syncs from the rolling log, and now and then of everything;
-# then every backup there is. Keys: options (imapd.conf of the mail server), user, reader, others, and
-# defects: those of theirs that must show, and no other may.
+# then every backup there is. DEFECTS: those of theirs that must show, and no other may.
 sub run_upstream
 {
-    my ($theme, %o) = @_;
+    my ($theme, @defects) = @_;
     return subtest $theme => sub {
-        my ($user, $reader) = ($o{user} // 'alice', $o{reader} // 'frank');
-        my $site = CBTest::Site->new(users => [$user, $reader, @{ $o{others} // [] }],
-            options => { imap => $o{options} // {} });
-        my $c = CBTest::Case->new(site => $site, user => $user, reader => $reader,
-            others => [@{ $o{others} // [] }]);
+        my ($site, $c) = theme_site($theme);
         my $n = 0;
         for my $step (CBTest::Scenarios::steps_of($theme)) {
             delete @{$c}{qw(fails resend unlogged)};
@@ -406,7 +430,7 @@ sub run_upstream
         my %seen;
         compare_file($site, $_, \%seen) for $site->all_data_files;
         note("$seen{$_} times: $DEFECTS{$_}") for sort keys %seen;
-        is(join(' ', sort keys %seen), join(' ', sort @{ $o{defects} // [] }), 'defects of theirs that show');
+        is(join(' ', sort keys %seen), join(' ', sort @defects), 'defects of theirs that show');
         memory_ok($site);
         $site->stop;
     };
