@@ -284,8 +284,11 @@ int lcb_read_content(struct lcb *b, const struct message_guid *guid,
 /* Was SEQ read before, and good? With SET, it is from now on. */
 static int known_whole(struct lcb *b, int64_t seq, int set)
 {
+    const int64_t most = (int64_t)1 << 26; /* 8 MiB of bits; a file may have any numbers */
     size_t at = (size_t)seq / 8, have = b->whole.len;
     unsigned char bit = (unsigned char)(1u << (seq % 8));
+    if (seq >= most)
+        return 0;
     if (at >= have) {
         if (!set)
             return 0;
