@@ -48,6 +48,13 @@
 /* There is little to be found in less; compaction will put small chunks together and press harder. */
 #define SMALL_CHUNK (16u << 10)
 
+/* Text has a blank in every few bytes, encoded attachments have none: a chunk with fewer than one in
+ * BLANK_ONE_IN is mostly attachments. Higher levels find little in those, and take as long over it,
+ * so they get CODED_LESS levels less: a tenth of the time for a quarter of a percent of the size. */
+#define BLANK_ONE_IN 25
+#define BLANK_STEP 16 /* every so many bytes is looked at */
+#define CODED_LESS 2
+
 /* What is too large for memory is mostly encoded attachments: zlib's higher levels find nothing more
  * in them. */
 #define STREAM_LEVEL 4
@@ -88,6 +95,7 @@ void lcb_datafile_fini(struct lcb_datafile *df)
 {
     gzpacker_free(&df->packer);
     gzpacker_free(&df->small_packer);
+    gzpacker_free(&df->coded_packer);
     buf_free(&df->text);
     buf_free(&df->packed);
     buf_free(&df->save_text);
@@ -123,17 +131,39 @@ static int need_id(struct lcb_datafile *df)
     return 0;
 }
 
+static int mostly_coded(const struct buf *text)
+{
+    size_t blanks = 0;
+    for (size_t i = 0; i < text->len; i += BLANK_STEP)
+        blanks += text->s[i] == ' ';
+    return blanks * BLANK_STEP < text->len / BLANK_ONE_IN;
+}
+
+/* The packer that suits the open chunk. */
+static struct gzpacker *packer_for(struct lcb_datafile *df)
+{
+    struct gzpacker **packer = &df->packer;
+    int level = df->level;
+    if (df->text.len < SMALL_CHUNK) {
+        packer = &df->small_packer;
+        level = 1;
+    } else if (level > CODED_LESS && mostly_coded(&df->text)) {
+        packer = &df->coded_packer;
+        level -= CODED_LESS;
+    }
+    if (!*packer)
+        *packer = gzpacker_new(level);
+    return *packer;
+}
+
 /* Compress and write the open chunk. */
 static int seal(struct lcb_datafile *df, int flags)
 {
     if (df->save.valid && df->save.seq == df->seq)
         buf_setmap(&df->save_text, df->text.s, df->save.text_len);
-    struct gzpacker **packer = df->text.len < SMALL_CHUNK ? &df->small_packer : &df->packer;
-    if (!*packer)
-        *packer = gzpacker_new(packer == &df->packer ? df->level : 1);
     struct gzextra extra = {.present = 1, .flags = flags, .id = df->id, .seq = df->seq};
     buf_reset(&df->packed);
-    gzpacker_pack(*packer, &df->packed, df->text.s, df->text.len, &extra);
+    gzpacker_pack(packer_for(df), &df->packed, df->text.s, df->text.len, &extra);
     df->torn = 1;
     ssize_t n = vfs_pwrite(df->vfs, df->fd, df->packed.s, df->packed.len, df->end);
     if (n < 0)

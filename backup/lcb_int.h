@@ -43,7 +43,7 @@ struct lcb_datafile {
     uint64_t id;       /* backup id; 0 until the first member of ours */
     size_t chunk_size;
     size_t pack_max; /* LCB_PACK_MAX; tests set another */
-    struct gzpacker *packer, *small_packer;
+    struct gzpacker *packer, *small_packer, *coded_packer;
     int level;
 
     off_t end;         /* where the next member goes */
