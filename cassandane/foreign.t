@@ -13,6 +13,7 @@ use lib "$FindBin::Bin/lib";
 use CBTest::Case;
 use CBTest::Compare qw(differences);
 use CBTest::Foreign qw(members);
+use CBTest::Relay;
 use CBTest::Scenarios qw(synced_ok unwanted no_differences memory_ok);
 use CBTest::Scenarios::Basic;
 use CBTest::Server qw(by_csync);
@@ -117,11 +118,7 @@ no_differences('messages that were confirmed before a kill are there', grep { $l
 
 my @results = $site->sync('proxy', '-A');
 synced_ok('the next sync', @results);
-my %uploaded;
-for my $command (map { @{ $_->{commands} } } @results) {
-    next unless $command->{line} =~ /^APPLY MESSAGE /;
-    $uploaded{$1}++ while $command->{line} =~ /%\{\S+ ([0-9a-f]{40}) \d+\}/g;
-}
+my %uploaded = CBTest::Relay::uploaded(map { @{ $_->{commands} } } @results);
 my %missing = map { $_ => 1 } map { keys %{ $lost{$_} // {} } } @users;
 no_differences('what was missing was uploaded, nothing else',
     (map { "$_ was uploaded" } grep { !$missing{$_} } sort keys %uploaded),

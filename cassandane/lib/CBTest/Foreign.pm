@@ -11,6 +11,7 @@ package CBTest::Foreign;
 use strict;
 use warnings;
 use CBTest::Compare qw(differences);
+use CBTest::Relay;
 use CBTest::Scenarios qw(synced_ok unwanted no_differences memory_ok);
 use CBTest::Server qw(by_csync);
 use CBTest::Upstream qw(history theme_site);
@@ -159,11 +160,7 @@ sub run_foreign
         my %missing = map { %{ missing($site, $_) } } @users;
         my @results = $site->sync('proxy', '-A');
         synced_ok('the next sync', @results);
-        my %uploaded;
-        for my $command (map { @{ $_->{commands} } } @results) {
-            next unless $command->{line} =~ /^APPLY MESSAGE /;
-            $uploaded{$1}++ while $command->{line} =~ /%\{\S+ ([0-9a-f]{40}) \d+\}/g;
-        }
+        my %uploaded = CBTest::Relay::uploaded(map { @{ $_->{commands} } } @results);
         is(join(' ', sort keys %uploaded), join(' ', sort keys %missing), 'what was missing is uploaded, nothing else');
         only('both sides equal', $o{left} // {}, all_differences($site, $c, @users));
         my @again = $site->sync('proxy', '-A');

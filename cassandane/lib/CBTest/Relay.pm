@@ -317,6 +317,16 @@ sub split_lines
     return @out;
 }
 
+# The GUIDs of all content in these commands, each with how often it was sent.
+sub uploaded
+{
+    my %times;
+    for my $command (grep { $_->{line} =~ /^APPLY MESSAGE / } @_) {
+        $times{$1}++ while $command->{line} =~ /%\{\S+ ([0-9a-f]{40}) \d+\}/g;
+    }
+    return %times;
+}
+
 # A readable excerpt of commands, for a failing test.
 sub excerpt
 {

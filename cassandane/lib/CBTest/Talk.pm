@@ -12,6 +12,7 @@ package CBTest::Talk;
 use strict;
 use warnings;
 use CBTest::Compare qw(backup_state);
+use CBTest::Sentry;
 use CBTest::Site;
 use CBTest::Util qw(sha1_hex);
 use Compress::Zlib qw(crc32);
@@ -109,12 +110,7 @@ sub text
 {
     my ($self, $user) = @_;
     my $file = $self->{site}->data_file($user) // return '';
-    open my $pipe, '-|', 'zcat', $file or die "zcat: $!";
-    binmode $pipe;
-    local $/;
-    my $text = <$pipe> // '';
-    close $pipe or die "zcat $file: $?\n";
-    return $text;
+    return CBTest::Sentry::unzipped($file);
 }
 
 # Forget the index, and answer from the data file alone.
