@@ -268,6 +268,18 @@ int lcb_index_setpoint(struct lcb_index *ix, const struct lcb_mark_point *p)
                      p->last_time, p->check, (int64_t)p->unfinished);
 }
 
+int lcb_index_sethistory(struct lcb_index *ix, int64_t pos)
+{
+    return sqldb_run(ix->db, "INSERT OR REPLACE INTO meta VALUES ('history',?)", "i", pos);
+}
+
+int lcb_index_gethistory(struct lcb_index *ix, int64_t *pos)
+{
+    *pos = 0;
+    int r = sqldb_int(ix->db, pos, "SELECT value FROM meta WHERE key='history'", "");
+    return r == XERR_NOTFOUND ? 0 : r;
+}
+
 int lcb_index_clear(struct lcb_index *ix)
 {
     ix->last_tick = -1;

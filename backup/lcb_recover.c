@@ -212,6 +212,8 @@ static int apply_member(struct scan *s, struct lcb_member *m, int *known)
                             &lost, &end);
     if (!r && chunk.text_length)
         r = lcb_index_addchunk(s->b->index, &chunk);
+    if (!r && (m->extra.flags & GZ_BASE))
+        r = lcb_index_sethistory(s->b->index, LCB_POS(chunk.seq + 1, 0));
     if (r) {
         sqldb_exec(s->b->index->db, "ROLLBACK TO mem; RELEASE mem");
         lcb_index_findtick(s->b->index);

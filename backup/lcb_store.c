@@ -223,7 +223,19 @@ static int finish_write(struct lcb *b)
     return 0;
 }
 
-/* XERR_STALE: the path means another file now. */
+/* Compaction and move switch the record and then remove the old file, so the file alone does not tell
+ * that it is still the one: the record is looked at again under the lock. */
+static int still_meant(struct lcb *b)
+{
+    char *now = NULL;
+    int r = *b->userid ? lcb_db_find(b->store->db, b->userid, &now) : 0;
+    if (now && strcmp(now, b->path))
+        r = XERR_STALE;
+    free(now);
+    return r == XERR_NOTFOUND ? XERR_STALE : r;
+}
+
+/* XERR_STALE: the path means another file now, or the user another path. */
 static int open_write(struct lcb *b, int wait_ms)
 {
     int r = vfs_open(b->vfs, b->path, O_RDWR, 0);
@@ -235,6 +247,8 @@ static int open_write(struct lcb *b, int wait_ms)
         r = filelock_same(b->fd, b->path);
         r = r == 1 ? 0 : r == 0 || r == -ENOENT ? XERR_STALE : r;
     }
+    if (!r)
+        r = still_meant(b);
     return r ? r : finish_write(b);
 }
 
