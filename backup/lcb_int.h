@@ -181,6 +181,9 @@ struct lcb_index {
     /* While lines are read: called after each with the file offset reached; non-zero ends it. */
     int (*progress)(void *rock, off_t at);
     void *progress_rock;
+    /* And for what is wrong in a whole chunk: a message that is not its GUID's (it is not taken), or
+     * a line that cannot be understood (GUID NULL). The same rock. */
+    void (*unsound)(void *rock, const struct message_guid *, int64_t pos);
     struct dlist_pool *pool; /* for headers and values */
     int64_t last_tick;       /* time of the newest row of ticks */
 
@@ -215,8 +218,8 @@ int lcb_index_rollback(struct lcb_index *); /* idempotent */
 void lcb_index_findtick(struct lcb_index *);
 int lcb_index_getpoint(struct lcb_index *, struct lcb_mark_point *);
 int lcb_index_setpoint(struct lcb_index *, const struct lcb_mark_point *);
-/* Before this position history is not complete (a member flagged GZ_BASE ended there); 0: it is from the
- * first line on. */
+/* Before this position history is not complete (a member flagged GZ_BASE ended there); 0: it is from
+ * the first line on. */
 int lcb_index_sethistory(struct lcb_index *, int64_t pos);
 int lcb_index_gethistory(struct lcb_index *, int64_t *pos);
 /* Remove every row, in the open transaction. */
@@ -269,6 +272,12 @@ int lcb_lines_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_m
  * only if it has nothing to do with the member. */
 int lcb_piece_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_piece *,
                     struct lcb_chunk *chunk, struct lcb_salvage *);
+
+/* ---- lcb_content.c ---- */
+
+/* Marks after rows were made from the data file, of mailboxes that changed from position FROM on;
+ * LOST: not all of the file could be read, so of all. In the open transaction. */
+int lcb_marks_set(struct lcb_index *, int64_t from, int lost);
 
 /* ---- lcb_recover.c ---- */
 
