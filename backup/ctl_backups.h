@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* What the files of ctl_backups share. The program (ctl_backups.c) has the table of verbs;
+/* What the files of ctl_backups share. The program (ctl_backups.c) has main and ctl_backups_verbs.c the table of verbs;
  * ctl_backups_options.c reads the command line, ctl_backups_target.c makes names into a list of
  * backups, and ctl_backups_run.c calls the verb's function for each of them, in --jobs processes
  * (ctl_backups_worker.c), and prints what it says (ctl_backups_result.c). A verb is one file,
@@ -106,6 +106,11 @@ struct ctl_verb {
     unsigned accepts; /* CTL_OPT_* */
     unsigned flags;   /* CTL_ONE ... */
 };
+
+/* ---- ctl_backups_verbs.c (tests have a table of their own) ---- */
+
+extern const struct ctl_verb ctl_verbs[];
+extern const char ctl_usage[];
 
 /* ---- ctl_backups.c ---- */
 
