@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* What the files of ctl_backups share. The program (ctl_backups.c) has main and ctl_backups_verbs.c the table of verbs;
- * ctl_backups_options.c reads the command line, ctl_backups_target.c makes names into a list of
- * backups, and ctl_backups_run.c calls the verb's function for each of them, in --jobs processes
- * (ctl_backups_worker.c), and prints what it says (ctl_backups_result.c). A verb is one file,
- * ctl_backups_VERB.c, and one line in the table. */
+/* What the files of ctl_backups share. The program (ctl_backups.c) has main, ctl_backups_verbs.c the
+ * table of verbs; ctl_backups_options.c reads the command line, ctl_backups_target.c makes names into
+ * a list of backups, and ctl_backups_run.c calls the verb's function for each of them, in --jobs
+ * processes (ctl_backups_worker.c), and prints what it says (ctl_backups_result.c). A verb is one
+ * file, ctl_backups_VERB.c, and one line in the table. */
 #ifndef BACKUP_CTL_BACKUPS_H
 #define BACKUP_CTL_BACKUPS_H
 
