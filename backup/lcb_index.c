@@ -102,7 +102,8 @@ static int set_pragmas(struct lcb_index *ix)
     sqlite3_db_config(ix->db->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     sqlite3_file_control(ix->db->db, "main", SQLITE_FCNTL_PERSIST_WAL, &one);
     if (ix->readonly) {
-        enter_wal(ix);
+        if (ix->readonly != LCB_INDEX_LOOK)
+            enter_wal(ix);
         return sqldb_exec(ix->db, "PRAGMA query_only=1");
     }
     sqlite3_wal_hook(ix->db->db, wal_grew, ix);

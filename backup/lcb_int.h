@@ -207,6 +207,8 @@ struct lcb_mark_point {
  * XERR_LOCKED (READONLY) while somebody fills it; XERR_SQL if the file is not to blame. */
 int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
                    struct lcb_index **);
+/* For READONLY: only to look at; not even WAL mode is switched on. */
+#define LCB_INDEX_LOOK 2
 void lcb_index_close(struct lcb_index **);
 int lcb_index_begin(struct lcb_index *);    /* idempotent */
 int lcb_index_commit(struct lcb_index *);
