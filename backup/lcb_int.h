@@ -307,6 +307,7 @@ struct lcb {
     int64_t first_own; /* the first chunk that was written since it was opened */
     struct lcb_datafile df;
     struct lcb_index *index;
+    ino_t index_ino; /* of its file when it was opened */
     struct {               /* MAILBOX being written */
         struct buf header;
         int header_literal;
