@@ -210,6 +210,8 @@ struct lcb_mark_point {
  * XERR_LOCKED (READONLY) while somebody fills it; XERR_SQL if the file is not to blame. */
 int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
                    struct lcb_index **);
+/* For READONLY: only to look at; not even WAL mode is switched on. */
+#define LCB_INDEX_LOOK 2
 void lcb_index_close(struct lcb_index **);
 int lcb_index_begin(struct lcb_index *);    /* idempotent */
 int lcb_index_commit(struct lcb_index *);
@@ -314,6 +316,7 @@ struct lcb {
     int64_t first_own; /* the first chunk that was written since it was opened */
     struct lcb_datafile df;
     struct lcb_index *index;
+    ino_t index_ino; /* of its file when it was opened */
     struct {               /* MAILBOX being written */
         struct buf header;
         int header_literal;

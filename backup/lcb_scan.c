@@ -29,6 +29,8 @@
 #include "lib/xlog.h"
 
 #define PROGRESS_SECONDS 10
+/* Wrong things in one chunk beyond these are not named. */
+#define UNSOUND_MAX 10000
 
 static void here(const struct lcb_scan *s, struct lcb_mark_point *p)
 {
@@ -162,6 +164,46 @@ static int show_progress(void *rock, off_t at)
     return 0;
 }
 
+/* What is wrong in a line of the member at hand. */
+struct unsound {
+    int64_t pos;
+    int message;
+    struct message_guid guid;
+};
+
+static void note_unsound(void *rock, const struct message_guid *guid, int64_t pos)
+{
+    struct lcb_scan *s = rock;
+    struct unsound u = {.pos = pos, .message = guid != NULL};
+    if (s->unsound_list.len >= UNSOUND_MAX * sizeof(u))
+        return;
+    if (guid)
+        u.guid = *guid;
+    buf_appendmap(&s->unsound_list, &u, sizeof(u));
+}
+
+static void tell_unsound(struct lcb_scan *s)
+{
+    struct unsound u;
+    char hex[41];
+    for (size_t at = 0; at < s->unsound_list.len; at += sizeof(u)) {
+        memcpy(&u, s->unsound_list.s + at, sizeof(u));
+        struct lcb_damage d = {.kind = u.message ? LCB_DAMAGE_MESSAGE : LCB_DAMAGE_LINE,
+                               .offset = s->last_offset, .next = s->at, .seq = LCB_POS_SEQ(u.pos),
+                               .line = (int)(u.pos & 0xffffff), .error = XERR_FORMAT,
+                               .guid = u.message ? &u.guid : NULL};
+        s->unsound += u.message;
+        if (s->damage)
+            s->damage(s->rock, &d);
+        if (s->quiet || !u.message)
+            continue;
+        message_guid_encode(&u.guid, hex);
+        xlog_errorx("%s: message %s in chunk %lld is not what its GUID says: it will be asked for"
+                    " again", s->path, hex, (long long)d.seq);
+    }
+    buf_reset(&s->unsound_list);
+}
+
 /* Apply the member at s->at: 0, XERR_FORMAT if it is damaged (M, KNOWN say what is known of it). */
 static int apply_member(struct lcb_scan *s, struct lcb_member *m, int *known)
 {
@@ -180,6 +222,7 @@ static int apply_member(struct lcb_scan *s, struct lcb_member *m, int *known)
     if (r)
         return r;
     r = sqldb_exec(s->index->db, "SAVEPOINT mem");
+    buf_reset(&s->unsound_list);
     if (!r)
         r = lcb_lines_apply(s->index, s->vfs, s->fd, m,
                             m->extra.present ? (int64_t)m->extra.seq : s->seq + 1, &chunk, &last,
@@ -205,6 +248,8 @@ static int apply_member(struct lcb_scan *s, struct lcb_member *m, int *known)
     s->lost += lost;
     if (!r && (!m->extra.present || (m->extra.flags & GZ_COMMIT)))
         r = end_group(s, 1);
+    if (!r)
+        tell_unsound(s);
     if (!r && s->chunk)
         r = s->chunk(s->rock, &chunk);
     return r;
@@ -317,24 +362,6 @@ static int scan_members(struct lcb_scan *s)
     return end_group(s, 0);
 }
 
-/* What lines of intact chunks hold that is wrong. */
-static void note_unsound(void *rock, const struct message_guid *guid, int64_t pos)
-{
-    struct lcb_scan *s = rock;
-    struct lcb_damage d = {.kind = guid ? LCB_DAMAGE_MESSAGE : LCB_DAMAGE_LINE, .offset = s->at,
-                           .seq = LCB_POS_SEQ(pos), .line = (int)(pos & 0xffffff), .guid = guid,
-                           .error = XERR_FORMAT};
-    char hex[41];
-    s->unsound += guid != NULL;
-    if (guid && !s->quiet) {
-        message_guid_encode(guid, hex);
-        xlog_errorx("%s: message %s in chunk %lld is not what its GUID says: it will be asked for"
-                    " again", s->path, hex, (long long)d.seq);
-    }
-    if (s->damage)
-        s->damage(s->rock, &d);
-}
-
 int lcb_scan(struct lcb_scan *s)
 {
     struct lcb_index *ix = s->index;
@@ -342,6 +369,7 @@ int lcb_scan(struct lcb_scan *s)
     ix->unsound = note_unsound;
     ix->progress_rock = s;
     int r = scan_members(s);
+    buf_free(&s->unsound_list);
     ix->progress = NULL;
     ix->unsound = NULL;
     return r;

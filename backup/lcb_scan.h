@@ -57,12 +57,13 @@ struct lcb_scan {
     /* Its own. */
     struct lcb_mark_point group; /* state at the start of the group at hand */
     int in_group;
+    struct buf unsound_list; /* what was wrong in the member at hand: told when it was whole */
     off_t looked;   /* how far somebody looked ahead, */
     off_t ends[2];  /* and where the last members began that end groups intact; 0: nowhere */
     time_t progress;
 };
 
-/* To the end of the file, or to what a crash left in pieces. */
+/* To the end of the file, or to what a crash left in pieces. Once; nothing of it needs freeing. */
 int lcb_scan(struct lcb_scan *);
 /* The point that has been reached. */
 void lcb_scan_point(const struct lcb_scan *, struct lcb_mark_point *);

@@ -485,7 +485,7 @@ static int64_t make_base(struct pair *p)
                   " until IS NULL)", "") == 0)
         CU_ASSERT_EQUAL(lcbtest_log(p->a, "UNACTIVATE_SIEVE", "%(USERID joe)"), 0);
     CU_ASSERT_EQUAL(lcb_commit(a), 0);
-    CU_ASSERT_EQUAL(lcb_foreach_content(a, base_content, p), 0);
+    CU_ASSERT_EQUAL(lcb_foreach_content(a, LCB_NOW, base_content, p), 0);
     CU_ASSERT_EQUAL(lcb_foreach_folder(a, LCB_NOW, 0, base_folder, p), 0);
     CU_ASSERT_EQUAL(lcb_foreach_sub(a, LCB_NOW, base_sub, p), 0);
     CU_ASSERT_EQUAL(lcb_foreach_seen(a, LCB_NOW, base_seen, p), 0);
