@@ -22,6 +22,17 @@
 #define LCB_POS(seq, line) (((int64_t)(seq) << 24) | (line))
 #define LCB_POS_SEQ(pos) ((pos) >> 24)
 
+/* ---- lcb_store.c: for the files of the library that work on whole backups ---- */
+
+struct lcb_db;
+struct lcb_placement;
+struct lcb_db *lcb_store_db(struct lcb_store *);
+/* Partitions and options for lcb_partition_choose(); they live as long as the store. */
+void lcb_store_placement(struct lcb_store *, struct lcb_placement *);
+const struct config *lcb_store_config(const struct lcb_store *);
+/* 1 if lcb_store_setstop's function says that it is enough. */
+int lcb_store_stopped(struct lcb_store *);
+
 /* ---- lcb_datafile.c: appending to a data file ---- */
 
 struct lcb_datafile_state {

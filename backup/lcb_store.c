@@ -114,6 +114,32 @@ struct vfs *lcb_store_vfs(const struct lcb_store *s)
     return s->vfs;
 }
 
+struct lcb_db *lcb_store_db(struct lcb_store *s)
+{
+    return s->db;
+}
+
+const struct config *lcb_store_config(const struct lcb_store *s)
+{
+    return s->config;
+}
+
+void lcb_store_placement(struct lcb_store *s, struct lcb_placement *p)
+{
+    const struct config *c = s->config;
+    memset(p, 0, sizeof(*p));
+    p->partitions = s->partitions;
+    p->count = s->npartitions;
+    p->mode = (enum lcb_select)config_getenum(c, IMAPOPT_PARTITION_SELECT_MODE);
+    p->exclude = config_getstring(c, IMAPOPT_PARTITION_SELECT_EXCLUDE);
+    p->soft_usage_limit = config_getint(c, IMAPOPT_PARTITION_SELECT_SOFT_USAGE_LIMIT);
+}
+
+int lcb_store_stopped(struct lcb_store *s)
+{
+    return s->stop && s->stop(s->stop_rock);
+}
+
 void lcb_store_setstop(struct lcb_store *s, int (*stop)(void *), void *rock)
 {
     s->stop = stop;
@@ -326,20 +352,14 @@ static int open_path(struct lcb_store *s, const char *userid, const char *path, 
 static int make_file(void *rock, const char *userid, char **path)
 {
     struct lcb_store *s = rock;
-    const struct config *c = s->config;
     const struct lcb_partition *chosen;
-    struct lcb_placement p = {
-        .partitions = s->partitions,
-        .count = s->npartitions,
-        .mode = (enum lcb_select)config_getenum(c, IMAPOPT_PARTITION_SELECT_MODE),
-        .exclude = config_getstring(c, IMAPOPT_PARTITION_SELECT_EXCLUDE),
-        .soft_usage_limit = config_getint(c, IMAPOPT_PARTITION_SELECT_SOFT_USAGE_LIMIT),
-    };
+    struct lcb_placement p;
     int fd = -1;
+    lcb_store_placement(s, &p);
     int r = lcb_partition_choose(s->vfs, &p, &chosen);
     if (!r)
-        r = lcb_path_new(s->vfs, chosen->dir, userid, config_getswitch(c, IMAPOPT_FULLDIRHASH),
-                         path, &fd);
+        r = lcb_path_new(s->vfs, chosen->dir, userid,
+                         config_getswitch(s->config, IMAPOPT_FULLDIRHASH), path, &fd);
     if (!r)
         vfs_close(s->vfs, &fd);
     return r;
