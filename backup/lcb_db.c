@@ -62,6 +62,17 @@ void lcb_db_close(struct lcb_db **dbp)
     *dbp = NULL;
 }
 
+int lcb_db_check(struct vfs *vfs, const char *path)
+{
+    struct twoskip *ts;
+    int r = twoskip_open(vfs, path, 0, &ts);
+    if (r)
+        return r;
+    r = twoskip_consistent(ts);
+    twoskip_close(&ts);
+    return r;
+}
+
 /* A path is absolute and a C string. */
 static int valid_path(const char *value, size_t len)
 {

@@ -16,6 +16,8 @@ struct lcb_db;
  * until then there are no backups. */
 int lcb_db_open(struct vfs *, const char *path, struct lcb_db **);
 void lcb_db_close(struct lcb_db **);
+/* Read all of it: 0, XERR_NOTFOUND if there is none, XERR_FORMAT if it is damaged. */
+int lcb_db_check(struct vfs *, const char *path);
 
 /* *PATH (the caller frees it) or XERR_NOTFOUND. Under the shared lock. */
 int lcb_db_find(struct lcb_db *, const char *userid, char **path);

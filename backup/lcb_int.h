@@ -26,6 +26,9 @@
 
 struct lcb_db;
 struct lcb_placement;
+/* As lcb_store_open(), with another path of backups.db (NULL: that of the configuration). */
+int lcb_store_openat(const struct config *, struct vfs *, const char *dbpath, struct lcb_store **,
+                     struct buf *err);
 struct lcb_db *lcb_store_db(struct lcb_store *);
 /* Partitions and options for lcb_partition_choose(); they live as long as the store. */
 void lcb_store_placement(struct lcb_store *, struct lcb_placement *);
@@ -192,6 +195,10 @@ struct lcb_index {
     /* While lines are read: called after each with the file offset reached; non-zero ends it. */
     int (*progress)(void *rock, off_t at);
     void *progress_rock;
+    /* For who wants to know whose lines these are: the mailbox or the user id that a line names, the
+     * other one is NULL. */
+    void (*heard)(void *rock, const char *mboxname, const char *userid);
+    void *heard_rock;
     struct dlist_pool *pool; /* for headers and values */
     int64_t last_tick;       /* time of the newest row of ticks */
 

@@ -57,7 +57,8 @@ static size_t size_option(const struct config *c, enum imapopt opt, int64_t min,
     return (size_t)(n < min ? min : n > max ? max : n);
 }
 
-int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **sp, struct buf *err)
+int lcb_store_openat(const struct config *c, struct vfs *vfs, const char *path,
+                     struct lcb_store **sp, struct buf *err)
 {
     struct lcb_store *s = xzmalloc(sizeof(*s));
     const char *staging = config_getstring(c, IMAPOPT_BACKUP_STAGING_PATH);
@@ -74,7 +75,8 @@ int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **s
     s->staging = staging ? xstrdup(staging)
                          : xasprintf("%s/backup", config_getstring(c, IMAPOPT_TEMP_PATH));
     config_foreachoverflow(c, add_partition, s);
-    const char *path = config_getstring(c, IMAPOPT_BACKUP_DB_PATH);
+    if (!path)
+        path = config_getstring(c, IMAPOPT_BACKUP_DB_PATH);
     const char *kind = config_getstring(c, IMAPOPT_BACKUP_DB);
     int r = XERR_CONFIG;
     if (strcmp(kind, "twoskip"))
@@ -90,6 +92,11 @@ int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **s
     }
     *sp = s;
     return 0;
+}
+
+int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **sp, struct buf *err)
+{
+    return lcb_store_openat(c, vfs, NULL, sp, err);
 }
 
 void lcb_store_close(struct lcb_store **sp)
