@@ -199,6 +199,9 @@ struct lcb_index {
      * other one is NULL. */
     void (*heard)(void *rock, const char *mboxname, const char *userid);
     void *heard_rock;
+    /* For what is wrong in a whole chunk: a message that is not its GUID's (it is not taken), or
+     * a line that cannot be understood (GUID NULL). The rock of progress. */
+    void (*unsound)(void *rock, const struct message_guid *, int64_t pos);
     struct dlist_pool *pool; /* for headers and values */
     int64_t last_tick;       /* time of the newest row of ticks */
 
@@ -289,6 +292,12 @@ int lcb_lines_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_m
  * only if it has nothing to do with the member. */
 int lcb_piece_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_piece *,
                     struct lcb_chunk *chunk, struct lcb_salvage *);
+
+/* ---- lcb_content.c ---- */
+
+/* Marks after rows were made from the data file, of mailboxes that changed from position FROM on;
+ * LOST: not all of the file could be read, so of all. In the open transaction. */
+int lcb_marks_set(struct lcb_index *, int64_t from, int lost);
 
 /* ---- lcb_recover.c ---- */
 
