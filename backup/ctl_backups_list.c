@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sysexits.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "backup/ctl_backups.h"
 #include "backup/lcb_summary.h"
@@ -18,6 +19,7 @@
 
 #define HOUR 3600
 #define MANY 16
+#define OUTPUT_BUFFER (64 << 10)
 
 /* The owner of a file that was found otherwise than by its owner is not shown. */
 static const char *owner(const struct ctl *ctl, const struct ctl_target *t)
@@ -96,6 +98,8 @@ int ctl_list(struct ctl *ctl)
     struct ctl_json json;
     if (ctl_targets_open(ctl, &targets))
         return EX_TEMPFAIL;
+    if (!isatty(STDOUT_FILENO))
+        setvbuf(stdout, NULL, _IOFBF, OUTPUT_BUFFER);
     if (ctl->opt->json)
         ctl_json_begin(&json, ctl->opt);
     int shown = list_targets(ctl, &targets, &json);

@@ -65,6 +65,13 @@ struct head {
     uint32_t magic, entry_size, count, dirs, crc, unused;
 };
 
+/* What the file to be written will hold: an entry of the old one, or a new one. */
+struct kept {
+    const struct entry *entry;
+    uint32_t dir;
+    int fresh; /* it is to be freed */
+};
+
 /* A directory in this run. */
 struct dir {
     uint32_t was; /* number of the same state in the file that was read, or NO_DIR */
@@ -82,7 +89,7 @@ struct lcb_summaries {
     size_t nold, cursor;
     uint32_t *table;   /* number + 1 of an entry of OLD, 0: free; twice as large at least */
     size_t mask;
-    struct entry *now; /* to be written */
+    struct kept *now; /* to be written */
     size_t nnow, alloc;
     struct file_state *now_dirs;
     uint32_t nnow_dirs;
@@ -240,16 +247,13 @@ static struct dir *dir_of(struct lcb_summaries *c, const char *path)
 
 /* ---- one backup ---- */
 
-static void remember(struct lcb_summaries *c, const struct entry *e, const struct dir *dir)
+static void remember(struct lcb_summaries *c, const struct entry *e, const struct dir *dir, int fresh)
 {
-    if (!c->path)
-        return;
     if (c->nnow == c->alloc) {
         c->alloc = c->alloc ? 2 * c->alloc : c->nold + 64;
         c->now = xrealloc(c->now, c->alloc * sizeof(*c->now));
     }
-    c->now[c->nnow] = *e;
-    c->now[c->nnow++].dir = dir->is;
+    c->now[c->nnow++] = (struct kept){e, dir->is, fresh};
 }
 
 static int read_index(struct lcb_summaries *c, const char *path, struct entry *e,
@@ -261,8 +265,10 @@ static int read_index(struct lcb_summaries *c, const char *path, struct entry *e
     e->start = s->start;
     e->end = s->end;
     e->chunks = (uint32_t)s->chunks;
-    remember(c, e, dir);
-    c->changed++;
+    if (c->path) {
+        remember(c, xmemdup(e, sizeof(*e)), dir, 1);
+        c->changed++;
+    }
     return 0;
 }
 
@@ -293,7 +299,7 @@ int lcb_summaries_get(struct lcb_summaries *c, const char *path, struct lcb_summ
         if (!old || !unchanged(&old->index, &e.index))
             return read_index(c, path, &e, dir, s);
     }
-    remember(c, old, dir);
+    remember(c, old, dir, 0);
     memset(s, 0, sizeof(*s));
     s->size = (uint64_t)old->data.size;
     s->complete = 1;
@@ -311,7 +317,11 @@ static int write_file(struct lcb_summaries *c, int fd)
                      .count = (uint32_t)c->nnow};
     struct buf all = BUF_INITIALIZER;
     buf_appendmap(&all, c->now_dirs, c->nnow_dirs * sizeof(*c->now_dirs));
-    buf_appendmap(&all, c->now, c->nnow * sizeof(*c->now));
+    for (size_t i = 0; i < c->nnow; i++) {
+        struct entry e = *c->now[i].entry;
+        e.dir = c->now[i].dir;
+        buf_appendmap(&all, &e, sizeof(e));
+    }
     h.crc = crc32_map(0, all.s, all.len);
     int r = vfs_ftruncate(c->vfs, fd, 0);
     ssize_t n = r ? 0 : vfs_pwrite(c->vfs, fd, &h, sizeof(h), 0);
@@ -352,6 +362,9 @@ void lcb_summaries_close(struct lcb_summaries **cp)
     struct lcb_summaries *c = *cp;
     if (!c)
         return;
+    for (size_t i = 0; i < c->nnow; i++)
+        if (c->now[i].fresh)
+            free((void *)(uintptr_t)c->now[i].entry);
     hash_free(&c->dirs, free);
     buf_free(&c->dir);
     buf_free(&c->index);
