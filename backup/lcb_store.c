@@ -183,8 +183,12 @@ static int open_index(struct lcb *b, int write)
         if (!r)
             r = lcb_index_open(b->index_path, 1, 0, checkpoint, &b->index);
     }
-    if (!r)
+    struct stat st = {.st_ino = 0};
+    if (!r) {
         b->index->names = &b->store->names;
+        vfs_stat(b->vfs, b->index_path, &st);
+        b->index_ino = st.st_ino;
+    }
     return r;
 }
 
@@ -373,6 +377,22 @@ int lcb_open(struct lcb_store *s, const char *userid, int flags, int wait_ms, st
     return r;
 }
 
+/* SQLite found the index damaged while B, which is closed otherwise, worked with it. The next opening
+ * finds none, and makes one. A reader has no lock: if he does not get it, or another has been made
+ * already, that is that. */
+static void give_index_up(struct lcb *b)
+{
+    struct stat st;
+    int r = 0;
+    if (!b->writable) {
+        vfs_close(b->vfs, &b->fd);
+        b->fd = vfs_open(b->vfs, b->path, O_RDWR, 0);
+        r = b->fd < 0 ? b->fd : filelock_lock(b->fd, FILELOCK_EXCLUSIVE, 0, b->stop, b->stop_rock);
+    }
+    if (!r && !vfs_stat(b->vfs, b->index_path, &st) && st.st_ino == b->index_ino)
+        set_index_aside(b, "damaged");
+}
+
 int lcb_open_file(struct lcb_store *s, const char *path, int flags, int wait_ms, struct lcb **bp)
 {
     int r = open_path(s, "", path, flags, wait_ms, bp);
@@ -443,7 +463,10 @@ void lcb_close(struct lcb **bp)
     if (b->index && b->writable)
         lcb_rollback(b);
     lcb_text_close(&b->kept);
+    int damaged = b->index && sqldb_damaged(b->index->db);
     lcb_index_close(&b->index);
+    if (damaged)
+        give_index_up(b);
     lcb_datafile_fini(&b->df);
     vfs_close(b->vfs, &b->fd);
     buf_free(&b->mb.header);
