@@ -38,6 +38,8 @@ void lcb_store_setstop(struct lcb_store *, int (*stop)(void *), void *rock);
  * returned. */
 int lcb_store_foreach(struct lcb_store *, const char *prefix,
                       int (*fn)(void *rock, const char *userid, const char *path), void *rock);
+/* Where USERID's data file is, to be freed; XERR_NOTFOUND. */
+int lcb_store_find(struct lcb_store *, const char *userid, char **path);
 /* A file below backup_staging_path (made if missing) that has no name any more: its descriptor to
  * *FD, to be used and closed through the store's vfs. */
 int lcb_store_tmpfile(struct lcb_store *, int *fd);
@@ -52,6 +54,15 @@ enum {
 int lcb_open(struct lcb_store *, const char *userid, int flags, int wait_ms, struct lcb **);
 /* The same by path of a data file that need not be registered. */
 int lcb_open_file(struct lcb_store *, const char *path, int flags, int wait_ms, struct lcb **);
+/* Make the backup of USERID or, if that is NULL, one at PATH that is not registered: data file and
+ * index. XERR_EXISTS. */
+int lcb_create(struct lcb_store *, const char *userid, const char *path);
+/* Only the lock, as a writer takes it, without a look into data or index: what is damaged can be
+ * locked for repair. Of the backup of USERID or, if that is NULL, of the file PATH. Errors as
+ * lcb_open(). *FD holds the lock until it is closed through the store's vfs; *FOUND, the data file's
+ * path, is to be freed. */
+int lcb_lock(struct lcb_store *, const char *userid, const char *path, int wait_ms, int *fd,
+             char **found);
 /* What was not committed is undone. */
 void lcb_close(struct lcb **);
 const char *lcb_userid(const struct lcb *); /* "" if opened by path */
