@@ -217,8 +217,8 @@ int lcb_index_rollback(struct lcb_index *); /* idempotent */
 void lcb_index_findtick(struct lcb_index *);
 int lcb_index_getpoint(struct lcb_index *, struct lcb_mark_point *);
 int lcb_index_setpoint(struct lcb_index *, const struct lcb_mark_point *);
-/* Before this position history is not complete (a member flagged GZ_BASE ended there); 0: it is from the
- * first line on. */
+/* Before this position history is not complete (a member flagged GZ_BASE ended there); 0: it is from
+ * the first line on. */
 int lcb_index_sethistory(struct lcb_index *, int64_t pos);
 int lcb_index_gethistory(struct lcb_index *, int64_t *pos);
 /* Remove every row, in the open transaction. */
