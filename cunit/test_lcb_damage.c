@@ -259,7 +259,7 @@ static int on_content(void *rock, const struct message_guid *guid, uint64_t size
 {
     struct use *u = rock;
     (void)size;
-    note(u, lcb_content_folders(u->b, guid, on_pair, NULL));
+    note(u, lcb_content_folders(u->b, guid, LCB_NOW, on_pair, NULL));
     int r = lcb_check_content(u->b, guid);
     note(u, r == XERR_FORMAT ? 0 : r);
     return step();
@@ -293,7 +293,7 @@ static void ask_everything(struct use *u)
         note(u, lcb_foreach_quota(u->b, pos, on_quota, u));
         note(u, lcb_foreach_annotation(u->b, pos, on_annotation, u));
     }
-    note(u, lcb_foreach_content(u->b, on_content, u));
+    note(u, lcb_foreach_content(u->b, LCB_NOW, on_content, u));
     note(u, lcb_foreach_chunk(u->b, on_chunk, u));
     for (unsigned i = 0; i < MESSAGES; i++)
         read_message(u, message_number[i], 1u << i);
