@@ -15,34 +15,37 @@
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backup/cyr_backup.h"
 #include "lib/cyrususer.h"
+#include "lib/times.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
 static const struct command {
     const char *verb, *item;
     int min, max; /* number of words behind */
+    int past;     /* --as-of makes sense */
     cyr_backup_fn *fn;
 } commands[] = {
-    {"list", "chunks", 0, 0, cyr_backup_list_chunks},
-    {"list", "mailboxes", 0, 0, cyr_backup_list_mailboxes},
-    {"list", "messages", 0, 0, cyr_backup_list_messages},
-    {"list", "all", 0, 0, cyr_backup_list_all},
-    {"show", "chunks", 1, INT_MAX, cyr_backup_show_chunks},
-    {"show", "mailboxes", 1, INT_MAX, cyr_backup_show_mailboxes},
-    {"show", "messages", 1, INT_MAX, cyr_backup_show_messages},
-    {"dump", "chunk", 1, 1, cyr_backup_dump_chunk},
-    {"dump", "mailbox", 1, 1, cyr_backup_dump_mailbox},
-    {"dump", "message", 1, 1, cyr_backup_dump_message},
-    {"json", "chunks", 0, 0, cyr_backup_json_chunks},
-    {"json", "mailboxes", 0, 0, cyr_backup_json_mailboxes},
-    {"json", "messages", 0, 0, cyr_backup_json_messages},
-    {"json", "headers", 1, INT_MAX, cyr_backup_json_headers},
-    {"json", "all", 0, 0, cyr_backup_json_all},
-    {NULL, NULL, 0, 0, NULL},
+    {"list", "chunks", 0, 0, 0, cyr_backup_list_chunks},
+    {"list", "mailboxes", 0, 0, 1, cyr_backup_list_mailboxes},
+    {"list", "messages", 0, 0, 1, cyr_backup_list_messages},
+    {"list", "all", 0, 0, 1, cyr_backup_list_all},
+    {"show", "chunks", 1, INT_MAX, 0, cyr_backup_show_chunks},
+    {"show", "mailboxes", 1, INT_MAX, 1, cyr_backup_show_mailboxes},
+    {"show", "messages", 1, INT_MAX, 1, cyr_backup_show_messages},
+    {"dump", "chunk", 1, 1, 0, cyr_backup_dump_chunk},
+    {"dump", "mailbox", 1, 1, 1, cyr_backup_dump_mailbox},
+    {"dump", "message", 1, 1, 1, cyr_backup_dump_message},
+    {"json", "chunks", 0, 0, 0, cyr_backup_json_chunks},
+    {"json", "mailboxes", 0, 0, 1, cyr_backup_json_mailboxes},
+    {"json", "messages", 0, 0, 1, cyr_backup_json_messages},
+    {"json", "headers", 1, INT_MAX, 1, cyr_backup_json_headers},
+    {"json", "all", 0, 0, 1, cyr_backup_json_all},
+    {NULL, NULL, 0, 0, 0, NULL},
 };
 
 static const char usage_text[] =
@@ -58,12 +61,16 @@ static const char usage_text[] =
     "    dump message guid                           a message, to the byte\n"
     "    json chunks|mailboxes|messages              the lists as JSON\n"
     "    json headers guid...                        header fields of messages as JSON\n"
-    "    json all                                    the complete present state as JSON\n"
+    "    json all                                    the complete state as JSON\n"
     "\n"
     "Modes, at most one:\n"
     "    -u, --userid                                backup is a user id (default)\n"
     "    -m, --mailbox                               backup is that of a mailbox's owner\n"
     "    -f, --filename                              backup is the path of a data file\n"
+    "\n"
+    "Time, for all but chunks:\n"
+    "    --as-of TIME                                the state that TIME found, not the present one\n"
+    "    TIME: 2026-11-20, \"2026-11-20 14:00\", 2026-11-20T14:00:00Z, -3d, -1d12h, @SECONDS, now\n"
     "\n"
     "Options:\n"
     "    -C file                                     instead of /etc/imapd.conf\n"
@@ -76,8 +83,14 @@ static int usage(void)
     return EX_USAGE;
 }
 
+struct point {
+    int given;
+    int64_t time;
+};
+
 struct request {
     const char *config;
+    struct point as_of;
     char mode; /* 'u', 'm', 'f' */
     int verbose;
     const char *name;
@@ -104,17 +117,34 @@ static int parse_words(int count, char **words, struct request *q)
     q->items = words + 3;
     if (!q->command || q->count < q->command->min || q->count > q->command->max)
         return -1;
-    return 0;
+    return q->as_of.given && !q->command->past ? -1 : 0;
 }
 
+/* XERR_* with the reason on stderr if TEXT is no time. */
+static int parse_point(const char *option, const char *text, struct point *p)
+{
+    struct buf err = BUF_INITIALIZER;
+    p->given = 1;
+    int r = times_parse(text, time(NULL), &p->time, &err);
+    if (r)
+        fprintf(stderr, "cyr_backup: %s: %s\n", option, buf_cstring(&err));
+    buf_free(&err);
+    return r;
+}
+
+/* Options without a letter. */
+enum { OPT_AS_OF = 256 };
+
+/* 0; -1 if the usage should be printed; XERR_* if the reason has been. */
 static int parse_arguments(int argc, char **argv, struct request *q)
 {
     static const struct option long_options[] = {
         {"filename", no_argument, NULL, 'f'}, {"mailbox", no_argument, NULL, 'm'},
         {"userid", no_argument, NULL, 'u'},   {"verbose", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},     {NULL, 0, NULL, 0},
+        {"help", no_argument, NULL, 'h'},     {"as-of", required_argument, NULL, OPT_AS_OF},
+        {NULL, 0, NULL, 0},
     };
-    int opt;
+    int opt, r;
     while ((opt = getopt_long(argc, argv, "C:fhmuv", long_options, NULL)) != -1) {
         switch (opt) {
         case 'C':
@@ -129,6 +159,10 @@ static int parse_arguments(int argc, char **argv, struct request *q)
             break;
         case 'v':
             q->verbose++;
+            break;
+        case OPT_AS_OF:
+            if ((r = parse_point("--as-of", optarg, &q->as_of)))
+                return r;
             break;
         default:
             return -1;
@@ -208,6 +242,8 @@ static int open_backup(struct cyr_backup *cb, char mode)
 
 static int work(struct cyr_backup *cb, const struct request *q)
 {
+    if (q->as_of.given && cyr_backup_position(cb, q->as_of.time, &cb->at))
+        return EX_TEMPFAIL;
     int r = q->command->fn(cb, q->count, q->items);
     errno = 0;
     int failed = fflush(stdout) == EOF, e = errno;
@@ -223,7 +259,7 @@ static int work(struct cyr_backup *cb, const struct request *q)
 
 static int with_store(const struct config *config, const struct request *q)
 {
-    struct cyr_backup cb = {.name = q->name, .verbose = q->verbose};
+    struct cyr_backup cb = {.name = q->name, .verbose = q->verbose, .at = LCB_NOW};
     struct buf err = BUF_INITIALIZER;
     int r = lcb_store_open(config, NULL, &cb.store, &err);
     int code;
@@ -263,8 +299,9 @@ int main(int argc, char **argv)
     struct buf err = BUF_INITIALIZER;
     if (occupy_standard() < 0)
         return EX_TEMPFAIL;
-    if (parse_arguments(argc, argv, &q))
-        return usage();
+    int r = parse_arguments(argc, argv, &q);
+    if (r)
+        return r == -1 ? usage() : EX_USAGE;
     if (config_open(q.config, "cyr_backup", &config, &err)) {
         fprintf(stderr, "fatal error: %s\n", buf_cstring(&err));
         buf_free(&err);

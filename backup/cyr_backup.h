@@ -13,6 +13,7 @@ struct cyr_backup {
     struct lcb *backup;
     const char *name; /* as the user typed it, for messages */
     int verbose;
+    int64_t at; /* the state that is asked for: a position, or LCB_NOW */
     int failed; /* an item could not be read; the reason has been printed */
 };
 
@@ -55,6 +56,9 @@ int cyr_backup_find_message(struct cyr_backup *, const char *item, struct messag
  * pieces. */
 int cyr_backup_read_header(struct cyr_backup *, const struct message_guid *,
                            int (*fn)(void *rock, const void *p, size_t n), void *rock);
+/* The position of TIME, for queries, to *AT. If it is before all history, or there is none, say so:
+ * XERR_NOTFOUND. */
+int cyr_backup_position(struct cyr_backup *, int64_t time, int64_t *at);
 /* Number of a chunk; -1 for what is none. */
 int64_t cyr_backup_chunk_number(const char *item);
 /* Time of the last append, from the header of a mailbox. */

@@ -37,6 +37,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backup/lcb_int.h"
 #include "backup/lcb_index_sql.h"
@@ -102,7 +103,8 @@ static int set_pragmas(struct lcb_index *ix)
     sqlite3_db_config(ix->db->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     sqlite3_file_control(ix->db->db, "main", SQLITE_FCNTL_PERSIST_WAL, &one);
     if (ix->readonly) {
-        enter_wal(ix);
+        if (ix->readonly != LCB_INDEX_LOOK)
+            enter_wal(ix);
         return sqldb_exec(ix->db, "PRAGMA query_only=1");
     }
     sqlite3_wal_hook(ix->db->db, wal_grew, ix);
@@ -144,6 +146,12 @@ static int create_schema(struct lcb_index *ix)
     return r;
 }
 
+/* SQLite does not write to a file whose header asks for a later SQLite. No such one made ours. */
+static int header_forbids_writing(struct sqldb *db, const char *path)
+{
+    return sqlite3_db_readonly(db->db, "main") == 1 && access(path, W_OK) == 0;
+}
+
 int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
                    struct lcb_index **ixp)
 {
@@ -156,6 +164,8 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
         r = XERR_LOCKED;
     if (!r)
         r = examine(ix->db);
+    if (r >= 0 && ix->db && header_forbids_writing(ix->db, path))
+        r = XERR_FORMAT;
     if (!r && !create)
         r = XERR_FORMAT;
     int empty = !r;

@@ -219,6 +219,8 @@ struct lcb_mark_point {
  * XERR_LOCKED (READONLY) while somebody fills it; XERR_SQL if the file is not to blame. */
 int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
                    struct lcb_index **);
+/* For READONLY: only to look at; not even WAL mode is switched on. */
+#define LCB_INDEX_LOOK 2
 void lcb_index_close(struct lcb_index **);
 int lcb_index_begin(struct lcb_index *);    /* idempotent */
 int lcb_index_commit(struct lcb_index *);
@@ -227,8 +229,8 @@ int lcb_index_rollback(struct lcb_index *); /* idempotent */
 void lcb_index_findtick(struct lcb_index *);
 int lcb_index_getpoint(struct lcb_index *, struct lcb_mark_point *);
 int lcb_index_setpoint(struct lcb_index *, const struct lcb_mark_point *);
-/* Before this position history is not complete (a member flagged GZ_BASE ended there); 0: it is from the
- * first line on. */
+/* Before this position history is not complete (a member flagged GZ_BASE ended there); 0: it is from
+ * the first line on. */
 int lcb_index_sethistory(struct lcb_index *, int64_t pos);
 int lcb_index_gethistory(struct lcb_index *, int64_t *pos);
 /* Remove every row, in the open transaction. */
@@ -325,6 +327,7 @@ struct lcb {
     int64_t first_own; /* the first chunk that was written since it was opened */
     struct lcb_datafile df;
     struct lcb_index *index;
+    ino_t index_ino; /* of its file when it was opened */
     struct {               /* MAILBOX being written */
         struct buf header;
         int header_literal;

@@ -152,6 +152,11 @@ int lcb_store_foreach(struct lcb_store *s, const char *prefix,
     return lcb_db_foreach(s->db, prefix, fn, rock);
 }
 
+int lcb_store_find(struct lcb_store *s, const char *userid, char **path)
+{
+    return lcb_db_find(s->db, userid, path);
+}
+
 int lcb_store_tmpfile(struct lcb_store *s, int *fd)
 {
     char *path = xasprintf("%s/upload.XXXXXX", s->staging);
@@ -204,8 +209,12 @@ static int open_index(struct lcb *b, int write)
         if (!r)
             r = lcb_index_open(b->index_path, 1, 0, checkpoint, &b->index);
     }
-    if (!r)
+    struct stat st = {.st_ino = 0};
+    if (!r) {
         b->index->names = &b->store->names;
+        vfs_stat(b->vfs, b->index_path, &st);
+        b->index_ino = st.st_ino;
+    }
     return r;
 }
 
@@ -280,7 +289,7 @@ static int still_meant(struct lcb *b)
 }
 
 /* XERR_STALE: the path means another file now, or the user another path. */
-static int open_write(struct lcb *b, int wait_ms)
+static int take_lock(struct lcb *b, int wait_ms)
 {
     int r = vfs_open(b->vfs, b->path, O_RDWR, 0);
     if (r < 0)
@@ -291,8 +300,12 @@ static int open_write(struct lcb *b, int wait_ms)
         r = filelock_same(b->fd, b->path);
         r = r == 1 ? 0 : r == 0 || r == -ENOENT ? XERR_STALE : r;
     }
-    if (!r)
-        r = still_meant(b);
+    return r ? r : still_meant(b);
+}
+
+static int open_write(struct lcb *b, int wait_ms)
+{
+    int r = take_lock(b, wait_ms);
     return r ? r : lcb_reopen(b);
 }
 
@@ -402,10 +415,82 @@ int lcb_open(struct lcb_store *s, const char *userid, int flags, int wait_ms, st
     return r;
 }
 
+/* SQLite found the index damaged while B, which is closed otherwise, worked with it. The next opening
+ * finds none, and makes one. A reader has no lock: if he does not get it, or another has been made
+ * already, that is that. */
+static void give_index_up(struct lcb *b)
+{
+    struct stat st;
+    int r = 0;
+    if (!b->writable) {
+        vfs_close(b->vfs, &b->fd);
+        b->fd = vfs_open(b->vfs, b->path, O_RDWR, 0);
+        r = b->fd < 0 ? b->fd : filelock_lock(b->fd, FILELOCK_EXCLUSIVE, 0, b->stop, b->stop_rock);
+    }
+    if (!r && !vfs_stat(b->vfs, b->index_path, &st) && st.st_ino == b->index_ino)
+        set_index_aside(b, "damaged");
+}
+
 int lcb_open_file(struct lcb_store *s, const char *path, int flags, int wait_ms, struct lcb **bp)
 {
     int r = open_path(s, "", path, flags, wait_ms, bp);
     return r == XERR_STALE ? -ENOENT : r;
+}
+
+static int make_at(struct lcb_store *s, const char *path)
+{
+    int fd = vfs_open(s->vfs, path, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (fd < 0)
+        return fd == -EEXIST ? XERR_EXISTS : fd;
+    vfs_close(s->vfs, &fd);
+    return vfs_fsyncparent(s->vfs, path);
+}
+
+int lcb_create(struct lcb_store *s, const char *userid, const char *path)
+{
+    struct lcb *b = NULL;
+    char *made = NULL;
+    int created = 1;
+    int r = userid ? lcb_db_create(s->db, userid, make_file, s, &made, &created)
+                   : make_at(s, path);
+    if (!r && !created)
+        r = XERR_EXISTS;
+    if (!r)
+        r = userid ? lcb_open(s, userid, LCB_WRITE, 0, &b)
+                   : lcb_open_file(s, path, LCB_WRITE, 0, &b);
+    lcb_close(&b);
+    free(made);
+    return r;
+}
+
+static int lock_path(struct lcb_store *s, const char *userid, const char *path, int wait_ms, int *fd,
+                     char **found)
+{
+    struct lcb *b = new_backup(s, userid, path, 0);
+    int r = take_lock(b, wait_ms);
+    if (!r) {
+        *fd = b->fd;
+        b->fd = -1;
+        *found = xstrdup(path);
+    }
+    lcb_close(&b);
+    return r;
+}
+
+int lcb_lock(struct lcb_store *s, const char *userid, const char *path, int wait_ms, int *fd,
+             char **found)
+{
+    int r = XERR_STALE;
+    if (!userid)
+        return lock_path(s, "", path, wait_ms, fd, found);
+    for (int i = 0; r == XERR_STALE && i < REOPEN_MAX; i++) {
+        char *now = NULL;
+        r = lcb_db_find(s->db, userid, &now);
+        if (!r)
+            r = lock_path(s, userid, now, wait_ms, fd, found);
+        free(now);
+    }
+    return r;
 }
 
 void lcb_close(struct lcb **bp)
@@ -416,7 +501,10 @@ void lcb_close(struct lcb **bp)
     if (b->index && b->writable)
         lcb_rollback(b);
     lcb_text_close(&b->kept);
+    int damaged = b->index && sqldb_damaged(b->index->db);
     lcb_index_close(&b->index);
+    if (damaged)
+        give_index_up(b);
     lcb_datafile_fini(&b->df);
     vfs_close(b->vfs, &b->fd);
     buf_free(&b->mb.header);

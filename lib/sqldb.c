@@ -49,6 +49,9 @@ int sqldb_failed(struct sqldb *db, const char *what)
     case SQLITE_IOERR:
     case SQLITE_FULL:
         db->outside = 1;
+        break;
+    default:
+        db->inside = 1;
     }
     return failed(db->db, db->path, what);
 }
@@ -56,6 +59,11 @@ int sqldb_failed(struct sqldb *db, const char *what)
 int sqldb_outside(const struct sqldb *db)
 {
     return db->outside;
+}
+
+int sqldb_damaged(const struct sqldb *db)
+{
+    return db->inside && !db->outside;
 }
 
 static void configure(sqlite3 *db, int busy_ms)

@@ -14,6 +14,7 @@ struct sqldb {
     char *path;
     struct sqldb_cached *cache;
     int outside; /* see sqldb_outside */
+    int inside;  /* an error that was of the other kind */
 };
 
 enum { SQLDB_CREATE = 1, SQLDB_READONLY = 2 };
@@ -41,5 +42,7 @@ int sqldb_failed(struct sqldb *, const char *what);
 /* 1 if an error since the opening was not the file's fault: disk full, I/O error, no memory, or
  * somebody else held a lock too long. */
 int sqldb_outside(const struct sqldb *);
+/* 1 if there were errors, and all were the file's fault: it is damaged. */
+int sqldb_damaged(const struct sqldb *);
 
 #endif
