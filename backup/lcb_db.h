@@ -37,6 +37,19 @@ int lcb_db_replace(struct lcb_db *, const char *userid, const char *old, const c
 /* Remove USERID's record if it is PATH; errors as above. */
 int lcb_db_remove(struct lcb_db *, const char *userid, const char *path);
 
+/* Several changes at once: under the exclusive lock from the beginning to commit or abort, and all or
+ * nothing. Waits for the lock; the database is made if it is missing. */
+struct lcb_db_txn;
+int lcb_db_begin(struct lcb_db *, struct lcb_db_txn **);
+/* *PATH (the caller frees it) or XERR_NOTFOUND, as the transaction has it. */
+int lcb_db_txn_find(struct lcb_db_txn *, const char *userid, char **path);
+/* Create or replace. */
+int lcb_db_txn_set(struct lcb_db_txn *, const char *userid, const char *path);
+int lcb_db_txn_remove(struct lcb_db_txn *, const char *userid);
+/* Durable when it returns 0. On failure nothing has changed. *TXN is NULL afterwards. */
+int lcb_db_commit(struct lcb_db_txn **);
+void lcb_db_abort(struct lcb_db_txn **);
+
 /* Call FN for every user id that begins with PREFIX ("" for all), in byte order; a non-zero result
  * of FN ends it and is returned. No lock is held while FN runs. Records that cannot be right are
  * skipped with a warning in syslog. */
