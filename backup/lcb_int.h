@@ -189,6 +189,7 @@ struct lcb_index {
     int fresh;       /* it is the first one, in which the tables were made */
     int readonly;
     int wal;         /* in WAL mode */
+    int single;      /* not to be: it is still being made, as one file */
     int64_t checkpoint;           /* bytes of WAL at which it is folded in */
     int64_t wal_bytes, wal_stuck; /* now; when that was not possible */
     const struct mboxname_rules *names; /* whose mailbox is what */
@@ -310,6 +311,14 @@ int64_t lcb_check_end(struct vfs *, int fd, off_t end);
 int lcb_index_fits(struct lcb *);
 
 /* ---- an open backup ---- */
+
+/* A handle to a data file that is being made: FD, at PATH, is the handle's from now on if this returns
+ * 0. Its index, PATH.index, is opened or made; lcb_recover() fills it. */
+int lcb_new(struct lcb_store *, const char *userid, const char *path, int fd, struct lcb **);
+/* Open the index of a locked data file and bring both together; lines may be added then. */
+int lcb_reopen(struct lcb *);
+/* Behind lcb_recover(): lines may be added. */
+void lcb_recovered(struct lcb *);
 
 struct lcb_settings {
     size_t chunk_size;
