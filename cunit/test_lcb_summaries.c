@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* Tests of backup/lcb_summary and lcb_summaries: what is remembered must be what would be read, whatever
- * happened in between, and whatever happened to the file. */
+/* Tests of backup/lcb_summary and lcb_summaries: what is remembered must be what would be read,
+ * whatever happened in between, and whatever happened to the file. */
 #include "config.h"
 
 #include <errno.h>
@@ -146,6 +146,8 @@ static void test_details(void)
     CU_ASSERT_EQUAL(s.text_length,
                     (uint64_t)lcbtest_int(path[3], "SELECT sum(text_length) FROM chunks"));
     CU_ASSERT_EQUAL(lcb_summary_read(t.store, "/nowhere/x", 0, &s), -ENOENT);
+    CU_ASSERT_EQUAL(truncate(path[2], 10), 0);
+    CU_ASSERT_EQUAL(lcb_summary_read(t.store, path[2], 0, &s), XERR_EOF);
     lcbtest_rmindex(path[3]);
     CU_ASSERT_EQUAL(lcb_summary_read(t.store, path[3], 0, &s), XERR_NOTFOUND);
     char *index = xasprintf("%s.index", path[3]);
