@@ -189,6 +189,7 @@ struct lcb_index {
     int fresh;       /* it is the first one, in which the tables were made */
     int readonly;
     int wal;         /* in WAL mode */
+    int single;      /* not to be: it is still being made, as one file */
     int64_t checkpoint;           /* bytes of WAL at which it is folded in */
     int64_t wal_bytes, wal_stuck; /* now; when that was not possible */
     const struct mboxname_rules *names; /* whose mailbox is what */
@@ -199,6 +200,9 @@ struct lcb_index {
      * other one is NULL. */
     void (*heard)(void *rock, const char *mboxname, const char *userid);
     void *heard_rock;
+    /* For what is wrong in a whole chunk: a message that is not its GUID's (it is not taken), or
+     * a line that cannot be understood (GUID NULL). The rock of progress. */
+    void (*unsound)(void *rock, const struct message_guid *, int64_t pos);
     struct dlist_pool *pool; /* for headers and values */
     int64_t last_tick;       /* time of the newest row of ticks */
 
@@ -290,6 +294,12 @@ int lcb_lines_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_m
 int lcb_piece_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_piece *,
                     struct lcb_chunk *chunk, struct lcb_salvage *);
 
+/* ---- lcb_content.c ---- */
+
+/* Marks after rows were made from the data file, of mailboxes that changed from position FROM on;
+ * LOST: not all of the file could be read, so of all. In the open transaction. */
+int lcb_marks_set(struct lcb_index *, int64_t from, int lost);
+
 /* ---- lcb_recover.c ---- */
 
 /* Bring index and data file together under the lock: roll forward, cut, or rebuild. */
@@ -301,6 +311,14 @@ int64_t lcb_check_end(struct vfs *, int fd, off_t end);
 int lcb_index_fits(struct lcb *);
 
 /* ---- an open backup ---- */
+
+/* A handle to a data file that is being made: FD, at PATH, is the handle's from now on if this returns
+ * 0. Its index, PATH.index, is opened or made; lcb_recover() fills it. */
+int lcb_new(struct lcb_store *, const char *userid, const char *path, int fd, struct lcb **);
+/* Open the index of a locked data file and bring both together; lines may be added then. */
+int lcb_reopen(struct lcb *);
+/* Behind lcb_recover(): lines may be added. */
+void lcb_recovered(struct lcb *);
 
 struct lcb_settings {
     size_t chunk_size;

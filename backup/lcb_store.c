@@ -241,7 +241,7 @@ static struct lcb *new_backup(struct lcb_store *s, const char *userid, const cha
     return b;
 }
 
-static int finish_write(struct lcb *b)
+int lcb_reopen(struct lcb *b)
 {
     int r = open_index(b, 1);
     if (r)
@@ -256,13 +256,31 @@ static int finish_write(struct lcb *b)
         if (!r)
             r = lcb_recover(b);
     }
-    if (r)
-        return r;
+    if (!r)
+        lcb_recovered(b);
+    return r;
+}
+
+void lcb_recovered(struct lcb *b)
+{
     lcb_datafile_init(&b->df, b->vfs, b->fd, b->settings->chunk_size, b->settings->level);
     b->df.sealed = chunk_sealed;
     b->df.rock = b;
     b->first_own = b->df.seq;
-    return 0;
+}
+
+int lcb_new(struct lcb_store *s, const char *userid, const char *path, int fd, struct lcb **bp)
+{
+    struct lcb *b = new_backup(s, userid, path, 1);
+    b->fd = fd;
+    int r = open_index(b, 1);
+    if (!r) {
+        *bp = b;
+        return 0;
+    }
+    b->fd = -1;
+    lcb_close(&b);
+    return r;
 }
 
 /* Compaction and move switch the record and then remove the old file, so the file alone does not tell
@@ -295,7 +313,7 @@ static int take_lock(struct lcb *b, int wait_ms)
 static int open_write(struct lcb *b, int wait_ms)
 {
     int r = take_lock(b, wait_ms);
-    return r ? r : finish_write(b);
+    return r ? r : lcb_reopen(b);
 }
 
 static int open_read(struct lcb *b)
