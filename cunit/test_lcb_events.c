@@ -44,11 +44,11 @@ static int put_event(void *rock, const struct lcb_event *e)
     for (unsigned i = 0; i < e->count; i++) {
         const struct lcb_event_detail *d = &e->details[i];
         int n = !strcmp(d->key, "guid") ? 4 : (int)d->len;
-        const char *form = d->type == LCB_DETAIL_WORDS ? " %s=(%.*s)" : " %s=%.*s";
+        int words = d->type == LCB_DETAIL_WORDS;
         CU_ASSERT_EQUAL(strlen(d->text), d->len);
         if (d->type == LCB_DETAIL_NUMBER)
             CU_ASSERT_EQUAL(strtoull(d->text, NULL, 10), d->number);
-        buf_printf(&said, form, d->key, n, d->text);
+        buf_printf(&said, " %s=%s%.*s%s", d->key, words ? "(" : "", n, d->text, words ? ")" : "");
     }
     buf_putc(&said, '\n');
     return 0;
