@@ -7,6 +7,12 @@
 
 #include "backup/lcb.h"
 #include "lib/buf.h"
+#include "lib/output.h"
+
+struct cyr_backup_point {
+    int given;
+    int64_t time;
+};
 
 struct cyr_backup {
     struct lcb_store *store;
@@ -14,6 +20,7 @@ struct cyr_backup {
     const char *name; /* as the user typed it, for messages */
     int verbose;
     int64_t at; /* the state that is asked for: a position, or LCB_NOW */
+    struct cyr_backup_point since, until; /* for log */
     int failed; /* an item could not be read; the reason has been printed */
 };
 
@@ -33,6 +40,12 @@ cyr_backup_fn cyr_backup_json_chunks, cyr_backup_json_mailboxes, cyr_backup_json
 cyr_backup_fn cyr_backup_json_headers;
 /* cyr_backup_all.c */
 cyr_backup_fn cyr_backup_json_all;
+/* cyr_backup_log.c */
+cyr_backup_fn cyr_backup_log, cyr_backup_json_log;
+/* Print without what could do harm to lines or a terminal. */
+void cyr_backup_print_clean(const char *s, size_t n);
+/* Words separated by blanks as an array. */
+json_t *cyr_backup_json_words(const char *s, size_t n);
 
 /* ---- cyr_backup_item.c ---- */
 

@@ -214,7 +214,7 @@ int lcb_index_begin(struct lcb_index *ix)
 {
     if (ix->transaction)
         return 0;
-    if (!ix->wal)
+    if (!ix->wal && !ix->single)
         enter_wal(ix);
     int r = sqldb_run(ix->db, "BEGIN IMMEDIATE", NULL);
     if (r)

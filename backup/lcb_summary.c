@@ -38,6 +38,14 @@ static int live_text(struct lcb_index *ix, int64_t *live)
                      " AND f.until IS NULL WHERE r.until IS NULL AND r.expunged=0)", "");
 }
 
+static int check_complete(struct lcb_index *ix, struct lcb_summary *s)
+{
+    struct lcb_mark_point p;
+    int r = lcb_index_getpoint(ix, &p);
+    s->complete = !r && (uint64_t)p.end == s->size;
+    return r;
+}
+
 static int details_of(struct lcb_index *ix, struct lcb_summary *s)
 {
     int64_t text = 0, live = 0;
@@ -62,6 +70,8 @@ int lcb_summary_read(struct lcb_store *store, const char *path, int details, str
     char *index = xasprintf("%s.index", path);
     r = lcb_index_open(index, 0, LCB_INDEX_LOOK, 0, &ix);
     free(index);
+    if (!r)
+        r = check_complete(ix, s);
     if (!r)
         r = newest_chunk(ix, s);
     if (!r && details)
