@@ -49,9 +49,6 @@ static int point_fits(struct lcb *b, const struct lcb_mark_point *p)
         return 0;
     if (p->check && p->check != lcb_check_end(b->vfs, b->fd, p->end))
         return 0;
-    /* The time of the last line goes into the next one; so it must be beyond doubt. */
-    if (p->last_time != lcb_index_time(b->index, INT64_MAX))
-        return 0;
     if (!m.extra.present)
         return p->end > p->last_offset;
     return m.extra.id == p->id && m.extra.seq == (uint32_t)p->seq &&
