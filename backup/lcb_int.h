@@ -139,6 +139,10 @@ struct lcb_text {
     uint64_t at;  /* offset in the chunk's text of what is read next */
     uint64_t end; /* and that behind the piece */
 };
+/* START is where reading is to begin; it begins at t->at, at or before that. */
+int lcb_text_open(struct lcb *, int64_t seq, uint64_t start, struct lcb_text *);
+/* As read(2); 0 at the end, which has been checked if it is that of a whole chunk. */
+ssize_t lcb_text_read(struct lcb_text *, void *p, size_t n);
 void lcb_text_close(struct lcb_text *);
 
 struct lcb_index;
