@@ -340,8 +340,6 @@ int lcb_index_fits(struct lcb *);
 /* A handle to a data file that is being made: FD, at PATH, is the handle's from now on if this returns
  * 0. Its index, PATH.index, is opened or made; lcb_recover() fills it. */
 int lcb_new(struct lcb_store *, const char *userid, const char *path, int fd, struct lcb **);
-/* Open the index of a locked data file and bring both together; lines may be added then. */
-int lcb_reopen(struct lcb *);
 /* Behind lcb_recover(): lines may be added. */
 void lcb_recovered(struct lcb *);
 

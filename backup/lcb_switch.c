@@ -30,8 +30,8 @@
  * touched, and the next run finds out.
  *
  * A file that is not in backups.db is replaced by rename(2). Its index is live, so that one is not
- * renamed over but filled anew in place, still under the lock, which is held on the new file from its
- * beginning. */
+ * renamed over, but becomes a copy of the new one in a transaction, still under the lock, which is held
+ * on the new file from its beginning. */
 #include "config.h"
 
 #include <errno.h>
@@ -404,33 +404,36 @@ static int commit_record(struct lcb_switch *s)
     return r;
 }
 
-/* Not in backups.db: the new file takes the name of the old one, and its index is filled anew. */
+/* The live index becomes a copy of the new one, in one transaction. */
+static int fill_index(struct lcb_switch *s)
+{
+    struct sqldb *to = s->locked->index->db;
+    lcb_index_rollback(s->locked->index);
+    sqlite3_backup *copy = sqlite3_backup_init(to->db, "main", s->made->index->db->db, "main");
+    int r = copy ? sqlite3_backup_step(copy, -1) : SQLITE_ERROR;
+    if (copy)
+        sqlite3_backup_finish(copy);
+    return r == SQLITE_DONE ? 0 : sqldb_failed(to, "filling the index");
+}
+
+/* Not in backups.db: the new file takes the name of the old one, and then the index follows. If that
+ * does not come to its end the index is of another file, and the next opening makes it anew. */
 static int commit_rename(struct lcb_switch *s)
 {
-    struct lcb *b = s->made;
     int r = s->how.keep_previous ? lcb_switch_link(s->vfs, s->path) : 0;
     if (!r)
-        r = vfs_rename(s->vfs, b->path, s->path);
+        r = vfs_rename(s->vfs, s->made->path, s->path);
     if (!r) {
         s->switched = 1;
         r = vfs_fsyncparent(s->vfs, s->path);
     }
     if (r)
         return r;
-    lcb_index_close(&b->index);
+    if (fill_index(s))
+        xlog_warnx("%s: its index will be made anew at the next opening", s->path);
+    lcb_index_close(&s->made->index);
     lcb_index_close(&s->locked->index);
-    lcb_switch_rmindex(s->vfs, b->path);
-    free(b->path);
-    free(b->index_path);
-    b->path = xstrdup(s->path);
-    b->index_path = xasprintf("%s.index", s->path);
-    r = lcb_reopen(b);
-    if (!r)
-        r = lcb_index_begin(b->index);
-    if (!r)
-        r = sqldb_run(b->index->db, "INSERT OR REPLACE INTO meta VALUES ('merged',?)", "i",
-                      (int64_t)s->merged);
-    return r ? r : lcb_index_commit(b->index);
+    return lcb_switch_rmindex(s->vfs, s->made->path);
 }
 
 int lcb_switch_commit(struct lcb_switch *s)
