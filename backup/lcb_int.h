@@ -281,6 +281,15 @@ int lcb_apply_annotation(struct lcb_index *, int64_t pos, const struct dlist *va
 #define LCB_RECORD_WIDTH 10
 /* The row at hand; REC's bufs are reused. */
 void lcb_record_row(sqlite3_stmt *, struct sync_record *rec);
+/* Rows that come in the order of one column, in which no value is twice. In a damaged index SQLite may
+ * bring the same ones again and again. */
+struct lcb_order {
+    struct buf last, now;
+    int type; /* of the values, 0 before the first */
+};
+/* As sqldb_step, for a walk; XERR_SQL if column COL does not come behind that of the last row. */
+int lcb_next_row(struct lcb *, sqlite3_stmt *, int col, struct lcb_order *);
+void lcb_order_fini(struct lcb_order *);
 
 /* ---- lcb_line.c: the data file's own grammar ---- */
 
