@@ -133,6 +133,7 @@ struct ctl_targets {
     int last_unknown; /* so was the last */
     int failed;       /* counted by ctl_target_failed() */
     int stopped;      /* by -S */
+    int print_error;  /* errno of the first failure to print */
 };
 /* What mode and words mean: 0, or an error of backups.db, which was said on stderr. */
 int ctl_targets_open(struct ctl *, struct ctl_targets *);
@@ -167,8 +168,10 @@ json_t *ctl_json_cstring(const char *);
 const char *ctl_time(const struct ctl_options *, int64_t epoch, char out[32]);
 /* Adds KEY_epoch and KEY_iso; nothing for 0. */
 void ctl_json_time(json_t *object, const char *key, int64_t epoch);
-/* 0, or a complaint on stderr and 75 if stdout did not take all. */
-int ctl_printed(void);
+/* See that stdout has taken all: on failure *ERROR (if that is 0) is the errno. */
+void ctl_flush(int *error);
+/* The same at the end: 0, or a complaint on stderr and 75. */
+int ctl_printed(int error);
 
 /* ---- ctl_backups_run.c, ctl_backups_worker.c ---- */
 

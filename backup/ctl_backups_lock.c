@@ -109,7 +109,7 @@ static int lock_one(struct ctl *ctl, const struct ctl_target *t)
         code = EX_TEMPFAIL;
     } else if (pause) {
         printf("OK locked\n");
-        code = ctl_printed();
+        code = ctl_printed(0);
         if (!code)
             wait_for_eof();
     } else {
