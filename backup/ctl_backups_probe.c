@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* ctl_backups_probe - ctl_backups with verbs that do nothing but behave in every way a verb can, to test
- * how many backups are worked on. What is done depends on the name: "fail-x" fails, and so on.
+/* ctl_backups_probe - ctl_backups with verbs that do nothing but behave in every way a verb can, to
+ * test how many backups are worked on. What is done depends on the name: "fail-x" fails, and so on.
  * What would go to syslog goes to the file PROBE_LOG of the environment. */
 #include "config.h"
 
