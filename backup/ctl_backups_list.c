@@ -87,6 +87,8 @@ int ctl_list(struct ctl *ctl)
 {
     struct ctl_targets targets;
     struct ctl_json json;
+    if (ctl->opt->deleted)
+        return ctl_list_deleted(ctl);
     if (ctl_targets_open(ctl, &targets))
         return EX_TEMPFAIL;
     if (!isatty(STDOUT_FILENO))
