@@ -180,10 +180,12 @@ json_t *ctl_json_cstring(const char *);
 const char *ctl_time(const struct ctl_options *, int64_t epoch, char out[32]);
 /* Adds KEY_epoch and KEY_iso; nothing for 0. */
 void ctl_json_time(json_t *object, const char *key, int64_t epoch);
-/* See that stdout has taken all: on failure *ERROR (if that is 0) is the errno. */
+/* 0, or a complaint on stderr and 75 if stdout did not take all. */
+int ctl_printed(void);
+/* The same in two steps: flush in between (*ERROR, if it was 0, is the errno of a failure), and at the
+ * end. */
 void ctl_flush(int *error);
-/* The same at the end: 0, or a complaint on stderr and 75. */
-int ctl_printed(int error);
+int ctl_printed_all(int error);
 
 /* ---- ctl_backups_run.c, ctl_backups_worker.c ---- */
 

@@ -109,7 +109,7 @@ static int lock_one(struct ctl *ctl, const struct ctl_target *t)
         code = EX_TEMPFAIL;
     } else if (pause) {
         printf("OK locked\n");
-        code = ctl_printed(0);
+        code = ctl_printed();
         if (!code)
             wait_for_eof();
     } else {

@@ -78,9 +78,9 @@ static void probe(struct ctl *ctl, const struct ctl_target *t, struct ctl_result
 }
 
 const struct ctl_verb ctl_verbs[] = {
-    {"probe", probe, NULL, CTL_OPT_DRY_RUN, CTL_NEW},
-    {"guard", probe, NULL, CTL_OPT_DRY_RUN, CTL_GUARD},
-    {NULL, NULL, NULL, 0, 0},
+    {"probe", probe, NULL, CTL_OPT_DRY_RUN, CTL_NEW, 0},
+    {"guard", probe, NULL, CTL_OPT_DRY_RUN, CTL_GUARD, 0},
+    {NULL, NULL, NULL, 0, 0, 0},
 };
 
 const char ctl_usage[] = "usage: ctl_backups_probe\n";

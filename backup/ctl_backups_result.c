@@ -146,11 +146,16 @@ void ctl_flush(int *error)
         *error = e ? e : EIO;
 }
 
-int ctl_printed(int error)
+int ctl_printed_all(int error)
 {
     ctl_flush(&error);
     if (!error)
         return EX_OK;
     fprintf(stderr, "ctl_backups: cannot write the result: %s\n", strerror(error));
     return EX_TEMPFAIL;
+}
+
+int ctl_printed(void)
+{
+    return ctl_printed_all(0);
 }

@@ -202,7 +202,7 @@ static int legacy_status(const struct ctl *ctl, const struct ctl_targets *t)
 
 int ctl_targets_close(struct ctl *ctl, struct ctl_targets *t)
 {
-    int code = ctl_printed(t->print_error);
+    int code = ctl_printed_all(t->print_error);
     if (ctl->opt->legacy_status)
         code = code ? code : legacy_status(ctl, t);
     else if (t->failed || t->unknown)
