@@ -63,6 +63,7 @@ struct ctl {
 struct ctl_target {
     const char *name;   /* as messages and result lines call it: user id, or the path in mode -f */
     const char *userid; /* key in backups.db; NULL if not known (-f) */
+    const char *shown;  /* the same for printing; NULL also for shared mailboxes named by -m */
     const char *path;   /* of the data file; NULL if it is not registered (verbs with CTL_NEW) */
 };
 
