@@ -150,8 +150,8 @@ const struct eventsource lcb_event_others[EVENT_OTHERS] = {
 /* The row of the same thing that held at AT. */
 #define OTHER(table, same, at, what) \
     "(SELECT " what " FROM " table " n WHERE " HELD("n", at) " AND " same ")"
-/* What holds at ?2 and did not at ?1, unless UNLESS is true of what held then; what held at ?1, of which
- * nothing holds at ?2. */
+/* What holds at ?2 and did not at ?1, unless UNLESS is true of what held then; what held at ?1, of
+ * which nothing holds at ?2. */
 #define COMES(table, same, unless, more) \
     "SELECT 0, 1, s.since, " more " FROM " table " s WHERE " HELD("s", "?2") " AND s.since>?1" \
     " AND NOT EXISTS " OTHER(table, same " AND " unless, "?1", "1")
