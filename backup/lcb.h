@@ -34,6 +34,7 @@ const struct mboxname_rules *lcb_store_names(const struct lcb_store *);
 struct vfs *lcb_store_vfs(const struct lcb_store *);
 /* Called now and then while something waits or works long; non-zero gives it up (XERR_SIGNAL). */
 void lcb_store_setstop(struct lcb_store *, int (*stop)(void *), void *rock);
+void lcb_store_getstop(const struct lcb_store *, int (**stop)(void *), void **rock);
 /* FN for every user id that begins with PREFIX, and its data file; a non-zero result ends it and is
  * returned. */
 int lcb_store_foreach(struct lcb_store *, const char *prefix,
@@ -105,11 +106,13 @@ enum lcb_mark {
     LCB_MARK_NONE,
     LCB_MARK_DOUBT,  /* list with HIGHESTMODSEQ 0: the client sends all records */
     LCB_MARK_RESEND, /* do not list: the client sends all records and all content */
+    LCB_MARK_CONTENT, /* list with LAST_UID of lcb_content_floor() and HIGHESTMODSEQ 0: the client sends
+                       * all records, and of the content what is not here */
 };
 /* Durable with the next commit; at once if nothing else is pending. */
 int lcb_setmark(struct lcb *, const char *uniqueid, enum lcb_mark);
 /* Content that was found to be damaged (lcb_check_content) counts as never received, with all that is
- * in the same chunk; mailboxes that have any of it are marked RESEND. Durable as lcb_setmark. */
+ * in the same chunk; mailboxes that have any of it are marked CONTENT. Durable as lcb_setmark. */
 int lcb_forget_content(struct lcb *, const struct message_guid *);
 
 /* ---- queries (lcb_query.c, lcb_query_mail.c) ----
@@ -177,6 +180,9 @@ int lcb_foreach_record(struct lcb *, int64_t folder, int64_t at,
 int lcb_folder_crc(struct lcb *, int64_t folder, int64_t at, uint32_t *crc);
 /* The current record of a UID: XERR_NOTFOUND. REC's bufs are reused. */
 int lcb_find_record(struct lcb *, int64_t folder, uint32_t uid, struct sync_record *rec);
+/* A mailbox marked CONTENT: the last UID of which it is certain that all messages up to it are here
+ * with their content. */
+int lcb_content_floor(struct lcb *, const struct lcb_folder *, uint32_t *last_uid);
 /* The first live (not expunged) UID above AFTER and below BEFORE (0: any): 1, or 0 if none. */
 int lcb_next_live(struct lcb *, int64_t folder, uint32_t after, uint32_t before, uint32_t *uid);
 /* 1 if the content is here, 0 if not, or an error. SIZE may be NULL. */

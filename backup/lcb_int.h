@@ -22,6 +22,20 @@
 #define LCB_POS(seq, line) (((int64_t)(seq) << 24) | (line))
 #define LCB_POS_SEQ(pos) ((pos) >> 24)
 
+/* ---- lcb_store.c: for the files of the library that work on whole backups ---- */
+
+struct lcb_db;
+struct lcb_placement;
+/* As lcb_store_open(), with another path of backups.db (NULL: that of the configuration). */
+int lcb_store_openat(const struct config *, struct vfs *, const char *dbpath, struct lcb_store **,
+                     struct buf *err);
+struct lcb_db *lcb_store_db(struct lcb_store *);
+/* Partitions and options for lcb_partition_choose(); they live as long as the store. */
+void lcb_store_placement(struct lcb_store *, struct lcb_placement *);
+const struct config *lcb_store_config(const struct lcb_store *);
+/* 1 if lcb_store_setstop's function says that it is enough. */
+int lcb_store_stopped(struct lcb_store *);
+
 /* ---- lcb_datafile.c: appending to a data file ---- */
 
 struct lcb_datafile_state {
@@ -175,12 +189,20 @@ struct lcb_index {
     int fresh;       /* it is the first one, in which the tables were made */
     int readonly;
     int wal;         /* in WAL mode */
+    int single;      /* not to be: it is still being made, as one file */
     int64_t checkpoint;           /* bytes of WAL at which it is folded in */
     int64_t wal_bytes, wal_stuck; /* now; when that was not possible */
     const struct mboxname_rules *names; /* whose mailbox is what */
     /* While lines are read: called after each with the file offset reached; non-zero ends it. */
     int (*progress)(void *rock, off_t at);
     void *progress_rock;
+    /* For who wants to know whose lines these are: the mailbox or the user id that a line names, the
+     * other one is NULL. */
+    void (*heard)(void *rock, const char *mboxname, const char *userid);
+    void *heard_rock;
+    /* For what is wrong in a whole chunk: a message that is not its GUID's (it is not taken), or
+     * a line that cannot be understood (GUID NULL). The rock of progress. */
+    void (*unsound)(void *rock, const struct message_guid *, int64_t pos);
     struct dlist_pool *pool; /* for headers and values */
     int64_t last_tick;       /* time of the newest row of ticks */
 
@@ -259,6 +281,15 @@ int lcb_apply_annotation(struct lcb_index *, int64_t pos, const struct dlist *va
 #define LCB_RECORD_WIDTH 10
 /* The row at hand; REC's bufs are reused. */
 void lcb_record_row(sqlite3_stmt *, struct sync_record *rec);
+/* Rows that come in the order of one column, in which no value is twice. In a damaged index SQLite may
+ * bring the same ones again and again. */
+struct lcb_order {
+    struct buf last, now;
+    int type; /* of the values, 0 before the first */
+};
+/* As sqldb_step, for a walk; XERR_SQL if column COL does not come behind that of the last row. */
+int lcb_next_row(struct lcb *, sqlite3_stmt *, int col, struct lcb_order *);
+void lcb_order_fini(struct lcb_order *);
 
 /* ---- lcb_line.c: the data file's own grammar ---- */
 
@@ -272,6 +303,22 @@ int lcb_lines_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_m
 int lcb_piece_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_piece *,
                     struct lcb_chunk *chunk, struct lcb_salvage *);
 
+/* ---- lcb_log.c ---- */
+
+/* A line that means nothing, to have a chunk. */
+int lcb_log_nothing(struct lcb *);
+
+/* ---- lcb_store.c ---- */
+
+/* Set B's index aside and begin an empty one, in its first transaction; WHY for syslog. */
+int lcb_renew_index(struct lcb *, const char *why);
+
+/* ---- lcb_content.c ---- */
+
+/* Marks after rows were made from the data file, of mailboxes that changed from position FROM on;
+ * LOST: not all of the file could be read, so of all. In the open transaction. */
+int lcb_marks_set(struct lcb_index *, int64_t from, int lost);
+
 /* ---- lcb_recover.c ---- */
 
 /* Bring index and data file together under the lock: roll forward, cut, or rebuild. */
@@ -279,10 +326,20 @@ int lcb_recover(struct lcb *);
 /* A checksum, never 0, of the last bytes before END: with it, members that agree in offset, number
  * and length are told apart. 0 if they cannot be read. */
 int64_t lcb_check_end(struct vfs *, int fd, off_t end);
+/* 1 if P speaks of this file. */
+int lcb_point_fits(struct vfs *, int fd, const struct lcb_mark_point *p);
 /* Without the lock: 1 if the index speaks for the file up to its own mark, 0 if not. */
 int lcb_index_fits(struct lcb *);
 
 /* ---- an open backup ---- */
+
+/* A handle to a data file that is being made: FD, at PATH, is the handle's from now on if this returns
+ * 0. Its index, PATH.index, is opened or made; lcb_recover() fills it. */
+int lcb_new(struct lcb_store *, const char *userid, const char *path, int fd, struct lcb **);
+/* Open the index of a locked data file and bring both together; lines may be added then. */
+int lcb_reopen(struct lcb *);
+/* Behind lcb_recover(): lines may be added. */
+void lcb_recovered(struct lcb *);
 
 struct lcb_settings {
     size_t chunk_size;

@@ -57,7 +57,8 @@ static size_t size_option(const struct config *c, enum imapopt opt, int64_t min,
     return (size_t)(n < min ? min : n > max ? max : n);
 }
 
-int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **sp, struct buf *err)
+int lcb_store_openat(const struct config *c, struct vfs *vfs, const char *path,
+                     struct lcb_store **sp, struct buf *err)
 {
     struct lcb_store *s = xzmalloc(sizeof(*s));
     const char *staging = config_getstring(c, IMAPOPT_BACKUP_STAGING_PATH);
@@ -74,7 +75,8 @@ int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **s
     s->staging = staging ? xstrdup(staging)
                          : xasprintf("%s/backup", config_getstring(c, IMAPOPT_TEMP_PATH));
     config_foreachoverflow(c, add_partition, s);
-    const char *path = config_getstring(c, IMAPOPT_BACKUP_DB_PATH);
+    if (!path)
+        path = config_getstring(c, IMAPOPT_BACKUP_DB_PATH);
     const char *kind = config_getstring(c, IMAPOPT_BACKUP_DB);
     int r = XERR_CONFIG;
     if (strcmp(kind, "twoskip"))
@@ -90,6 +92,11 @@ int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **s
     }
     *sp = s;
     return 0;
+}
+
+int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **sp, struct buf *err)
+{
+    return lcb_store_openat(c, vfs, NULL, sp, err);
 }
 
 void lcb_store_close(struct lcb_store **sp)
@@ -114,10 +121,42 @@ struct vfs *lcb_store_vfs(const struct lcb_store *s)
     return s->vfs;
 }
 
+struct lcb_db *lcb_store_db(struct lcb_store *s)
+{
+    return s->db;
+}
+
+const struct config *lcb_store_config(const struct lcb_store *s)
+{
+    return s->config;
+}
+
+void lcb_store_placement(struct lcb_store *s, struct lcb_placement *p)
+{
+    const struct config *c = s->config;
+    memset(p, 0, sizeof(*p));
+    p->partitions = s->partitions;
+    p->count = s->npartitions;
+    p->mode = (enum lcb_select)config_getenum(c, IMAPOPT_PARTITION_SELECT_MODE);
+    p->exclude = config_getstring(c, IMAPOPT_PARTITION_SELECT_EXCLUDE);
+    p->soft_usage_limit = config_getint(c, IMAPOPT_PARTITION_SELECT_SOFT_USAGE_LIMIT);
+}
+
+int lcb_store_stopped(struct lcb_store *s)
+{
+    return s->stop && s->stop(s->stop_rock);
+}
+
 void lcb_store_setstop(struct lcb_store *s, int (*stop)(void *), void *rock)
 {
     s->stop = stop;
     s->stop_rock = rock;
+}
+
+void lcb_store_getstop(const struct lcb_store *s, int (**stop)(void *), void **rock)
+{
+    *stop = s->stop;
+    *rock = s->stop_rock;
 }
 
 int lcb_store_foreach(struct lcb_store *s, const char *prefix,
@@ -192,6 +231,13 @@ static int open_index(struct lcb *b, int write)
     return r;
 }
 
+int lcb_renew_index(struct lcb *b, const char *why)
+{
+    lcb_index_close(&b->index);
+    int r = set_index_aside(b, why);
+    return r ? r : open_index(b, 1);
+}
+
 static struct lcb *new_backup(struct lcb_store *s, const char *userid, const char *path, int write)
 {
     struct lcb *b = xzmalloc(sizeof(*b));
@@ -208,7 +254,7 @@ static struct lcb *new_backup(struct lcb_store *s, const char *userid, const cha
     return b;
 }
 
-static int finish_write(struct lcb *b)
+int lcb_reopen(struct lcb *b)
 {
     int r = open_index(b, 1);
     if (r)
@@ -216,20 +262,35 @@ static int finish_write(struct lcb *b)
     r = lcb_recover(b);
     if ((r == XERR_SQL && !sqldb_outside(b->index->db)) || r == XERR_FORMAT) {
         /* Opened, but its pages cannot be read: once more with a fresh one. */
-        lcb_index_close(&b->index);
-        r = set_index_aside(b, "cannot be read");
-        if (!r)
-            r = open_index(b, 1);
+        r = lcb_renew_index(b, "cannot be read");
         if (!r)
             r = lcb_recover(b);
     }
-    if (r)
-        return r;
+    if (!r)
+        lcb_recovered(b);
+    return r;
+}
+
+void lcb_recovered(struct lcb *b)
+{
     lcb_datafile_init(&b->df, b->vfs, b->fd, b->settings->chunk_size, b->settings->level);
     b->df.sealed = chunk_sealed;
     b->df.rock = b;
     b->first_own = b->df.seq;
-    return 0;
+}
+
+int lcb_new(struct lcb_store *s, const char *userid, const char *path, int fd, struct lcb **bp)
+{
+    struct lcb *b = new_backup(s, userid, path, 1);
+    b->fd = fd;
+    int r = open_index(b, 1);
+    if (!r) {
+        *bp = b;
+        return 0;
+    }
+    b->fd = -1;
+    lcb_close(&b);
+    return r;
 }
 
 /* Compaction and move switch the record and then remove the old file, so the file alone does not tell
@@ -262,7 +323,7 @@ static int take_lock(struct lcb *b, int wait_ms)
 static int open_write(struct lcb *b, int wait_ms)
 {
     int r = take_lock(b, wait_ms);
-    return r ? r : finish_write(b);
+    return r ? r : lcb_reopen(b);
 }
 
 static int open_read(struct lcb *b)
@@ -339,20 +400,14 @@ static int open_path(struct lcb_store *s, const char *userid, const char *path, 
 static int make_file(void *rock, const char *userid, char **path)
 {
     struct lcb_store *s = rock;
-    const struct config *c = s->config;
     const struct lcb_partition *chosen;
-    struct lcb_placement p = {
-        .partitions = s->partitions,
-        .count = s->npartitions,
-        .mode = (enum lcb_select)config_getenum(c, IMAPOPT_PARTITION_SELECT_MODE),
-        .exclude = config_getstring(c, IMAPOPT_PARTITION_SELECT_EXCLUDE),
-        .soft_usage_limit = config_getint(c, IMAPOPT_PARTITION_SELECT_SOFT_USAGE_LIMIT),
-    };
+    struct lcb_placement p;
     int fd = -1;
+    lcb_store_placement(s, &p);
     int r = lcb_partition_choose(s->vfs, &p, &chosen);
     if (!r)
-        r = lcb_path_new(s->vfs, chosen->dir, userid, config_getswitch(c, IMAPOPT_FULLDIRHASH),
-                         path, &fd);
+        r = lcb_path_new(s->vfs, chosen->dir, userid,
+                         config_getswitch(s->config, IMAPOPT_FULLDIRHASH), path, &fd);
     if (!r)
         vfs_close(s->vfs, &fd);
     return r;

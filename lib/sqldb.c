@@ -61,6 +61,13 @@ int sqldb_outside(const struct sqldb *db)
     return db->outside;
 }
 
+int sqldb_setdamaged(struct sqldb *db, const char *what)
+{
+    db->inside = 1;
+    xlog_errorx("%s: %s: the index is damaged", db->path, what);
+    return XERR_SQL;
+}
+
 int sqldb_damaged(const struct sqldb *db)
 {
     return db->inside && !db->outside;

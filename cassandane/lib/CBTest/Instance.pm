@@ -38,7 +38,7 @@ sub env
 sub make_dirs
 {
     my ($self) = @_;
-    my @dirs = map { "$self->{dir}$_" } '', qw(/tmp /spool /spool/stage. /sieve /part /staging),
+    my @dirs = map { "$self->{dir}$_" } '', qw(/tmp /spool /spool/stage. /sieve /part /part2 /staging),
         map { "/conf$_" } '', map { "/$_" } qw(db socket proc log msg quota user lock sync);
     run_cmd(cmd => [as_cyrus('mkdir', '-p', @dirs)])->{rc} == 0 or die "mkdir failed\n";
     return;

@@ -207,14 +207,14 @@ sub ctl_backups
 sub data_file
 {
     my ($self, $user) = @_;
-    my @f = grep { /\/\Q$user\E_[^.\/]{6}$/ } glob "$self->{backup}{dir}/part/*/*";
+    my @f = grep { /\/\Q$user\E_[^.\/]{6}$/ } glob "$self->{backup}{dir}/part{,2}/*/*";
     return (sort { -s $b <=> -s $a } @f)[0];
 }
 
 sub all_data_files
 {
     my ($self) = @_;
-    return grep { -f && /_[^.\/]{6}$/ } glob "$self->{backup}{dir}/part/*/*";
+    return grep { -f && /_[^.\/]{6}$/ } glob "$self->{backup}{dir}/part{,2}/*/*";
 }
 
 # ---- memory --------------------------------------------------------------
