@@ -126,10 +126,10 @@ static int annotation_row(struct eventwalk *w, sqlite3_stmt *st)
     " AND NOT EXISTS (SELECT 1 FROM " table " n WHERE n.since=s.until AND " same ")"
 #define BOTH(table, same, more) \
     BEGINS(table, more) " UNION ALL " ENDS(table, same, more) " ORDER BY 1, 2"
-/* Of the row that ended when this one began. */
+/* Of the row of the same thing that ended when this one began: it is the one before. */
 #define BEFORE(table, same, what) \
-    "(SELECT n." what " FROM " table " n WHERE n.until=s.since AND " same ")"
-
+    "(SELECT CASE WHEN n.until=s.since THEN n." what " END FROM " table " n WHERE " same \
+    " AND n.since<s.since ORDER BY n.since DESC LIMIT 1)"
 #define SAME_ANNOT "n.mboxname=s.mboxname AND n.entry=s.entry AND n.userid=s.userid"
 
 const struct eventsource lcb_event_others[EVENT_OTHERS] = {

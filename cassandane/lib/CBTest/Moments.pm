@@ -146,6 +146,7 @@ sub quotas
             my $q = $quota->{$_};
             ($_ => join ' ', sort map { "$_=$q->{$_}" } grep { $q->{$_} != -1 } keys %{$q});
         } keys %{$quota};
+        delete @text{ grep { $text{$_} eq '' } keys %text }; # without a limit it is none
         \%text;
     } @_;
     my ($was, $is) = @sides;
@@ -168,10 +169,18 @@ sub by_backup
             : $kind eq 'gone' ? "$kind $item $e->{uid} $e->{guid}"
             : $kind eq 'arrived' ? "$kind $item $e->{uid} $e->{guid} (" . flags($e->{flags}) . ')'
             : $kind eq 'flags' ? "$kind $item $e->{uid} +(" . flags($e->{set}) . ') -(' . flags($e->{cleared}) . ')'
-            : $kind eq 'quota-set' ? "$kind $item " . join(' ', sort grep { !/=-1$/ } @{ $e->{is} })
+            : $kind =~ /^quota/ ? quota_line($e)
             : "$kind $item";
     }
     return sort @lines;
+}
+
+sub quota_line
+{
+    my ($e) = @_;
+    my ($was, $is) = map { join ' ', sort grep { !/=-1$/ } @{ $_ // [] } } @{$e}{qw(was is)};
+    return if $was eq $is;
+    return $is eq '' ? "quota-removed $e->{item}" : "quota-set $e->{item} $is";
 }
 
 sub unseen
