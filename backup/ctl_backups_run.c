@@ -66,8 +66,8 @@ static void print_object(struct run *run, const struct ctl_target *t, const stru
 {
     json_t *j = json_object();
     json_object_set_new(j, "command", json_string(run->ctl->opt->verb->name));
-    if (t->userid)
-        json_object_set_new(j, "userid", ctl_json_cstring(t->userid));
+    if (t->shown)
+        json_object_set_new(j, "userid", ctl_json_cstring(t->shown));
     if (t->path)
         json_object_set_new(j, "fname", ctl_json_cstring(t->path));
     json_object_set_new(j, "status", ctl_json_cstring(status));

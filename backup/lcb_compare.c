@@ -174,8 +174,11 @@ static void describe(struct lcb_difference *d, const struct cursor *at, int side
         d->uid = (uint32_t)sqlite3_column_int64(at->st, 0);
         if (!side)
             d->chunk = sqlite3_column_int64(at->st, REC_CHUNK);
-    } else if (!side && !strcmp(at->t->name, "contents")) {
-        d->chunk = sqlite3_column_int64(at->st, CONTENT_CHUNK);
+    } else if (!strcmp(at->t->name, "contents")) {
+        if (!side)
+            d->chunk = sqlite3_column_int64(at->st, CONTENT_CHUNK);
+        if (sqlite3_column_bytes(at->st, 0) == MESSAGE_GUID_LEN)
+            d->guid = sqlite3_column_blob(at->st, 0); /* bytes are all it is */
     }
     if (at->t->versioned) {
         d->since[side] = at->since;

@@ -155,7 +155,7 @@ static int compare_key(struct eventwalk *w, int64_t pos, const char *key, const 
     return w->ev.count > 1 ? event_send(w) : 0;
 }
 
-static int compare_headers(struct eventwalk *w, int64_t pos)
+int event_headers(struct eventwalk *w, int64_t pos)
 {
     struct sync_header was, is;
     dlist_pool_reset(w->pool);
@@ -210,7 +210,7 @@ static int state_row(struct eventwalk *w, sqlite3_stmt *st)
     }
     if (buf_cmp(&w->name, &w->state.name))
         r = send_renamed(w, pos);
-    return r ? r : compare_headers(w, pos);
+    return r ? r : event_headers(w, pos);
 }
 
 const struct eventsource lcb_event_states = {

@@ -303,6 +303,16 @@ int lcb_lines_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_m
 int lcb_piece_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_piece *,
                     struct lcb_chunk *chunk, struct lcb_salvage *);
 
+/* ---- lcb_log.c ---- */
+
+/* A line that means nothing, to have a chunk. */
+int lcb_log_nothing(struct lcb *);
+
+/* ---- lcb_store.c ---- */
+
+/* Set B's index aside and begin an empty one, in its first transaction; WHY for syslog. */
+int lcb_renew_index(struct lcb *, const char *why);
+
 /* ---- lcb_content.c ---- */
 
 /* Marks after rows were made from the data file, of mailboxes that changed from position FROM on;
@@ -316,6 +326,8 @@ int lcb_recover(struct lcb *);
 /* A checksum, never 0, of the last bytes before END: with it, members that agree in offset, number
  * and length are told apart. 0 if they cannot be read. */
 int64_t lcb_check_end(struct vfs *, int fd, off_t end);
+/* 1 if P speaks of this file. */
+int lcb_point_fits(struct vfs *, int fd, const struct lcb_mark_point *p);
 /* Without the lock: 1 if the index speaks for the file up to its own mark, 0 if not. */
 int lcb_index_fits(struct lcb *);
 
