@@ -13,13 +13,13 @@
 #include "lib/strarray.h"
 
 static const struct ctl_verb verbs[] = {
-    {"each", NULL, NULL, CTL_OPT_DRY_RUN | CTL_OPT_SUBSET | CTL_OPT_EXPIRE, 0},
-    {"list", NULL, NULL, CTL_OPT_FAIL_IF_ANY, CTL_ALL},
-    {"lock", NULL, NULL, CTL_OPT_LOCK, CTL_ONE | CTL_NEW},
-    {"move", NULL, NULL, CTL_OPT_TO, 0},
-    {"delete", NULL, NULL, CTL_OPT_NOW, CTL_ONE},
-    {"words", NULL, NULL, 0, CTL_WORDS},
-    {NULL, NULL, NULL, 0, 0},
+    {"each", NULL, NULL, CTL_OPT_DRY_RUN | CTL_OPT_SUBSET | CTL_OPT_EXPIRE, 0, 0},
+    {"list", NULL, NULL, CTL_OPT_FAIL_IF_ANY, CTL_ALL, 0},
+    {"lock", NULL, NULL, CTL_OPT_LOCK, CTL_ONE | CTL_NEW, 0},
+    {"move", NULL, NULL, CTL_OPT_TO, 0, 0},
+    {"delete", NULL, NULL, CTL_OPT_NOW, CTL_ONE, 0},
+    {"words", NULL, NULL, 0, CTL_WORDS, 3},
+    {NULL, NULL, NULL, 0, 0, 0},
 };
 
 static void say(struct buf *out, const char *name, int on)
