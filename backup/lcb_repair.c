@@ -30,6 +30,7 @@
 
 #include "backup/lcb_repair.h"
 #include "backup/lcb_scan.h"
+#include "lib/filelock.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
@@ -246,8 +247,11 @@ int lcb_repair(struct lcb *b, struct lcb_repair *options)
     struct repair rp = {.b = b, .rp = options, .point = {.last_offset = -1}};
     if (!b->writable || lcb_dirty(b))
         return XERR_PARAM;
+    int r = options->maintained ? 0 : filelock_maintain(b->fd);
+    if (r)
+        return r;
     xlog_info("%s: making the index anew from the data file", b->path);
-    int r = open_old(&rp);
+    r = open_old(&rp);
     if (!r && options->keep_index && rp.old)
         r = keep_old(b);
     if (!r && !rp.old && (r = lcb_renew_index(b, "damaged")) == 0)
