@@ -74,18 +74,19 @@ void ctl_reindex(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
     }
     if (ctl->opt->verbose)
         ctl_result_line(result, "reached end of file");
-    if (rp.messages || rp.mailboxes || rp.records || rp.others)
-        buf_printf(&result->message, "%lld messages will be asked for again, %lld lines were restored from"
-                   " the old index", (long long)rp.messages,
-                   (long long)(rp.mailboxes + rp.records + rp.others));
-    else if (w.unreadable)
+    int64_t restored = rp.mailboxes + rp.records + rp.others;
+    if (rp.messages || restored) {
+        result->status = CTL_FAILED; /* though it was done */
+        buf_printf(&result->message, "data damaged: %lld messages will be asked for again, %lld lines were"
+                   " restored from the old index", (long long)rp.messages, (long long)restored);
+    } else if (w.unreadable) {
         buf_printf(&result->message, "%lld places cannot be read", (long long)w.unreadable);
+    }
     if (ctl->opt->json) {
         result->more = json_object();
         json_object_set_new(result->more, "unreadable", json_integer(w.unreadable));
         json_object_set_new(result->more, "lines_not_understood", json_integer(rp.lost_lines));
         json_object_set_new(result->more, "messages_lost", json_integer(rp.messages));
-        json_object_set_new(result->more, "lines_restored",
-                            json_integer(rp.mailboxes + rp.records + rp.others));
+        json_object_set_new(result->more, "lines_restored", json_integer(restored));
     }
 }

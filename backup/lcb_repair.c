@@ -192,10 +192,20 @@ static int mark_differing(struct repair *rp)
     return r ? r : more;
 }
 
+/* Without an old index: what is referred to and not there may have been lost. */
+static int mark_alone(struct repair *rp)
+{
+    int lost = rp->scan.rotten || rp->scan.unsound;
+    int r = lcb_marks_set(rp->b->index, 0, lost);
+    if (!r && lost)
+        r = lcb_marks_waiting(rp->b->index, &rp->rp->messages);
+    return r;
+}
+
 static int set_marks(struct repair *rp)
 {
     if (!rp->old)
-        return lcb_marks_set(rp->b->index, 0, rp->scan.rotten || rp->scan.unsound);
+        return mark_alone(rp);
     int r = carry_marks(rp);
     if (!r)
         r = mark_lost_content(rp);
