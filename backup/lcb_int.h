@@ -322,6 +322,8 @@ int lcb_renew_index(struct lcb *, const char *why);
 /* Marks after rows were made from the data file, of mailboxes that changed from position FROM on;
  * LOST: not all of the file could be read, so of all. In the open transaction. */
 int lcb_marks_set(struct lcb_index *, int64_t from, int lost);
+/* Messages that the master is asked for: those that mailboxes marked CONTENT lack. */
+int lcb_marks_waiting(struct lcb_index *, int64_t *n);
 
 /* ---- lcb_recover.c ---- */
 
