@@ -65,6 +65,7 @@ struct ctl_target {
     const char *userid; /* key in backups.db; NULL if not known (-f) */
     const char *shown;  /* the same for printing; NULL also for shared mailboxes named by -m */
     const char *path;   /* of the data file; NULL if it is not registered (verbs with CTL_NEW) */
+    char *strings;      /* memory of all of these */
 };
 
 enum ctl_status { CTL_OK, CTL_SKIPPED, CTL_LOCKED, CTL_FAILED };
