@@ -87,6 +87,8 @@ typedef int ctl_whole_fn(struct ctl *);
 ctl_whole_fn ctl_list, ctl_stat, ctl_lock, ctl_reconstruct, ctl_rename;
 /* These two look at what is asked for, and then mostly call ctl_run(). */
 ctl_whole_fn ctl_delete_run, ctl_move_run;
+/* What compact -A does at its end: remove deleted backups whose time has passed. */
+int ctl_remove_expired(struct ctl *);
 /* list --deleted */
 int ctl_list_deleted(struct ctl *);
 
