@@ -513,7 +513,8 @@ static void test_foreign(void)
         "1700000000 APPLY MAILBOX %(UNIQUEID f1 MBOXNAME user.bob LAST_UID 1 HIGHESTMODSEQ 1"
         " RECENTUID 0 RECENTTIME 0 LAST_APPENDDATE 0 POP3_LAST_LOGIN 0 UIDVALIDITY 1 PARTITION default"
         " ACL \"\" OPTIONS P RECORD ())\r\n", NULL};
-    static const char *const lines2[] = {"1700000001 APPLY SUB %(USERID jim MBOXNAME user.bob)\r\n", NULL};
+    static const char *const lines2[] = {
+        "1700000001 APPLY SUB %(USERID jim MBOXNAME user.bob)\r\n", NULL};
     struct world w;
     struct buf data = BUF_INITIALIZER;
     char *jim, *jane;
