@@ -90,6 +90,8 @@ ctl_whole_fn ctl_list, ctl_stat, ctl_lock, ctl_reconstruct, ctl_rename;
 ctl_whole_fn ctl_compact_run, ctl_delete_run, ctl_move_run;
 /* The time before which nobody wants to know of deleted mailboxes (backup_retention); 0: all. */
 int64_t ctl_gone_since(const struct ctl *);
+/* What compact -A does at its end: remove deleted backups whose time has passed. */
+int ctl_remove_expired(struct ctl *);
 /* list --deleted */
 int ctl_list_deleted(struct ctl *);
 
