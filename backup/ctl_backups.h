@@ -85,8 +85,8 @@ ctl_verb_fn ctl_compact, ctl_verify, ctl_reindex, ctl_move, ctl_delete, ctl_unde
 /* Verbs that do all of their work, print and return the exit code. */
 typedef int ctl_whole_fn(struct ctl *);
 ctl_whole_fn ctl_list, ctl_stat, ctl_lock, ctl_reconstruct, ctl_rename;
-/* These two look at what is asked for, and then mostly call ctl_run(). */
-ctl_whole_fn ctl_delete_run, ctl_move_run;
+/* These look at what is asked for, and mostly call ctl_run(). */
+ctl_whole_fn ctl_compact_run, ctl_delete_run, ctl_move_run;
 /* list --deleted */
 int ctl_list_deleted(struct ctl *);
 

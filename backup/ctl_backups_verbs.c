@@ -6,6 +6,7 @@
 #include "backup/ctl_backups.h"
 
 const struct ctl_verb ctl_verbs[] = {
+    {"compact", ctl_compact, ctl_compact_run, CTL_OPT_DRY_RUN | CTL_OPT_EXPIRE, CTL_GUARD, 0},
     {"delete", ctl_delete, ctl_delete_run, CTL_OPT_NOW | CTL_OPT_EXPIRED | CTL_OPT_DRY_RUN, CTL_NAMES,
      0},
     {"list", NULL, ctl_list, CTL_OPT_FAIL_IF_ANY | CTL_OPT_DELETED, CTL_ALL, 0},
@@ -22,6 +23,7 @@ const char ctl_usage[] =
     "usage: ctl_backups [options] command [mode] backup...\n"
     "\n"
     "Commands:\n"
+    "    compact                     make smaller: drop what is older than backup_retention\n"
     "    delete                      remove a backup; it can be brought back for some time\n"
     "    list                        newest change, size, user and data file (all if none is named)\n"
     "    lock                        hold the lock of one backup\n"
@@ -57,6 +59,10 @@ const char ctl_usage[] =
     "    -t hours, --stale[=hours]   only backups without a change for so long (24)\n"
     "    --fail-if-any               exit 75 if there is one\n"
     "    --deleted                   what is deleted, and when it will go\n"
+    "\n"
+    "Options of compact:\n"
+    "    --dry-run                   say what would go\n"
+    "    --expire-previous[=age]     remove what backup_keep_previous kept before (7d)\n"
     "\n"
     "Options of delete, move, reconstruct:\n"
     "    --expired                   delete: remove what was deleted long enough ago\n"

@@ -139,6 +139,10 @@ struct lcb_text {
     uint64_t at;  /* offset in the chunk's text of what is read next */
     uint64_t end; /* and that behind the piece */
 };
+/* START is where reading is to begin; it begins at t->at, at or before that. */
+int lcb_text_open(struct lcb *, int64_t seq, uint64_t start, struct lcb_text *);
+/* As read(2); 0 at the end, which has been checked if it is that of a whole chunk. */
+ssize_t lcb_text_read(struct lcb_text *, void *p, size_t n);
 void lcb_text_close(struct lcb_text *);
 
 struct lcb_index;
@@ -336,8 +340,6 @@ int lcb_index_fits(struct lcb *);
 /* A handle to a data file that is being made: FD, at PATH, is the handle's from now on if this returns
  * 0. Its index, PATH.index, is opened or made; lcb_recover() fills it. */
 int lcb_new(struct lcb_store *, const char *userid, const char *path, int fd, struct lcb **);
-/* Open the index of a locked data file and bring both together; lines may be added then. */
-int lcb_reopen(struct lcb *);
 /* Behind lcb_recover(): lines may be added. */
 void lcb_recovered(struct lcb *);
 
