@@ -145,6 +145,7 @@ struct ctl_targets {
     int last_unknown; /* so was the last */
     int failed;       /* counted by ctl_target_failed() */
     int stopped;      /* by -S */
+    int print_error;  /* errno of the first failure to print */
 };
 /* What mode and words mean: 0, or an error of backups.db, which was said on stderr. */
 int ctl_targets_open(struct ctl *, struct ctl_targets *);
@@ -181,6 +182,10 @@ const char *ctl_time(const struct ctl_options *, int64_t epoch, char out[32]);
 void ctl_json_time(json_t *object, const char *key, int64_t epoch);
 /* 0, or a complaint on stderr and 75 if stdout did not take all. */
 int ctl_printed(void);
+/* The same in two steps: flush in between (*ERROR, if it was 0, is the errno of a failure), and at the
+ * end. */
+void ctl_flush(int *error);
+int ctl_printed_all(int error);
 
 /* ---- ctl_backups_run.c, ctl_backups_worker.c ---- */
 

@@ -112,7 +112,7 @@ static int remove_expired(struct ctl *ctl)
         ctl_json_end(&m.json);
     if (r) {
         fprintf(stderr, "delete --expired: %s\n", error_message(r));
-        xlog_errorx("delete --expired: %s", error_message(r));
+        xlog_errorx("expired backups: %s", error_message(r));
     }
     int code = ctl_printed();
     return r ? EX_TEMPFAIL : code;

@@ -6,7 +6,7 @@
  *     move -A --to=NAME         all
  *     move -A                   those that have to be moved for the partitions to become alike
  *
- * For the last, a plan is made before anything is moved, and then only the users in it are worked on. */
+ * For the last, a plan is made before anything is moved; then only the users in it are worked on. */
 #include "config.h"
 
 #include <stdio.h>

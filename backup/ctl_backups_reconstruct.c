@@ -57,8 +57,8 @@ static int found(void *rock, const struct lcb_found *f)
     struct report *rep = rock;
     rep->count[f->kind]++;
     if (needs_attention(f->kind))
-        xlog_warnx("reconstruct %s: %s: %s: %s", *f->userid ? f->userid : "[unknown]", words[f->kind],
-                   f->path, f->text);
+        xlog_warnx("reconstruct %s: %s (%s: %s)", *f->userid ? f->userid : "[unknown]",
+                   words[f->kind], f->path, f->text);
     if (rep->ctl->opt->json)
         print_object(rep, f);
     else if (is_shown(rep, f->kind))
@@ -103,7 +103,7 @@ static int run(struct report *rep)
         return summary(rep);
     fprintf(stderr, "reconstruct: %s\n",
             r == XERR_CONFIG ? "no backuppartition-NAME is configured" : error_message(r));
-    xlog_errorx("reconstruct: %s", error_message(r));
+    xlog_errorx("backups.db cannot be made: %s", error_message(r));
     return r == XERR_CONFIG ? EX_CONFIG : EX_TEMPFAIL;
 }
 

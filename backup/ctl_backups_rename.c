@@ -58,7 +58,7 @@ int ctl_rename(struct ctl *ctl)
     else
         printf("rename %s: %s\n", old, buf_cstring(&status));
     if (r && r != XERR_LOCKED)
-        xlog_errorx("rename %s to %s: %s", old, new_, reason(r));
+        xlog_errorx("rename %s to %s: failed (%s)", old, new_, reason(r));
     buf_free(&status);
     free(path);
     int code = ctl_printed();

@@ -92,7 +92,7 @@ static void print_result(struct run *run, struct ctl_worker *w, struct ctl_resul
         print_object(run, t, &w->lines, result, buf_cstring(&status));
     else
         printf("%s %s: %s\n", opt->verb->name, t->name, buf_cstring(&status));
-    fflush(stdout);
+    ctl_flush(&run->targets.print_error);
     if (result->status == CTL_FAILED)
         xlog_errorx("%s %s: %s", opt->verb->name, t->name, buf_cstring(&status));
     else if (result->status == CTL_LOCKED)

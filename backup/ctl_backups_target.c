@@ -185,7 +185,7 @@ static const char *index_error(int r)
 
 int ctl_target_failed(struct ctl *ctl, struct ctl_targets *t, const struct ctl_target *target, int r)
 {
-    fflush(stdout);
+    ctl_flush(&t->print_error);
     fprintf(stderr, "%s: %s\n", target->name, index_error(r));
     xlog_errorx("%s %s: failed (%s)", ctl->opt->verb->name, target->name, index_error(r));
     t->failed++;
@@ -202,7 +202,7 @@ static int legacy_status(const struct ctl *ctl, const struct ctl_targets *t)
 
 int ctl_targets_close(struct ctl *ctl, struct ctl_targets *t)
 {
-    int code = ctl_printed();
+    int code = ctl_printed_all(t->print_error);
     if (ctl->opt->legacy_status)
         code = code ? code : legacy_status(ctl, t);
     else if (t->failed || t->unknown)

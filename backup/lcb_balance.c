@@ -2,9 +2,10 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* lcb_balance - which backups to move so that the partitions are alike.
  *
- * What counts is the file system: partitions on the same one are one place. Each place has a level that
- * would be its own if all were alike; a place with less free space than that gives, one with more
- * takes. As new backups go where there is most room, by the same measure, places that are alike stay so.
+ * What counts is the file system: partitions on the same one are one place. Each place has a level
+ * that would be its own if all were alike; a place with less free space than that gives, one with more
+ * takes. As new backups go where there is most room, by the same measure, places that are alike stay
+ * so.
  *
  * Which ones: large ones first, so that few are moved; that is done in some rounds over all backups,
  * each with a smaller minimum, and none that would make its place's surplus a lack. The rest that no
@@ -30,6 +31,7 @@ struct place {
     uint64_t fsid;
     double total, before; /* KiB */
     double lack;          /* what is missing of the level; < 0: what is to spare */
+    double least;         /* size of the smallest that is moved in this round */
     int takes;
 };
 
@@ -41,7 +43,6 @@ struct plan {
     size_t nplaces;
     size_t *place_of; /* by number of the partition; NONE: it takes no part */
     struct hash *chosen;
-    double divisor;   /* the minimum of this round is a lack divided by it; 0: none */
 };
 
 #define NONE ((size_t)-1)
@@ -151,7 +152,7 @@ static int consider(void *rock, const char *userid, const char *path)
     struct place *p = &k->places[n];
     uint64_t size = size_of(k, path);
     double kib = (double)size / 1024;
-    if (!size || kib > p->lack || (k->divisor > 0 && kib < p->lack / k->divisor))
+    if (!size || kib > p->lack || kib < p->least)
         return 0;
     struct place *to = taker(k, kib);
     if (!to)
@@ -178,14 +179,15 @@ static int tell_places(struct plan *k, const double *lacked)
 
 static int make_plan(struct plan *k)
 {
-    static const double divisors[] = {4, 32, 256, 0};
+    static const double parts[] = {0.5, 0.25, 0.125, 0.0625, 0.015625, 0};
     double *lacked = xcalloc(k->nplaces, sizeof(*lacked));
     int r = 0;
     level(k);
     for (size_t n = 0; n < k->nplaces; n++)
         lacked[n] = k->places[n].lack;
-    for (size_t i = 0; !r && i < sizeof(divisors) / sizeof(*divisors); i++) {
-        k->divisor = divisors[i];
+    for (size_t i = 0; !r && i < sizeof(parts) / sizeof(*parts); i++) {
+        for (size_t n = 0; n < k->nplaces; n++)
+            k->places[n].least = k->places[n].lack * parts[i];
         r = lcb_db_foreach(lcb_store_db(k->store), "", consider, k);
     }
     if (!r)

@@ -15,9 +15,9 @@
 
 #include "backup/lcb_events.h"
 
-/* FN for each difference between the states at FROM and TO (positions, FROM the earlier one); their
- * events have no time. Mailboxes by their name at TO, their messages by UID, then the rest. FOLDER: this
- * mailbox only; 0: everything. A non-zero result ends it. */
+/* FN for each difference between the states at FROM and TO (positions, FROM the earlier one): these
+ * events have no time. Mailboxes by their name at TO, their messages by UID, then the rest. FOLDER:
+ * this mailbox only; 0: everything. A non-zero result ends it. */
 int lcb_foreach_difference(struct lcb *, int64_t from, int64_t to, int64_t folder,
                            int (*fn)(void *rock, const struct lcb_event *), void *rock);
 

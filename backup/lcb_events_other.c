@@ -126,10 +126,10 @@ static int annotation_row(struct eventwalk *w, sqlite3_stmt *st)
     " AND NOT EXISTS (SELECT 1 FROM " table " n WHERE n.since=s.until AND " same ")"
 #define BOTH(table, same, more) \
     BEGINS(table, more) " UNION ALL " ENDS(table, same, more) " ORDER BY 1, 2"
-/* Of the row that ended when this one began. */
+/* Of the row of the same thing that ended when this one began: it is the one before. */
 #define BEFORE(table, same, what) \
-    "(SELECT n." what " FROM " table " n WHERE n.until=s.since AND " same ")"
-
+    "(SELECT CASE WHEN n.until=s.since THEN n." what " END FROM " table " n WHERE " same \
+    " AND n.since<s.since ORDER BY n.since DESC LIMIT 1)"
 #define SAME_ANNOT "n.mboxname=s.mboxname AND n.entry=s.entry AND n.userid=s.userid"
 
 const struct eventsource lcb_event_others[EVENT_OTHERS] = {
@@ -150,8 +150,8 @@ const struct eventsource lcb_event_others[EVENT_OTHERS] = {
 /* The row of the same thing that held at AT. */
 #define OTHER(table, same, at, what) \
     "(SELECT " what " FROM " table " n WHERE " HELD("n", at) " AND " same ")"
-/* What holds at ?2 and did not at ?1, unless UNLESS is true of what held then; what held at ?1, of which
- * nothing holds at ?2. */
+/* What holds at ?2 and did not at ?1, unless UNLESS is true of what held then; what held at ?1, of
+ * which nothing holds at ?2. */
 #define COMES(table, same, unless, more) \
     "SELECT 0, 1, s.since, " more " FROM " table " s WHERE " HELD("s", "?2") " AND s.since>?1" \
     " AND NOT EXISTS " OTHER(table, same " AND " unless, "?1", "1")

@@ -15,9 +15,9 @@ const struct lcb_partition *lcb_partition_named(struct lcb_store *, const char *
 const struct lcb_partition *lcb_partition_of(struct lcb_store *, const char *path);
 
 struct lcb_moved {
-    char *path;     /* the new path of the data file, for the caller to free; NULL if it was there already */
+    char *path;     /* the new path, for the caller to free; NULL if it was there already */
     uint64_t bytes; /* of the data file */
-    struct buf why; /* of a failure, in words, if there are better ones than the error's; to be freed */
+    struct buf why; /* of a failure, if there are better words than the error's; to be freed */
 };
 /* Move USERID's backup to a partition while it is in use; it is locked only at the end, for which
  * WAIT_MS counts. Unless 0 is returned it is where it was. XERR_NOTFOUND; XERR_LOCKED if somebody

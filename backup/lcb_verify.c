@@ -117,7 +117,7 @@ static int note_chunk(void *rock, const struct lcb_chunk *chunk)
     return s->v->chunk ? s->v->chunk(s->v->rock, chunk) : 0;
 }
 
-/* The number of backup id of the first member that can be read, 0 if none says. */
+/* The backup id of the first member of ours that can be found, 0 if there is none near the start. */
 static uint64_t file_id(struct verify *s)
 {
     struct lcb_member m;
@@ -131,6 +131,14 @@ static uint64_t file_id(struct verify *s)
     return 0;
 }
 
+/* Does the index' mark stand where its chunks end? */
+static int mark_is_right(struct verify *s)
+{
+    int64_t end = 0;
+    int r = sqldb_int(s->live->db, &end, "SELECT max(start+length) FROM chunks", "");
+    return (!r || r == XERR_NOTFOUND) && s->point.end >= end;
+}
+
 /* Open the live index; s->live stays NULL if it is of no use. */
 static int open_live(struct verify *s)
 {
@@ -141,8 +149,10 @@ static int open_live(struct verify *s)
         return r;
     if (r == XERR_SQL && s->live && sqldb_outside(s->live->db))
         return r;
-    if (!r && s->point.last_offset < 0 && s->size)
+    if (!r && s->point.last_offset < 0 && s->size && mark_is_right(s))
         r = XERR_NOTFOUND; /* it says nothing yet */
+    if (!r && !mark_is_right(s))
+        r = XERR_FORMAT;
     if (!r && !lcb_point_fits(s->vfs, s->fd, &s->point) && file_id(s) != s->point.id)
         r = XERR_STALE;
     if (!r)
