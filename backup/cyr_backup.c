@@ -19,6 +19,7 @@
 
 #include "backup/cyr_backup.h"
 #include "lib/cyrususer.h"
+#include "lib/sqldb.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
@@ -265,6 +266,7 @@ int main(int argc, char **argv)
         return EX_TEMPFAIL;
     if (parse_arguments(argc, argv, &q))
         return usage();
+    sqldb_setup();
     if (config_open(q.config, "cyr_backup", &config, &err)) {
         fprintf(stderr, "fatal error: %s\n", buf_cstring(&err));
         buf_free(&err);

@@ -36,6 +36,8 @@ struct lcb_store {
     struct lcb_partition *partitions;
     size_t npartitions;
     char *staging;
+    struct lcb_packing packing; /* for all data files that are written to */
+    struct buf empty_index;     /* see lcb_index_create */
     int (*stop)(void *);
     void *stop_rock;
 };
@@ -100,6 +102,8 @@ void lcb_store_close(struct lcb_store **sp)
     lcb_db_close(&s->db);
     free(s->partitions);
     free(s->staging);
+    lcb_packing_fini(&s->packing);
+    buf_free(&s->empty_index);
     free(s);
     *sp = NULL;
 }
@@ -168,10 +172,23 @@ static int set_index_aside(struct lcb *b, const char *why)
     return r;
 }
 
+/* A new backup gets a new index; it may have one, if its first commit did not come about. */
+static int create_index(struct lcb *b)
+{
+    struct stat st;
+    int r = vfs_fstat(b->vfs, b->fd, &st);
+    if (!r && !st.st_size)
+        r = lcb_index_create(b->index_path, &b->store->empty_index, b->settings->index_checkpoint,
+                             &b->index);
+    return r == -EEXIST ? 0 : r;
+}
+
 static int open_index(struct lcb *b, int write)
 {
     int64_t checkpoint = b->settings->index_checkpoint;
-    int r = lcb_index_open(b->index_path, write, !write, checkpoint, &b->index);
+    int r = write ? create_index(b) : 0;
+    if (!r && !b->index)
+        r = lcb_index_open(b->index_path, write, !write, checkpoint, &b->index);
     if (write && (r == XERR_FORMAT || r == XERR_VERSION)) {
         r = set_index_aside(b, r == XERR_FORMAT ? "not an index of ours or damaged"
                                                 : "of another version");
@@ -217,6 +234,7 @@ static int finish_write(struct lcb *b)
     if (r)
         return r;
     lcb_datafile_init(&b->df, b->vfs, b->fd, b->settings->chunk_size, b->settings->level);
+    lcb_datafile_share(&b->df, &b->store->packing);
     b->df.sealed = chunk_sealed;
     b->df.rock = b;
     b->first_own = b->df.seq;

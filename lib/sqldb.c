@@ -58,6 +58,11 @@ int sqldb_outside(const struct sqldb *db)
     return db->outside;
 }
 
+void sqldb_setup(void)
+{
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 static void configure(sqlite3 *db, int busy_ms)
 {
     sqlite3_extended_result_codes(db, 1);
