@@ -7,12 +7,14 @@
  *
  * A mailbox that is to be sent again completely (mark RESEND) is not listed. One whose records are
  * in doubt (mark DOUBT) is listed with HIGHESTMODSEQ 0 and without CRCs, so that the client sends
- * every record but no content.
+ * every record but no content. One that lacks content (mark CONTENT) is listed so, too, and with a
+ * LAST_UID below the first message without: of those above it the client asks what is missing.
  *
  * Quotas are listed with the user whose mailboxes they govern, as clients compare them: the quota root
  * of a domain is in the backup of what belongs to nobody, and is read there without its lock. */
 #include "config.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,13 +65,18 @@ static void note_root(struct listing *l, const char *root)
 static int header_text(struct listing *l, const struct lcb_folder *f)
 {
     struct sync_header h;
+    char number[16];
     dlist_pool_reset(l->pool);
     int r = sync_header_parsetext(&h, l->pool, f->header, f->headerlen);
     if (!r && h.quotaroot && l->user)
         note_root(l, h.quotaroot);
     if (!r)
         r = sync_header_addmodseq(&h, l->pool);
-    if (!r && f->mark == LCB_MARK_DOUBT) {
+    if (!r && f->mark == LCB_MARK_CONTENT) {
+        snprintf(number, sizeof(number), "%u", f->last_uid);
+        r = sync_header_set(&h, l->pool, "LAST_UID", number);
+    }
+    if (!r && f->mark != LCB_MARK_NONE) {
         r = sync_header_set(&h, l->pool, "HIGHESTMODSEQ", "0");
         if (!r)
             r = sync_header_set(&h, l->pool, "SYNC_CRC", "0");
@@ -86,13 +93,17 @@ static int list_folder(void *rock, const struct lcb_folder *f)
 {
     static int there;
     struct listing *l = rock;
+    struct lcb_folder shown = *f;
     if (hash_lookup(l->names, f->uniqueid))
         return 0;
     hash_insert(l->names, f->uniqueid, &there);
-    backupd_show(l->d, l->b, f, f->mark != LCB_MARK_RESEND);
+    int r = f->mark == LCB_MARK_CONTENT ? lcb_content_floor(l->b, f, &shown.last_uid) : 0;
+    if (r)
+        return r;
+    backupd_show(l->d, l->b, &shown, f->mark != LCB_MARK_RESEND);
     if (f->mark == LCB_MARK_RESEND)
         return 0;
-    int r = header_text(l, f);
+    r = header_text(l, &shown);
     if (r)
         return r;
     prot_puts(l->d->out, "* MAILBOX %(");

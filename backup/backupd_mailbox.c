@@ -22,8 +22,8 @@
  *     connection has brought since this one asked may be the newer: CHECKSUM.) If that goes on
  *     and on, two masters share the name, which is an error to be seen by somebody.
  *  6. A live record needs its content: in the backup, and readable if the client was told so just
- *     now; or waiting in the spool. If it has neither and the client thinks that we have it, RESEND
- *     and CHECKSUM. If the client was to send it and did not, its file is missing there: the record
+ *     now; or waiting in the spool. If it cannot be read, CONTENT and CHECKSUM; if there is none and
+ *     the client thinks that we have it, RESEND and CHECKSUM. If the client was to send it and did not, its file is missing there: the record
  *     is stored without, and a warning logged. Refusing it would block the channel for ever. What is
  *     known to be missing there is not asked for at every change. But if the unit was taken to be
  *     somebody else's, its uploads went to him: RESEND and CHECKSUM.
@@ -222,7 +222,7 @@ static int need_content(struct incoming *in, const struct sync_record *rec)
                                     : lcb_has_content(in->b, &rec->guid, NULL);
     if (r == XERR_FORMAT) {
         in->damaged = &rec->guid;
-        return refuse(in, LCB_MARK_RESEND, "refers to content that cannot be read");
+        return refuse(in, LCB_MARK_CONTENT, "refers to content that cannot be read");
     }
     if (!r)
         r = backupd_staging_supply(in->d, in->b, &rec->guid);
@@ -414,7 +414,9 @@ static int undo(struct incoming *in, int r)
         return r;
     if (in->why)
         xlog_warnx("%s: %s: asking the master for %s", in->h.mboxname, in->why,
-                   in->mark == LCB_MARK_RESEND ? "all of it" : "all records");
+                   in->mark == LCB_MARK_RESEND    ? "all of it"
+                   : in->mark == LCB_MARK_CONTENT ? "all records and what content is missing"
+                                                  : "all records");
     int e = in->damaged ? lcb_forget_content(in->b, in->damaged) : 0;
     if (!e && in->mark != LCB_MARK_NONE && in->have)
         e = lcb_setmark(in->b, in->h.uniqueid, in->mark);

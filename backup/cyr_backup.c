@@ -15,35 +15,40 @@
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backup/cyr_backup.h"
 #include "lib/cyrususer.h"
 #include "lib/sqldb.h"
+#include "lib/times.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
 static const struct command {
-    const char *verb, *item;
-    int min, max; /* number of words behind */
+    const char *verb, *item; /* ITEM NULL: the verb says all */
+    int min, max;            /* number of words behind */
+    enum { NO_TIME, AS_OF, RANGE } time; /* RANGE: --since and --until, too */
     cyr_backup_fn *fn;
 } commands[] = {
-    {"list", "chunks", 0, 0, cyr_backup_list_chunks},
-    {"list", "mailboxes", 0, 0, cyr_backup_list_mailboxes},
-    {"list", "messages", 0, 0, cyr_backup_list_messages},
-    {"list", "all", 0, 0, cyr_backup_list_all},
-    {"show", "chunks", 1, INT_MAX, cyr_backup_show_chunks},
-    {"show", "mailboxes", 1, INT_MAX, cyr_backup_show_mailboxes},
-    {"show", "messages", 1, INT_MAX, cyr_backup_show_messages},
-    {"dump", "chunk", 1, 1, cyr_backup_dump_chunk},
-    {"dump", "mailbox", 1, 1, cyr_backup_dump_mailbox},
-    {"dump", "message", 1, 1, cyr_backup_dump_message},
-    {"json", "chunks", 0, 0, cyr_backup_json_chunks},
-    {"json", "mailboxes", 0, 0, cyr_backup_json_mailboxes},
-    {"json", "messages", 0, 0, cyr_backup_json_messages},
-    {"json", "headers", 1, INT_MAX, cyr_backup_json_headers},
-    {"json", "all", 0, 0, cyr_backup_json_all},
-    {NULL, NULL, 0, 0, NULL},
+    {"list", "chunks", 0, 0, NO_TIME, cyr_backup_list_chunks},
+    {"list", "mailboxes", 0, 0, AS_OF, cyr_backup_list_mailboxes},
+    {"list", "messages", 0, 0, AS_OF, cyr_backup_list_messages},
+    {"list", "all", 0, 0, AS_OF, cyr_backup_list_all},
+    {"show", "chunks", 1, INT_MAX, NO_TIME, cyr_backup_show_chunks},
+    {"show", "mailboxes", 1, INT_MAX, AS_OF, cyr_backup_show_mailboxes},
+    {"show", "messages", 1, INT_MAX, AS_OF, cyr_backup_show_messages},
+    {"dump", "chunk", 1, 1, NO_TIME, cyr_backup_dump_chunk},
+    {"dump", "mailbox", 1, 1, AS_OF, cyr_backup_dump_mailbox},
+    {"dump", "message", 1, 1, AS_OF, cyr_backup_dump_message},
+    {"json", "chunks", 0, 0, NO_TIME, cyr_backup_json_chunks},
+    {"json", "mailboxes", 0, 0, AS_OF, cyr_backup_json_mailboxes},
+    {"json", "messages", 0, 0, AS_OF, cyr_backup_json_messages},
+    {"json", "headers", 1, INT_MAX, AS_OF, cyr_backup_json_headers},
+    {"json", "all", 0, 0, AS_OF, cyr_backup_json_all},
+    {"json", "log", 0, 1, RANGE, cyr_backup_json_log},
+    {"log", NULL, 0, 1, RANGE, cyr_backup_log},
+    {NULL, NULL, 0, 0, NO_TIME, NULL},
 };
 
 static const char usage_text[] =
@@ -59,12 +64,19 @@ static const char usage_text[] =
     "    dump message guid                           a message, to the byte\n"
     "    json chunks|mailboxes|messages              the lists as JSON\n"
     "    json headers guid...                        header fields of messages as JSON\n"
-    "    json all                                    the complete present state as JSON\n"
+    "    json all                                    the complete state as JSON\n"
+    "    log [name|uniqueid|guid]                    what happened, one line each\n"
+    "    json log [name|uniqueid|guid]               the same as JSON\n"
     "\n"
     "Modes, at most one:\n"
     "    -u, --userid                                backup is a user id (default)\n"
     "    -m, --mailbox                               backup is that of a mailbox's owner\n"
     "    -f, --filename                              backup is the path of a data file\n"
+    "\n"
+    "Time:\n"
+    "    --as-of TIME                                as it was then (for all but chunks)\n"
+    "    --since TIME, --until TIME                  what happened then (for log)\n"
+    "    TIME: 2026-11-20, \"2026-11-20 14:00\", 2026-11-20T14:00:00Z, -3d, -1d12h, @SECONDS, now\n"
     "\n"
     "Options:\n"
     "    -C file                                     instead of /etc/imapd.conf\n"
@@ -79,6 +91,7 @@ static int usage(void)
 
 struct request {
     const char *config;
+    struct cyr_backup_point as_of, since, until;
     char mode; /* 'u', 'm', 'f' */
     int verbose;
     const char *name;
@@ -90,32 +103,56 @@ struct request {
 static const struct command *find_command(const char *verb, const char *item)
 {
     for (const struct command *c = commands; c->verb; c++)
-        if (!strcmp(c->verb, verb) && !strcmp(c->item, item))
+        if (!strcmp(c->verb, verb) && (!c->item || (item && !strcmp(c->item, item))))
             return c;
     return NULL;
 }
 
 static int parse_words(int count, char **words, struct request *q)
 {
-    if (count < 3 || !*words[0])
+    if (count < 2 || !*words[0])
         return -1;
     q->name = words[0];
-    q->command = find_command(words[1], words[2]);
-    q->count = count - 3;
-    q->items = words + 3;
-    if (!q->command || q->count < q->command->min || q->count > q->command->max)
+    q->command = find_command(words[1], count > 2 ? words[2] : NULL);
+    if (!q->command)
+        return -1;
+    int named = q->command->item ? 3 : 2;
+    q->count = count - named;
+    q->items = words + named;
+    if (q->count < q->command->min || q->count > q->command->max ||
+        (q->as_of.given && q->command->time == NO_TIME) ||
+        ((q->since.given || q->until.given) && q->command->time != RANGE))
         return -1;
     return 0;
 }
 
+/* XERR_* with the reason on stderr if TEXT is no time. */
+static int parse_point(const char *option, const char *text, struct cyr_backup_point *p)
+{
+    struct buf err = BUF_INITIALIZER;
+    p->given = 1;
+    int r = times_parse(text, time(NULL), &p->time, &err);
+    if (r)
+        fprintf(stderr, "cyr_backup: %s: %s\n", option, buf_cstring(&err));
+    buf_free(&err);
+    return r;
+}
+
+/* Options without a letter. */
+enum { OPT_AS_OF = 256, OPT_SINCE, OPT_UNTIL };
+
+/* 0; -1 if the usage should be printed; XERR_* if the reason has been. */
 static int parse_arguments(int argc, char **argv, struct request *q)
 {
     static const struct option long_options[] = {
         {"filename", no_argument, NULL, 'f'}, {"mailbox", no_argument, NULL, 'm'},
         {"userid", no_argument, NULL, 'u'},   {"verbose", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},     {NULL, 0, NULL, 0},
+        {"help", no_argument, NULL, 'h'},     {"as-of", required_argument, NULL, OPT_AS_OF},
+        {"since", required_argument, NULL, OPT_SINCE},
+        {"until", required_argument, NULL, OPT_UNTIL},
+        {NULL, 0, NULL, 0},
     };
-    int opt;
+    int opt, r = 0;
     while ((opt = getopt_long(argc, argv, "C:fhmuv", long_options, NULL)) != -1) {
         switch (opt) {
         case 'C':
@@ -131,9 +168,20 @@ static int parse_arguments(int argc, char **argv, struct request *q)
         case 'v':
             q->verbose++;
             break;
+        case OPT_AS_OF:
+            r = parse_point("--as-of", optarg, &q->as_of);
+            break;
+        case OPT_SINCE:
+            r = parse_point("--since", optarg, &q->since);
+            break;
+        case OPT_UNTIL:
+            r = parse_point("--until", optarg, &q->until);
+            break;
         default:
             return -1;
         }
+        if (r)
+            return r;
     }
     return parse_words(argc - optind, argv + optind, q);
 }
@@ -209,6 +257,8 @@ static int open_backup(struct cyr_backup *cb, char mode)
 
 static int work(struct cyr_backup *cb, const struct request *q)
 {
+    if (q->as_of.given && cyr_backup_position(cb, q->as_of.time, &cb->at))
+        return EX_TEMPFAIL;
     int r = q->command->fn(cb, q->count, q->items);
     errno = 0;
     int failed = fflush(stdout) == EOF, e = errno;
@@ -224,7 +274,8 @@ static int work(struct cyr_backup *cb, const struct request *q)
 
 static int with_store(const struct config *config, const struct request *q)
 {
-    struct cyr_backup cb = {.name = q->name, .verbose = q->verbose};
+    struct cyr_backup cb = {.name = q->name, .verbose = q->verbose, .at = LCB_NOW,
+                            .since = q->since, .until = q->until};
     struct buf err = BUF_INITIALIZER;
     int r = lcb_store_open(config, NULL, &cb.store, &err);
     int code;
@@ -264,8 +315,9 @@ int main(int argc, char **argv)
     struct buf err = BUF_INITIALIZER;
     if (occupy_standard() < 0)
         return EX_TEMPFAIL;
-    if (parse_arguments(argc, argv, &q))
-        return usage();
+    int r = parse_arguments(argc, argv, &q);
+    if (r)
+        return r == -1 ? usage() : EX_USAGE;
     sqldb_setup();
     if (config_open(q.config, "cyr_backup", &config, &err)) {
         fprintf(stderr, "fatal error: %s\n", buf_cstring(&err));

@@ -7,12 +7,20 @@
 
 #include "backup/lcb.h"
 #include "lib/buf.h"
+#include "lib/output.h"
+
+struct cyr_backup_point {
+    int given;
+    int64_t time;
+};
 
 struct cyr_backup {
     struct lcb_store *store;
     struct lcb *backup;
     const char *name; /* as the user typed it, for messages */
     int verbose;
+    int64_t at; /* the state that is asked for: a position, or LCB_NOW */
+    struct cyr_backup_point since, until; /* for log */
     int failed; /* an item could not be read; the reason has been printed */
 };
 
@@ -32,6 +40,12 @@ cyr_backup_fn cyr_backup_json_chunks, cyr_backup_json_mailboxes, cyr_backup_json
 cyr_backup_fn cyr_backup_json_headers;
 /* cyr_backup_all.c */
 cyr_backup_fn cyr_backup_json_all;
+/* cyr_backup_log.c */
+cyr_backup_fn cyr_backup_log, cyr_backup_json_log;
+/* Print without what could do harm to lines or a terminal. */
+void cyr_backup_print_clean(const char *s, size_t n);
+/* Words separated by blanks as an array. */
+json_t *cyr_backup_json_words(const char *s, size_t n);
 
 /* ---- cyr_backup_item.c ---- */
 
@@ -55,6 +69,9 @@ int cyr_backup_find_message(struct cyr_backup *, const char *item, struct messag
  * pieces. */
 int cyr_backup_read_header(struct cyr_backup *, const struct message_guid *,
                            int (*fn)(void *rock, const void *p, size_t n), void *rock);
+/* The position of TIME, for queries, to *AT. If it is before all history, or there is none, say so:
+ * XERR_NOTFOUND. */
+int cyr_backup_position(struct cyr_backup *, int64_t time, int64_t *at);
 /* Number of a chunk; -1 for what is none. */
 int64_t cyr_backup_chunk_number(const char *item);
 /* Time of the last append, from the header of a mailbox. */

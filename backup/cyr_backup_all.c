@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* cyr_backup_all - the complete present state of a backup as one JSON object. It is the form in
+/* cyr_backup_all - the complete state of a backup as one JSON object. It is the form in
  * which tests and scripts compare backups, so it depends on the state alone: lists are sorted
  * (flags stand as the client sent them), and nothing speaks of chunks, positions or times of
- * receipt.
+ * receipt. So a past state prints the same as it did when it was the present one, but for marks,
+ * which speak of the next synchronisation.
  *
  * It is printed while it is read. What is in memory at a time is one mailbox header or one record.
  */
@@ -158,8 +159,11 @@ static void set_crc(json_t *j, const char *key, int has, uint32_t crc)
 static int print_header(struct all *a, const struct lcb_folder *f)
 {
     struct sync_header h;
+    uint32_t crc = f->crc;
     dlist_pool_reset(a->pool);
     int r = sync_header_parsetext(&h, a->pool, f->header, f->headerlen);
+    if (!r && a->cb->at != LCB_NOW)
+        r = lcb_folder_crc(a->cb->backup, f->id, a->cb->at, &crc);
     if (r)
         return r;
     json_t *j = json_object();
@@ -176,7 +180,7 @@ static int print_header(struct all *a, const struct lcb_folder *f)
     set_string(j, "quotaroot", h.quotaroot);
     set_crc(j, "sync_crc", f->has_sync_crc, f->sync_crc);
     set_crc(j, "sync_crc_annot", h.has_sync_crc_annot, h.sync_crc_annot);
-    set_int(j, "computed_sync_crc", f->crc);
+    set_int(j, "computed_sync_crc", crc);
     set_int(j, "mark", f->mark);
     json_object_set_new(j, "annotations", annotations(dlist_getchild(h.tree, "ANNOTATIONS")));
     return print_members(a->w, j);
@@ -189,7 +193,7 @@ static int mailbox(void *rock, const struct lcb_folder *f)
     int r = print_header(a, f);
     output_writer_open(a->w, "records", '[');
     if (!r)
-        r = lcb_foreach_record(a->cb->backup, f->id, LCB_NOW, record, a);
+        r = lcb_foreach_record(a->cb->backup, f->id, a->cb->at, record, a);
     output_writer_close(a->w);
     int e = output_writer_close(a->w);
     return r ? r : e;
@@ -269,25 +273,26 @@ static int annotation(void *rock, const char *entry, const char *userid, const c
 static int print_all(struct all *a)
 {
     struct lcb *b = a->cb->backup;
+    int64_t at = a->cb->at;
     output_writer_open(a->w, NULL, '{');
     output_writer_value(a->w, "userid", output_string(lcb_userid(b), strlen(lcb_userid(b))));
     output_writer_open(a->w, "mailboxes", '[');
-    int r = lcb_foreach_folder(b, LCB_NOW, 0, mailbox, a);
+    int r = lcb_foreach_folder(b, at, 0, mailbox, a);
     output_writer_close(a->w);
     output_writer_open(a->w, "subscriptions", '[');
-    r = r ? r : lcb_foreach_sub(b, LCB_NOW, sub, a);
+    r = r ? r : lcb_foreach_sub(b, at, sub, a);
     output_writer_close(a->w);
     output_writer_open(a->w, "seen", '[');
-    r = r ? r : lcb_foreach_seen(b, LCB_NOW, seen, a);
+    r = r ? r : lcb_foreach_seen(b, at, seen, a);
     output_writer_close(a->w);
     output_writer_open(a->w, "sieve", '[');
-    r = r ? r : lcb_foreach_script(b, LCB_NOW, script, a);
+    r = r ? r : lcb_foreach_script(b, at, script, a);
     output_writer_close(a->w);
     output_writer_open(a->w, "quota", '[');
-    r = r ? r : lcb_foreach_quota(b, LCB_NOW, quota, a);
+    r = r ? r : lcb_foreach_quota(b, at, quota, a);
     output_writer_close(a->w);
     output_writer_open(a->w, "annotations", '[');
-    r = r ? r : lcb_foreach_annotation(b, LCB_NOW, annotation, a);
+    r = r ? r : lcb_foreach_annotation(b, at, annotation, a);
     return r;
 }
 

@@ -166,7 +166,7 @@ int cyr_backup_dump_mailbox(struct cyr_backup *cb, int count, char **items)
     (void)count;
     int r = cyr_backup_find_mailbox(cb, items[0], &f, &strings);
     if (!r)
-        r = lcb_foreach_record(cb->backup, f.id, LCB_NOW, mbox_record, &m);
+        r = lcb_foreach_record(cb->backup, f.id, cb->at, mbox_record, &m);
     else if (r == XERR_NOTFOUND)
         r = no_item(cb, "mailbox", items[0]);
     buf_free(&strings);

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "backup/cyr_backup.h"
+#include "backup/lcb_history.h"
+#include "lib/output.h"
 #include "lib/xerr.h"
 
 void cyr_backup_say(const struct cyr_backup *cb, const char *fmt, ...)
@@ -73,16 +75,16 @@ static int find_gone(struct cyr_backup *cb, const char *item, struct lcb_folder 
                      struct buf *strings)
 {
     struct search s = {item, f, strings, 0};
-    int r = lcb_foreach_folder(cb->backup, LCB_NOW, 1, consider_gone, &s);
+    int r = lcb_foreach_folder(cb->backup, cb->at, 1, consider_gone, &s);
     return r ? r : s.count ? 0 : XERR_NOTFOUND;
 }
 
 static int find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
                         struct buf *strings)
 {
-    int r = lcb_find_uniqueid(cb->backup, item, f, strings);
+    int r = lcb_find_uniqueid_at(cb->backup, cb->at, item, f, strings);
     if (r == XERR_NOTFOUND)
-        r = lcb_find_name(cb->backup, item, f, strings);
+        r = lcb_find_name_at(cb->backup, cb->at, item, f, strings);
     return r == XERR_NOTFOUND ? find_gone(cb, item, f, strings) : r;
 }
 
@@ -100,11 +102,19 @@ int cyr_backup_find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_
     return r;
 }
 
+static int found(void *rock, const char *uniqueid, const char *mboxname)
+{
+    (void)rock, (void)uniqueid, (void)mboxname;
+    return 1;
+}
+
 int cyr_backup_find_message(struct cyr_backup *cb, const char *item, struct message_guid *guid)
 {
     if (message_guid_decode(guid, item, strlen(item)))
         return XERR_NOTFOUND;
     int r = lcb_has_content(cb->backup, guid, NULL);
+    if (r == 1 && cb->at != LCB_NOW)
+        r = lcb_content_folders(cb->backup, guid, cb->at, found, NULL);
     return r < 0 ? r : r ? 0 : XERR_NOTFOUND;
 }
 
@@ -153,6 +163,24 @@ int cyr_backup_read_header(struct cyr_backup *cb, const struct message_guid *gui
     struct header h = {.fn = fn, .rock = rock};
     int r = lcb_read_content(cb->backup, guid, header_bytes, &h);
     return h.r ? h.r : r < 0 ? r : 0;
+}
+
+int cyr_backup_position(struct cyr_backup *cb, int64_t time, int64_t *at)
+{
+    int64_t pos, begin;
+    int r = lcb_history_at(cb->backup, time, at);
+    if (r != XERR_NOTFOUND)
+        return r;
+    r = lcb_history_begin(cb->backup, &pos, &begin);
+    if (r == XERR_NOTFOUND) {
+        cyr_backup_say(cb, "there is no history yet");
+    } else if (!r) {
+        char asked[20], first[20];
+        output_time(time, asked);
+        output_time(begin, first);
+        cyr_backup_say(cb, "there is no history of %s: it begins at %s", asked, first);
+    }
+    return r ? r : XERR_NOTFOUND;
 }
 
 int64_t cyr_backup_chunk_number(const char *item)

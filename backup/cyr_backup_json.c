@@ -88,7 +88,7 @@ static int mailbox(void *rock, const struct lcb_folder *f)
     output_writer_value(m->w, "uniqueid", string(f->uniqueid));
     output_writer_value(m->w, "mboxname", string(f->mboxname));
     output_writer_value(m->w, "last_appenddate", time_string(cyr_backup_appended(f, m->pool)));
-    int r = lcb_foreach_record(m->cb->backup, f->id, LCB_NOW, record, m);
+    int r = lcb_foreach_record(m->cb->backup, f->id, m->cb->at, record, m);
     if (m->records)
         output_writer_close(m->w);
     int e = output_writer_close(m->w);
@@ -100,7 +100,7 @@ int cyr_backup_json_mailboxes(struct cyr_backup *cb, int count, char **items)
     (void)count, (void)items;
     struct mailboxes m = {cb, output_writer_begin(stdout), dlist_pool_new(POOL_LIMIT), 0};
     output_writer_open(m.w, NULL, '[');
-    int r = lcb_foreach_folder(cb->backup, LCB_NOW, 1, mailbox, &m);
+    int r = lcb_foreach_folder(cb->backup, cb->at, 1, mailbox, &m);
     int e = output_writer_end(&m.w);
     dlist_pool_free(&m.pool);
     return r ? r : e;
@@ -126,7 +126,7 @@ static int message(void *rock, const struct message_guid *guid, uint64_t size)
     struct messages *m = rock;
     json_t *folders = json_array(), *j = json_object();
     (void)size;
-    int r = lcb_content_folders(m->cb->backup, guid, message_folder, folders);
+    int r = lcb_content_folders(m->cb->backup, guid, m->cb->at, message_folder, folders);
     json_object_set_new(j, "guid", guid_string(guid));
     if (json_array_size(folders))
         json_object_set(j, "mailboxes", folders);
@@ -140,7 +140,7 @@ int cyr_backup_json_messages(struct cyr_backup *cb, int count, char **items)
     (void)count, (void)items;
     struct messages m = {cb, output_writer_begin(stdout)};
     output_writer_open(m.w, NULL, '[');
-    int r = lcb_foreach_content(cb->backup, message, &m);
+    int r = lcb_foreach_content(cb->backup, cb->at, message, &m);
     int e = output_writer_end(&m.w);
     return r ? r : e;
 }

@@ -85,7 +85,7 @@ int cyr_backup_list_mailboxes(struct cyr_backup *cb, int count, char **items)
     (void)count, (void)items;
     struct dlist_pool *pool = dlist_pool_new(POOL_LIMIT);
     printf("%-36s  %-19s  mboxname\n", "uniqueid", "last append date");
-    int r = lcb_foreach_folder(cb->backup, LCB_NOW, 1, list_mailbox, pool);
+    int r = lcb_foreach_folder(cb->backup, cb->at, 1, list_mailbox, pool);
     dlist_pool_free(&pool);
     return r;
 }
@@ -104,12 +104,14 @@ static int list_message(void *rock, const struct message_guid *guid, uint64_t si
 int cyr_backup_list_messages(struct cyr_backup *cb, int count, char **items)
 {
     (void)count, (void)items;
-    return lcb_foreach_content(cb->backup, list_message, NULL);
+    return lcb_foreach_content(cb->backup, cb->at, list_message, NULL);
 }
 
 /* ---- all ---- */
 
-/* Titles go to stderr, so they must not overtake the tables where both end in one place. */
+/* Chunks are pieces of the file as it is now, so a state of the past has none.
+ *
+ * Titles go to stderr, so they must not overtake the tables where both end in one place. */
 static void title(const char *before, const char *what)
 {
     fflush(stdout);
@@ -118,10 +120,13 @@ static void title(const char *before, const char *what)
 
 int cyr_backup_list_all(struct cyr_backup *cb, int count, char **items)
 {
-    title("", "chunks");
-    int r = cyr_backup_list_chunks(cb, count, items);
+    int past = cb->at != LCB_NOW, r = 0;
+    if (!past) {
+        title("", "chunks");
+        r = cyr_backup_list_chunks(cb, count, items);
+    }
     if (!r) {
-        title("\n", "mailboxes");
+        title(past ? "" : "\n", "mailboxes");
         r = cyr_backup_list_mailboxes(cb, count, items);
     }
     if (!r) {

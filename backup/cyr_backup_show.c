@@ -32,7 +32,7 @@ static int show_mailbox(struct cyr_backup *cb, const struct lcb_folder *f)
         printf("deleted:  %s\n", when);
     }
     printf("messages:\n%10s  %-19s  guid\n", "uid", "expunged time");
-    int r = lcb_foreach_record(cb->backup, f->id, LCB_NOW, show_record, NULL);
+    int r = lcb_foreach_record(cb->backup, f->id, cb->at, show_record, NULL);
     putchar('\n');
     return r;
 }
@@ -75,7 +75,7 @@ static int show_message(struct cyr_backup *cb, const char *item, const struct me
     char hex[41];
     message_guid_encode(guid, hex);
     printf("guid:\t%s\nmailboxes:\n", hex);
-    int r = lcb_content_folders(cb->backup, guid, show_folder, NULL);
+    int r = lcb_content_folders(cb->backup, guid, cb->at, show_folder, NULL);
     if (r)
         return r;
     puts("headers:");

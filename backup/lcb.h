@@ -38,6 +38,8 @@ void lcb_store_setstop(struct lcb_store *, int (*stop)(void *), void *rock);
  * returned. */
 int lcb_store_foreach(struct lcb_store *, const char *prefix,
                       int (*fn)(void *rock, const char *userid, const char *path), void *rock);
+/* Where USERID's data file is, to be freed; XERR_NOTFOUND. */
+int lcb_store_find(struct lcb_store *, const char *userid, char **path);
 /* A file below backup_staging_path (made if missing) that has no name any more: its descriptor to
  * *FD, to be used and closed through the store's vfs. */
 int lcb_store_tmpfile(struct lcb_store *, int *fd);
@@ -52,6 +54,15 @@ enum {
 int lcb_open(struct lcb_store *, const char *userid, int flags, int wait_ms, struct lcb **);
 /* The same by path of a data file that need not be registered. */
 int lcb_open_file(struct lcb_store *, const char *path, int flags, int wait_ms, struct lcb **);
+/* Make the backup of USERID or, if that is NULL, one at PATH that is not registered: data file and
+ * index. XERR_EXISTS. */
+int lcb_create(struct lcb_store *, const char *userid, const char *path);
+/* Only the lock, as a writer takes it, without a look into data or index: what is damaged can be
+ * locked for repair. Of the backup of USERID or, if that is NULL, of the file PATH. Errors as
+ * lcb_open(). *FD holds the lock until it is closed through the store's vfs; *FOUND, the data file's
+ * path, is to be freed. */
+int lcb_lock(struct lcb_store *, const char *userid, const char *path, int wait_ms, int *fd,
+             char **found);
 /* What was not committed is undone. */
 void lcb_close(struct lcb **);
 const char *lcb_userid(const struct lcb *); /* "" if opened by path */
@@ -94,11 +105,13 @@ enum lcb_mark {
     LCB_MARK_NONE,
     LCB_MARK_DOUBT,  /* list with HIGHESTMODSEQ 0: the client sends all records */
     LCB_MARK_RESEND, /* do not list: the client sends all records and all content */
+    LCB_MARK_CONTENT, /* list with LAST_UID of lcb_content_floor() and HIGHESTMODSEQ 0: the client sends
+                       * all records, and of the content what is not here */
 };
 /* Durable with the next commit; at once if nothing else is pending. */
 int lcb_setmark(struct lcb *, const char *uniqueid, enum lcb_mark);
 /* Content that was found to be damaged (lcb_check_content) counts as never received, with all that is
- * in the same chunk; mailboxes that have any of it are marked RESEND. Durable as lcb_setmark. */
+ * in the same chunk; mailboxes that have any of it are marked CONTENT. Durable as lcb_setmark. */
 int lcb_forget_content(struct lcb *, const struct message_guid *);
 
 /* ---- queries (lcb_query.c, lcb_query_mail.c) ----
@@ -126,14 +139,19 @@ struct lcb_folder {
     uint32_t uidvalidity;
     uint32_t sync_crc;    /* the client's */
     int has_sync_crc;     /* 0: a wildcard */
-    uint32_t crc;         /* of our records; current state only */
-    enum lcb_mark mark;
+    uint32_t crc;         /* of our records; 0 for a past state: lcb_folder_crc */
+    enum lcb_mark mark;   /* NONE for a past state */
     int64_t since;        /* position */
-    int64_t deleted;      /* time at which it was deleted, 0 if it is there */
+    int64_t deleted;      /* time at which it was deleted, 0 if it is (or was then) there */
 };
 /* Current mailbox by UNIQUEID or name: 0 and the strings in STRINGS, or XERR_NOTFOUND. */
 int lcb_find_uniqueid(struct lcb *, const char *uniqueid, struct lcb_folder *, struct buf *strings);
 int lcb_find_name(struct lcb *, const char *mboxname, struct lcb_folder *, struct buf *strings);
+/* The same of the state AT. */
+int lcb_find_uniqueid_at(struct lcb *, int64_t at, const char *uniqueid, struct lcb_folder *,
+                         struct buf *strings);
+int lcb_find_name_at(struct lcb *, int64_t at, const char *mboxname, struct lcb_folder *,
+                     struct buf *strings);
 /* The last state of a mailbox, gone or not. */
 int lcb_find_last(struct lcb *, const char *uniqueid, struct lcb_folder *, struct buf *strings);
 /* The name was that of mailbox WAS and is that of IS now. If this is not the first time that a MAILBOX
@@ -157,8 +175,13 @@ struct lcb_record {
 /* FN for every record of a mailbox, by UID. */
 int lcb_foreach_record(struct lcb *, int64_t folder, int64_t at,
                        int (*fn)(void *rock, const struct lcb_record *), void *rock);
+/* The XOR of the CRCs of these records: SYNC_CRC, as it was AT. */
+int lcb_folder_crc(struct lcb *, int64_t folder, int64_t at, uint32_t *crc);
 /* The current record of a UID: XERR_NOTFOUND. REC's bufs are reused. */
 int lcb_find_record(struct lcb *, int64_t folder, uint32_t uid, struct sync_record *rec);
+/* A mailbox marked CONTENT: the last UID of which it is certain that all messages up to it are here
+ * with their content. */
+int lcb_content_floor(struct lcb *, const struct lcb_folder *, uint32_t *last_uid);
 /* The first live (not expunged) UID above AFTER and below BEFORE (0: any): 1, or 0 if none. */
 int lcb_next_live(struct lcb *, int64_t folder, uint32_t after, uint32_t before, uint32_t *uid);
 /* 1 if the content is here, 0 if not, or an error. SIZE may be NULL. */
@@ -166,12 +189,13 @@ int lcb_has_content(struct lcb *, const struct message_guid *, uint64_t *size);
 /* Can it be read? 1; 0 if it is not here; XERR_FORMAT if its chunk is damaged. A chunk is read once
  * while the backup is open, not for each message in it, and what was written meanwhile is not. */
 int lcb_check_content(struct lcb *, const struct message_guid *);
-/* FN for every content that is here and that a mailbox has or had, in the order of arrival. (Files of
- * Cyrus 3.x hold mail of others, too, which no mailbox of theirs ever names.) */
-int lcb_foreach_content(struct lcb *, int (*fn)(void *rock, const struct message_guid *,
-                                                uint64_t size), void *rock);
-/* FN for every mailbox (uniqueid, latest name) that has or had the message. */
-int lcb_content_folders(struct lcb *, const struct message_guid *,
+/* FN for every content that is here and that a mailbox had AT or before, in the order of arrival.
+ * (Files of Cyrus 3.x hold mail of others, too, which no mailbox of theirs ever names.) */
+int lcb_foreach_content(struct lcb *, int64_t at,
+                        int (*fn)(void *rock, const struct message_guid *, uint64_t size),
+                        void *rock);
+/* FN for every mailbox (uniqueid, last name AT) that had the message AT or before. */
+int lcb_content_folders(struct lcb *, const struct message_guid *, int64_t at,
                         int (*fn)(void *rock, const char *uniqueid, const char *mboxname),
                         void *rock);
 /* The bytes of a message to FN in pieces. XERR_NOTFOUND; XERR_FORMAT if damaged (its SHA-1 is

@@ -206,6 +206,8 @@ int lcb_apply_dlist(struct lcb_index *ix, int64_t pos, const char *verb, const s
         return 0;
     if (v->type != (scalar ? DL_ATOM : DL_KVLIST))
         return XERR_PARAM;
+    if (ix->heard && what <= V_UNACTIVATE && dlist_getatom(v, "USERID", &name) && name)
+        ix->heard(ix->heard_rock, NULL, name);
     switch (what) {
     case V_SUB:
     case V_UNSUB:

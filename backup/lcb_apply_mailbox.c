@@ -128,6 +128,8 @@ int lcb_apply_mailbox_begin(struct lcb_index *ix, int64_t pos, const struct sync
                             const struct buf *text)
 {
     int64_t maxuid = 0;
+    if (ix->heard)
+        ix->heard(ix->heard_rock, h->mboxname, NULL);
     buf_reset(&ix->header);
     if (text)
         buf_append(&ix->header, text);

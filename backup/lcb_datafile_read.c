@@ -18,7 +18,6 @@
 #include "backup/lcb_int.h"
 #include "lib/sha1crc.h"
 #include "lib/xerr.h"
-#include "lib/xlog.h"
 #include "lib/xmalloc.h"
 
 /* Enough of a member to see its header, a file name of a foreign writer included. */
@@ -279,72 +278,4 @@ int lcb_read_content(struct lcb *b, const struct message_guid *guid,
     else
         lcb_text_close(&t);
     return r ? r : memcmp(digest, guid->value, SHA1_LEN) ? XERR_FORMAT : 0;
-}
-
-/* Was SEQ read before, and good? With SET, it is from now on. */
-static int known_whole(struct lcb *b, int64_t seq, int set)
-{
-    const int64_t most = (int64_t)1 << 26; /* 8 MiB of bits; a file may have any numbers */
-    size_t at = (size_t)seq / 8, have = b->whole.len;
-    unsigned char bit = (unsigned char)(1u << (seq % 8));
-    if (seq >= most)
-        return 0;
-    if (at >= have) {
-        if (!set)
-            return 0;
-        memset(buf_ensure(&b->whole, at + 1 - have), 0, at + 1 - have);
-        b->whole.len = at + 1;
-    }
-    if (set)
-        b->whole.s[at] = (char)((unsigned char)b->whole.s[at] | bit);
-    return (unsigned char)b->whole.s[at] & bit;
-}
-
-static int ignore_piece(void *rock, const void *p, size_t n)
-{
-    (void)rock;
-    (void)p;
-    (void)n;
-    return 0;
-}
-
-/* The chunk that holds GUID: XERR_NOTFOUND. */
-static int chunk_of(struct lcb *b, const struct message_guid *guid, int64_t *seq)
-{
-    return sqldb_int(b->index->db, seq,
-                     "SELECT chunk FROM contents WHERE guid=? AND chunk IS NOT NULL", "b",
-                     guid->value, (size_t)MESSAGE_GUID_LEN);
-}
-
-int lcb_check_content(struct lcb *b, const struct message_guid *guid)
-{
-    int64_t seq;
-    int r = chunk_of(b, guid, &seq);
-    if (r)
-        return r == XERR_NOTFOUND ? 0 : r;
-    if ((b->writable && seq >= b->first_own) || known_whole(b, seq, 0))
-        return 1; /* perhaps not even written as yet */
-    r = lcb_read_chunk(b, seq, ignore_piece, NULL);
-    if (!r)
-        known_whole(b, seq, 1);
-    return !r ? 1 : r == XERR_NOTFOUND || r == XERR_EOF || r == -EIO ? XERR_FORMAT : r;
-}
-
-int lcb_forget_content(struct lcb *b, const struct message_guid *guid)
-{
-    int64_t seq;
-    int pending = lcb_dirty(b) || b->savepoint;
-    int r = chunk_of(b, guid, &seq);
-    if (r)
-        return r == XERR_NOTFOUND ? 0 : r;
-    xlog_errorx("%s: chunk %lld is damaged: what was in it will be asked for again", b->path,
-                (long long)seq);
-    r = lcb_index_begin(b->index);
-    if (!r)
-        r = sqldb_run(b->index->db, "UPDATE folders SET mark=?1 WHERE id IN (SELECT r.folder FROM"
-                      " records r JOIN contents c ON c.id=r.content WHERE c.chunk=?2 AND"
-                      " r.until IS NULL AND r.expunged=0)", "ii", (int64_t)LCB_MARK_RESEND, seq);
-    if (!r)
-        r = sqldb_run(b->index->db, "UPDATE contents SET chunk=NULL WHERE chunk=?", "i", seq);
-    return r || pending ? r : lcb_index_commit(b->index);
 }

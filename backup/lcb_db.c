@@ -62,6 +62,17 @@ void lcb_db_close(struct lcb_db **dbp)
     *dbp = NULL;
 }
 
+int lcb_db_check(struct vfs *vfs, const char *path)
+{
+    struct twoskip *ts;
+    int r = twoskip_open(vfs, path, 0, &ts);
+    if (r)
+        return r;
+    r = twoskip_consistent(ts);
+    twoskip_close(&ts);
+    return r;
+}
+
 /* A path is absolute and a C string. */
 static int valid_path(const char *value, size_t len)
 {
@@ -189,6 +200,61 @@ int lcb_db_remove(struct lcb_db *db, const char *userid, const char *path)
         return twoskip_commit(&txn);
     twoskip_abort(&txn);
     return r;
+}
+
+struct lcb_db_txn {
+    struct lcb_db *db;
+    struct twoskip_txn *txn;
+};
+
+int lcb_db_begin(struct lcb_db *db, struct lcb_db_txn **txnp)
+{
+    struct lcb_db_txn *txn = xzmalloc(sizeof(*txn));
+    txn->db = db;
+    int r = attach(db, TWOSKIP_CREATE);
+    if (!r)
+        r = twoskip_begin(db->ts, &txn->txn);
+    if (r)
+        free(txn);
+    else
+        *txnp = txn;
+    return r;
+}
+
+int lcb_db_txn_find(struct lcb_db_txn *txn, const char *userid, char **path)
+{
+    *path = NULL;
+    return *userid ? fetch(txn->db, txn->txn, userid, path) : XERR_NOTFOUND;
+}
+
+int lcb_db_txn_set(struct lcb_db_txn *txn, const char *userid, const char *path)
+{
+    size_t len = strlen(path);
+    if (!*userid || !valid_path(path, len))
+        return XERR_PARAM;
+    return twoskip_store(txn->db->ts, txn->txn, userid, strlen(userid), path, len);
+}
+
+int lcb_db_txn_remove(struct lcb_db_txn *txn, const char *userid)
+{
+    return *userid ? twoskip_delete(txn->db->ts, txn->txn, userid, strlen(userid)) : XERR_NOTFOUND;
+}
+
+int lcb_db_commit(struct lcb_db_txn **txnp)
+{
+    int r = twoskip_commit(&(*txnp)->txn);
+    free(*txnp);
+    *txnp = NULL;
+    return r;
+}
+
+void lcb_db_abort(struct lcb_db_txn **txnp)
+{
+    if (!*txnp)
+        return;
+    twoskip_abort(&(*txnp)->txn);
+    free(*txnp);
+    *txnp = NULL;
 }
 
 struct walk {

@@ -16,6 +16,8 @@ struct lcb_db;
  * until then there are no backups. */
 int lcb_db_open(struct vfs *, const char *path, struct lcb_db **);
 void lcb_db_close(struct lcb_db **);
+/* Read all of it: 0, XERR_NOTFOUND if there is none, XERR_FORMAT if it is damaged. */
+int lcb_db_check(struct vfs *, const char *path);
 
 /* *PATH (the caller frees it) or XERR_NOTFOUND. Under the shared lock. */
 int lcb_db_find(struct lcb_db *, const char *userid, char **path);
@@ -36,6 +38,19 @@ int lcb_db_create(struct lcb_db *, const char *userid, lcb_db_newfile_fn *fn, vo
 int lcb_db_replace(struct lcb_db *, const char *userid, const char *old, const char *new_);
 /* Remove USERID's record if it is PATH; errors as above. */
 int lcb_db_remove(struct lcb_db *, const char *userid, const char *path);
+
+/* Several changes at once: under the exclusive lock from the beginning to commit or abort, and all or
+ * nothing. Waits for the lock; the database is made if it is missing. */
+struct lcb_db_txn;
+int lcb_db_begin(struct lcb_db *, struct lcb_db_txn **);
+/* *PATH (the caller frees it) or XERR_NOTFOUND, as the transaction has it. */
+int lcb_db_txn_find(struct lcb_db_txn *, const char *userid, char **path);
+/* Create or replace. */
+int lcb_db_txn_set(struct lcb_db_txn *, const char *userid, const char *path);
+int lcb_db_txn_remove(struct lcb_db_txn *, const char *userid);
+/* Durable when it returns 0. On failure nothing has changed. *TXN is NULL afterwards. */
+int lcb_db_commit(struct lcb_db_txn **);
+void lcb_db_abort(struct lcb_db_txn **);
 
 /* Call FN for every user id that begins with PREFIX ("" for all), in byte order; a non-zero result
  * of FN ends it and is returned. No lock is held while FN runs. Records that cannot be right are

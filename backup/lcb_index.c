@@ -37,6 +37,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backup/lcb_int.h"
 #include "lib/xerr.h"
@@ -97,7 +98,8 @@ int lcb_index_setup(struct lcb_index *ix)
     sqlite3_db_config(ix->db->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     sqlite3_file_control(ix->db->db, "main", SQLITE_FCNTL_PERSIST_WAL, &one);
     if (ix->readonly) {
-        enter_wal(ix);
+        if (ix->readonly != LCB_INDEX_LOOK)
+            enter_wal(ix);
         return sqldb_exec(ix->db, "PRAGMA query_only=1");
     }
     sqlite3_wal_hook(ix->db->db, wal_grew, ix);
@@ -134,6 +136,12 @@ static int create_schema(struct lcb_index *ix)
     return r ? r : lcb_index_schema_exec(ix->db, LCB_INDEX_ID);
 }
 
+/* SQLite does not write to a file whose header asks for a later SQLite. No such one made ours. */
+static int header_forbids_writing(struct sqldb *db, const char *path)
+{
+    return sqlite3_db_readonly(db->db, "main") == 1 && access(path, W_OK) == 0;
+}
+
 static int open_one(const char *path, int create, int readonly, int64_t checkpoint,
                     struct lcb_index **ixp)
 {
@@ -141,11 +149,14 @@ static int open_one(const char *path, int create, int readonly, int64_t checkpoi
     ix->readonly = readonly;
     ix->checkpoint = checkpoint;
     ix->last_tick = -1;
-    int r = sqldb_open(path, create ? SQLDB_CREATE : 0, readonly ? READER_BUSY_MS : LCB_INDEX_BUSY_MS, &ix->db);
+    int busy_ms = readonly ? READER_BUSY_MS : LCB_INDEX_BUSY_MS;
+    int r = sqldb_open(path, create ? SQLDB_CREATE : 0, busy_ms, &ix->db);
     if (!r && readonly && is_busy(ix->db))
         r = XERR_LOCKED;
     if (!r)
         r = examine(ix->db);
+    if (r >= 0 && ix->db && header_forbids_writing(ix->db, path))
+        r = XERR_FORMAT;
     if (!r && !create)
         r = XERR_FORMAT;
     int empty = !r;
@@ -211,7 +222,7 @@ int lcb_index_begin(struct lcb_index *ix)
     int r = lcb_index_settle(ix);
     if (r)
         return r;
-    if (!ix->wal && !ix->no_wal)
+    if (!ix->wal && !ix->no_wal && !ix->single)
         enter_wal(ix);
     ix->no_wal = 0;
     r = sqldb_run(ix->db, "BEGIN IMMEDIATE", NULL);

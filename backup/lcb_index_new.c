@@ -6,20 +6,20 @@
  * twenty messages. So it is done once in a process, in memory; what SQLite makes of it is kept, and
  * each new index begins as a copy of those bytes.
  *
- * Its first transaction then changes a file that is not empty, for which SQLite would keep the pages as
- * they were in a rollback journal: to be created, synced and removed. But these pages are worth nothing,
- * and the index of an empty data file can be thrown away. So its journal is in memory, and a copy
- * begins with another application_id, LCB_INDEX_UNSETTLED, which is changed into ours when the first
- * transaction has been committed and synced. Whoever meets an unsettled index that nobody works on
- * removes it: what it should say is in the data file.
+ * Its first transaction then changes a file that is not empty, for which SQLite would keep the pages
+ * as they were in a rollback journal: to be created, synced and removed. But these pages are worth
+ * nothing, and the index of an empty data file can be thrown away. So its journal is in memory, and
+ * a copy begins with another application_id, LCB_INDEX_UNSETTLED, which is changed into ours when
+ * the first transaction has been committed and synced. Whoever meets an unsettled index that nobody
+ * works on removes it: what it should say is in the data file.
  *
  * In memory is also what savepoints need to be undone: copies of pages that stood when the savepoint
  * was made. So a first transaction that has outgrown OUTGROWN_ROWS is committed before the next
- * savepoint. What follows is still the same first synchronisation as a rule, and writes each page once
- * without a WAL, so it gets none for one more transaction.
+ * savepoint. What follows is still the same first synchronisation as a rule, and writes each page
+ * once without a WAL, so it gets none for one more transaction.
  *
- * An index that is made again from a data file is none of this: it is filled from as many chunks as there
- * are, under savepoints. */
+ * An index that is made again from a data file is none of this: it is filled from as many chunks as
+ * there are, under savepoints. */
 #include "config.h"
 
 #include <errno.h>
@@ -77,8 +77,8 @@ static int write_part(int fd, const char *p, size_t n)
     return done < 0 ? -errno : (size_t)done < n ? -ENOSPC : 0;
 }
 
-/* A file at PATH with these bytes. -EEXIST if there is one. The beginning, which will be written once more
- * by itself, is written by itself: what the kernel gets in one piece it may keep and write as one. */
+/* A file at PATH with these bytes. -EEXIST if there is one. The beginning, which will be written once
+ * more by itself, is written by itself: what the kernel gets in one piece it may write as one. */
 static int write_image(const char *path, const struct buf *image)
 {
     const size_t first = 4096;

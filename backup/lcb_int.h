@@ -22,6 +22,20 @@
 #define LCB_POS(seq, line) (((int64_t)(seq) << 24) | (line))
 #define LCB_POS_SEQ(pos) ((pos) >> 24)
 
+/* ---- lcb_store.c: for the files of the library that work on whole backups ---- */
+
+struct lcb_db;
+struct lcb_placement;
+/* As lcb_store_open(), with another path of backups.db (NULL: that of the configuration). */
+int lcb_store_openat(const struct config *, struct vfs *, const char *dbpath, struct lcb_store **,
+                     struct buf *err);
+struct lcb_db *lcb_store_db(struct lcb_store *);
+/* Partitions and options for lcb_partition_choose(); they live as long as the store. */
+void lcb_store_placement(struct lcb_store *, struct lcb_placement *);
+const struct config *lcb_store_config(const struct lcb_store *);
+/* 1 if lcb_store_setstop's function says that it is enough. */
+int lcb_store_stopped(struct lcb_store *);
+
 /* ---- lcb_datafile.c: appending to a data file ---- */
 
 struct lcb_datafile_state {
@@ -189,12 +203,20 @@ struct lcb_index {
     int no_folders;  /* no mailbox has been applied ever */
     int readonly;
     int wal;         /* in WAL mode */
+    int single;      /* not to be: it is still being made, as one file */
     int64_t checkpoint;           /* bytes of WAL at which it is folded in */
     int64_t wal_bytes, wal_stuck; /* now; when that was not possible */
     const struct mboxname_rules *names; /* whose mailbox is what */
     /* While lines are read: called after each with the file offset reached; non-zero ends it. */
     int (*progress)(void *rock, off_t at);
     void *progress_rock;
+    /* For who wants to know whose lines these are: the mailbox or the user id that a line names, the
+     * other one is NULL. */
+    void (*heard)(void *rock, const char *mboxname, const char *userid);
+    void *heard_rock;
+    /* For what is wrong in a whole chunk: a message that is not its GUID's (it is not taken), or
+     * a line that cannot be understood (GUID NULL). The rock of progress. */
+    void (*unsound)(void *rock, const struct message_guid *, int64_t pos);
     struct dlist_pool *pool; /* for headers and values */
     int64_t last_tick;       /* time of the newest row of ticks */
 
@@ -221,6 +243,8 @@ struct lcb_mark_point {
  * XERR_LOCKED (READONLY) while somebody fills it; XERR_SQL if the file is not to blame. */
 int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
                    struct lcb_index **);
+/* For READONLY: only to look at; not even WAL mode is switched on. */
+#define LCB_INDEX_LOOK 2
 /* How a writer's connection is to be. */
 int lcb_index_setup(struct lcb_index *);
 void lcb_index_close(struct lcb_index **);
@@ -231,8 +255,8 @@ int lcb_index_rollback(struct lcb_index *); /* idempotent */
 void lcb_index_findtick(struct lcb_index *);
 int lcb_index_getpoint(struct lcb_index *, struct lcb_mark_point *);
 int lcb_index_setpoint(struct lcb_index *, const struct lcb_mark_point *);
-/* Before this position history is not complete (a member flagged GZ_BASE ended there); 0: it is from the
- * first line on. */
+/* Before this position history is not complete (a member flagged GZ_BASE ended there); 0: it is from
+ * the first line on. */
 int lcb_index_sethistory(struct lcb_index *, int64_t pos);
 int lcb_index_gethistory(struct lcb_index *, int64_t *pos);
 /* Remove every row, in the open transaction. */
@@ -307,6 +331,12 @@ int lcb_lines_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_m
 int lcb_piece_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_piece *,
                     struct lcb_chunk *chunk, struct lcb_salvage *);
 
+/* ---- lcb_content.c ---- */
+
+/* Marks after rows were made from the data file, of mailboxes that changed from position FROM on;
+ * LOST: not all of the file could be read, so of all. In the open transaction. */
+int lcb_marks_set(struct lcb_index *, int64_t from, int lost);
+
 /* ---- lcb_recover.c ---- */
 
 /* Bring index and data file together under the lock: roll forward, cut, or rebuild. */
@@ -318,6 +348,14 @@ int64_t lcb_check_end(struct vfs *, int fd, off_t end);
 int lcb_index_fits(struct lcb *);
 
 /* ---- an open backup ---- */
+
+/* A handle to a data file that is being made: FD, at PATH, is the handle's from now on if this returns
+ * 0. Its index, PATH.index, is opened or made; lcb_recover() fills it. */
+int lcb_new(struct lcb_store *, const char *userid, const char *path, int fd, struct lcb **);
+/* Open the index of a locked data file and bring both together; lines may be added then. */
+int lcb_reopen(struct lcb *);
+/* Behind lcb_recover(): lines may be added. */
+void lcb_recovered(struct lcb *);
 
 struct lcb_settings {
     size_t chunk_size;
@@ -342,6 +380,7 @@ struct lcb {
     int64_t first_own; /* the first chunk that was written since it was opened */
     struct lcb_datafile df;
     struct lcb_index *index;
+    ino_t index_ino; /* of its file when it was opened */
     struct {               /* MAILBOX being written */
         struct buf header;
         int header_literal;

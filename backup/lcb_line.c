@@ -12,11 +12,14 @@
  * so that the next line is found. A line takes effect as a whole or, but for the messages in it, not
  * at all.
  *
+ * Messages are held against their GUIDs on the way: bytes that were wrong before they were compressed,
+ * or a file that somebody edited, are found by nothing else.
+ *
  * Of a member that is not whole (lcb_salvage.c) the lines that are complete are read in the same
- * way. There is no checksum over them then, so messages are held against their GUIDs, and a time
- * that has not come yet is not believed. */
+ * way. There is no checksum over them then, so a time that has not come yet is not believed. */
 #include "config.h"
 
+#include <errno.h>
 #include <string.h>
 #include <time.h>
 
@@ -44,7 +47,7 @@ struct lines {
     int strict;    /* stop before the first line that is wrong */
     int max;       /* stop behind so many lines, if not 0 */
     int count, lost;
-    struct sha1 *sha; /* with now */
+    struct sha1 *sha;
     const struct lcb_memberstream *member; /* where the text comes from: one of these */
     const struct gzreader *piece;
 };
@@ -55,21 +58,29 @@ static int show_progress(const struct lines *l)
     return l->ix->progress ? l->ix->progress(l->ix->progress_rock, at) : 0;
 }
 
-/* Over the body of a message: 1 if it may be what GUID says. */
+static void tell_unsound(const struct lines *l, const struct message_guid *guid, int64_t pos)
+{
+    if (l->ix->unsound)
+        l->ix->unsound(l->ix->progress_rock, guid, pos);
+}
+
+/* Over the body of a message: 1 if it is what GUID says. */
 static int skip_body(struct lines *l, const struct message_guid *guid)
 {
     char piece[16 << 10];
     unsigned char digest[SHA1_LEN];
     ssize_t n;
-    if (l->sha)
-        sha1_init(l->sha);
+    sha1_init(l->sha);
     while ((n = dlist_reader_body(&l->reader, piece, sizeof(piece))) > 0)
-        if (l->sha)
-            sha1_update(l->sha, piece, (size_t)n);
-    if (n < 0 || !l->sha)
-        return n < 0 ? (int)n : 1;
+        sha1_update(l->sha, piece, (size_t)n);
+    if (n < 0)
+        return (int)n;
     sha1_final(l->sha, digest);
-    return !memcmp(digest, guid->value, SHA1_LEN);
+    if (!memcmp(digest, guid->value, SHA1_LEN))
+        return 1;
+    if (!l->now)
+        tell_unsound(l, guid, l->pos);
+    return 0;
 }
 
 /* MESSAGE (%{...} ...): several in lines of Cyrus 3.x, one in ours. */
@@ -207,12 +218,14 @@ static int apply_lines(struct lines *l, struct lcb_chunk *chunk)
             xlog_errorx("line %d of chunk %lld cannot be understood (%s): passed over",
                         l->count + 1, (long long)l->seq, error_message(r));
             l->lost++;
+            tell_unsound(l, NULL, LCB_POS(l->seq, l->count + 1));
             r = dlist_reader_resync(&l->reader);
         }
         if (prot_error(l->in))
             return 0;
         if (r == XERR_EOF) {
             l->lost++; /* the chunk is whole, its last line is not */
+            tell_unsound(l, NULL, LCB_POS(l->seq, l->count + 1));
             return 0;
         }
         if (r)
@@ -229,8 +242,7 @@ static void begin(struct lines *l, ssize_t (*fn)(void *, void *, size_t), void *
 {
     l->in = prot_readfn(fn, rock);
     l->pool = dlist_pool_new(LCB_STORED_MAX);
-    if (l->now)
-        l->sha = sha1_new();
+    l->sha = sha1_new();
 }
 
 static void end(struct lines *l)
@@ -283,7 +295,8 @@ int lcb_piece_apply(struct lcb_index *ix, struct vfs *vfs, int fd, const struct 
     l.piece = s;
     begin(&l, lcb_piece_read, s);
     r = apply_lines(&l, chunk);
-    if (!r && prot_error(l.in) != XERR_FORMAT && prot_error(l.in) != XERR_EOF)
+    if (!r && prot_error(l.in) != XERR_FORMAT && prot_error(l.in) != XERR_EOF &&
+        prot_error(l.in) != -EIO)
         r = prot_error(l.in);
     chunk->text_length += l.good;
     out->lines = l.count;

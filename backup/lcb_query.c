@@ -60,8 +60,13 @@ int lcb_snapshot(struct lcb *b)
 #define FOLDER_COLUMNS "f.id, f.uniqueid, s.mboxname, s.header, s.last_uid, s.highestmodseq," \
                        " s.uidvalidity, s.sync_crc, f.crc, f.mark, s.since, s.until"
 #define FOLDER_JOIN " FROM folder_states s JOIN folders f ON f.id=s.folder"
+/* The state of each mailbox that began last at ?1 or before, found by one step into the table, however
+ * many states there are; and the condition that it held still. */
+#define FOLDER_LATEST " FROM folders f CROSS JOIN folder_states s WHERE s.folder=f.id AND s.since=" \
+                      "(SELECT max(since) FROM folder_states WHERE folder=f.id AND since<=?1)"
+#define FOLDER_HELD " AND (s.until IS NULL OR s.until>?1)"
 
-static void folder_row(struct lcb *b, sqlite3_stmt *st, struct lcb_folder *f)
+static void folder_row(struct lcb *b, sqlite3_stmt *st, int64_t at, struct lcb_folder *f)
 {
     f->id = sqlite3_column_int64(st, 0);
     f->uniqueid = text(st, 1);
@@ -73,10 +78,10 @@ static void folder_row(struct lcb *b, sqlite3_stmt *st, struct lcb_folder *f)
     f->uidvalidity = (uint32_t)sqlite3_column_int64(st, 6);
     f->has_sync_crc = sqlite3_column_type(st, 7) != SQLITE_NULL;
     f->sync_crc = (uint32_t)sqlite3_column_int64(st, 7);
-    f->crc = (uint32_t)sqlite3_column_int64(st, 8);
-    f->mark = (enum lcb_mark)sqlite3_column_int(st, 9);
+    f->crc = at == LCB_NOW ? (uint32_t)sqlite3_column_int64(st, 8) : 0;
+    f->mark = at == LCB_NOW ? (enum lcb_mark)sqlite3_column_int(st, 9) : LCB_MARK_NONE;
     f->since = sqlite3_column_int64(st, 10);
-    f->deleted = sqlite3_column_type(st, 11) == SQLITE_NULL
+    f->deleted = sqlite3_column_type(st, 11) == SQLITE_NULL || sqlite3_column_int64(st, 11) > at
                      ? 0 : lcb_index_time(b->index, sqlite3_column_int64(st, 11));
 }
 
@@ -94,18 +99,18 @@ static void keep_strings(struct lcb_folder *f, struct buf *strings)
     f->header = f->uniqueid + header;
 }
 
-static int find_one(struct lcb *b, const char *sql, const char *key, struct lcb_folder *f,
-                    struct buf *strings)
+static int find_one(struct lcb *b, const char *sql, int64_t at, const char *key,
+                    struct lcb_folder *f, struct buf *strings)
 {
     if (b->index->no_folders)
         return XERR_NOTFOUND;
     sqlite3_stmt *st = sqldb_stmt(b->index->db, sql);
-    if (!st || sqldb_bind(st, "t", key))
+    if (!st || sqldb_bind(st, "it", at, key))
         return XERR_SQL;
     int r = sqldb_step(b->index->db, st);
     if (r != 1)
         return r ? r : XERR_NOTFOUND;
-    folder_row(b, st, f);
+    folder_row(b, st, at, f);
     keep_strings(f, strings);
     sqlite3_reset(st);
     return 0;
@@ -115,19 +120,39 @@ int lcb_find_uniqueid(struct lcb *b, const char *uniqueid, struct lcb_folder *f,
                       struct buf *strings)
 {
     return find_one(b, "SELECT " FOLDER_COLUMNS FOLDER_JOIN
-                       " WHERE f.uniqueid=? AND s.until IS NULL", uniqueid, f, strings);
+                       " WHERE f.uniqueid=?2 AND s.until IS NULL AND ?1", LCB_NOW, uniqueid, f,
+                    strings);
 }
 
 int lcb_find_name(struct lcb *b, const char *mboxname, struct lcb_folder *f, struct buf *strings)
 {
     return find_one(b, "SELECT " FOLDER_COLUMNS FOLDER_JOIN
-                       " WHERE s.mboxname=? AND s.until IS NULL", mboxname, f, strings);
+                       " WHERE s.mboxname=?2 AND s.until IS NULL AND ?1", LCB_NOW, mboxname, f,
+                    strings);
 }
 
 int lcb_find_last(struct lcb *b, const char *uniqueid, struct lcb_folder *f, struct buf *strings)
 {
-    return find_one(b, "SELECT " FOLDER_COLUMNS FOLDER_JOIN
-                       " WHERE f.uniqueid=? ORDER BY s.since DESC LIMIT 1", uniqueid, f, strings);
+    return find_one(b, "SELECT " FOLDER_COLUMNS FOLDER_LATEST " AND f.uniqueid=?2", LCB_NOW,
+                    uniqueid, f, strings);
+}
+
+int lcb_find_uniqueid_at(struct lcb *b, int64_t at, const char *uniqueid, struct lcb_folder *f,
+                         struct buf *strings)
+{
+    if (at == LCB_NOW)
+        return lcb_find_uniqueid(b, uniqueid, f, strings);
+    return find_one(b, "SELECT " FOLDER_COLUMNS FOLDER_LATEST FOLDER_HELD " AND f.uniqueid=?2", at,
+                    uniqueid, f, strings);
+}
+
+int lcb_find_name_at(struct lcb *b, int64_t at, const char *mboxname, struct lcb_folder *f,
+                     struct buf *strings)
+{
+    if (at == LCB_NOW)
+        return lcb_find_name(b, mboxname, f, strings);
+    return find_one(b, "SELECT " FOLDER_COLUMNS FOLDER_LATEST FOLDER_HELD " AND s.mboxname=?2", at,
+                    mboxname, f, strings);
 }
 
 int lcb_report_replaced(struct lcb *b, const char *mboxname, const char *was, const char *is)
@@ -169,20 +194,16 @@ int lcb_foreach_folder(struct lcb *b, int64_t at, int deleted,
                        int (*fn)(void *rock, const struct lcb_folder *), void *rock)
 {
     /* A mailbox that is gone appears with its last state. */
-    static const char all[] =
-        "SELECT " FOLDER_COLUMNS FOLDER_JOIN " WHERE s.since<=?1 AND s.since="
-        "(SELECT max(since) FROM folder_states WHERE folder=s.folder AND since<=?1)"
-        " ORDER BY s.mboxname, f.id";
-    const char *sql = deleted ? all : NOW_OR_AT(at, "SELECT " FOLDER_COLUMNS FOLDER_JOIN " WHERE",
-                                                " ORDER BY s.mboxname");
-    sqlite3_stmt *st = walk(b, sql);
+    static const char all[] = "SELECT " FOLDER_COLUMNS FOLDER_LATEST " ORDER BY s.mboxname, f.id",
+        held[] = "SELECT " FOLDER_COLUMNS FOLDER_LATEST FOLDER_HELD " ORDER BY s.mboxname, f.id",
+        now[] = "SELECT " FOLDER_COLUMNS FOLDER_JOIN " WHERE s.until IS NULL AND ?1"
+                " ORDER BY s.mboxname";
+    sqlite3_stmt *st = walk(b, deleted ? all : at == LCB_NOW ? now : held);
     int r = st && !sqldb_bind(st, "i", at) ? 0 : XERR_SQL;
     int more = 0;
     while (!r && (more = next_row(b, st)) > 0) {
         struct lcb_folder f;
-        folder_row(b, st, &f);
-        if (at != LCB_NOW && f.deleted && sqlite3_column_int64(st, 11) > at)
-            f.deleted = 0;
+        folder_row(b, st, at, &f);
         r = fn(rock, &f);
     }
     sqlite3_finalize(st);

@@ -33,14 +33,18 @@ void lcb_record_row(sqlite3_stmt *st, struct sync_record *rec)
                    memchr(rec->extra.s ? rec->extra.s : "", '\n', rec->extra.len);
 }
 
+#define RECORD_SELECT "SELECT " LCB_RECORD_COLUMNS ", r.since, c.chunk" LCB_RECORD_JOIN
+
 int lcb_foreach_record(struct lcb *b, int64_t folder, int64_t at,
                        int (*fn)(void *rock, const struct lcb_record *), void *rock)
 {
-    const char *sql = at == LCB_NOW
-        ? "SELECT " LCB_RECORD_COLUMNS ", r.since, c.chunk" LCB_RECORD_JOIN
-          " WHERE r.folder=?1 AND r.until IS NULL AND ?2 ORDER BY r.uid"
-        : "SELECT " LCB_RECORD_COLUMNS ", r.since, c.chunk" LCB_RECORD_JOIN
-          " WHERE r.folder=?1 AND r.since<=?2 AND (r.until IS NULL OR r.until>?2) ORDER BY r.uid";
+    /* The past: what has not changed since comes from one index in order, what has, from another,
+     * sorted; SQLite merges the two. So its cost is that of the present, and of what has changed. */
+    static const char
+        now[] = RECORD_SELECT " WHERE r.folder=?1 AND r.until IS NULL AND ?2 ORDER BY r.uid",
+        past[] = RECORD_SELECT " WHERE r.folder=?1 AND r.until IS NULL AND r.since<=?2 UNION ALL "
+                 RECORD_SELECT " WHERE r.folder=?1 AND r.until>?2 AND r.since<=?2 ORDER BY 1";
+    const char *sql = at == LCB_NOW ? now : past;
     struct lcb_record rec = {.has_content = 0};
     sqlite3_stmt *st = NULL;
     int r = sqlite3_prepare_v2(b->index->db->db, sql, -1, &st, NULL) == SQLITE_OK
@@ -62,6 +66,18 @@ int lcb_foreach_record(struct lcb *b, int64_t folder, int64_t at,
     sqlite3_finalize(st);
     sync_record_fini(&rec.rec);
     return r;
+}
+
+static int add_crc(void *rock, const struct lcb_record *rec)
+{
+    *(uint32_t *)rock ^= sync_record_crc(&rec->rec);
+    return 0;
+}
+
+int lcb_folder_crc(struct lcb *b, int64_t folder, int64_t at, uint32_t *crc)
+{
+    *crc = 0;
+    return lcb_foreach_record(b, folder, at, add_crc, crc);
 }
 
 int lcb_find_record(struct lcb *b, int64_t folder, uint32_t uid, struct sync_record *rec)
@@ -104,14 +120,18 @@ int lcb_has_content(struct lcb *b, const struct message_guid *guid, uint64_t *si
     return 1;
 }
 
-int lcb_foreach_content(struct lcb *b, int (*fn)(void *rock, const struct message_guid *,
-                                                uint64_t size), void *rock)
+int lcb_foreach_content(struct lcb *b, int64_t at,
+                        int (*fn)(void *rock, const struct message_guid *, uint64_t size),
+                        void *rock)
 {
+    const char *sql = at == LCB_NOW
+        ? "SELECT guid, size FROM contents c WHERE chunk IS NOT NULL AND ?1"
+          " AND EXISTS (SELECT 1 FROM records WHERE content=c.id) ORDER BY id"
+        : "SELECT guid, size FROM contents c WHERE chunk IS NOT NULL"
+          " AND EXISTS (SELECT 1 FROM records WHERE content=c.id AND since<=?1) ORDER BY id";
     sqlite3_stmt *st = NULL;
-    int r = sqlite3_prepare_v2(b->index->db->db, "SELECT guid, size FROM contents c"
-                               " WHERE chunk IS NOT NULL AND EXISTS (SELECT 1 FROM records WHERE"
-                               " content=c.id) ORDER BY id", -1, &st, NULL) == SQLITE_OK
-                ? 0 : sqldb_failed(b->index->db, "contents");
+    int r = sqlite3_prepare_v2(b->index->db->db, sql, -1, &st, NULL) == SQLITE_OK
+                ? sqldb_bind(st, "i", at) : sqldb_failed(b->index->db, "contents");
     int step = SQLITE_DONE;
     while (!r && (step = sqlite3_step(st)) == SQLITE_ROW) {
         struct message_guid guid = {{0}};
@@ -125,18 +145,19 @@ int lcb_foreach_content(struct lcb *b, int (*fn)(void *rock, const struct messag
     return r;
 }
 
-int lcb_content_folders(struct lcb *b, const struct message_guid *guid,
+int lcb_content_folders(struct lcb *b, const struct message_guid *guid, int64_t at,
                         int (*fn)(void *rock, const char *uniqueid, const char *mboxname),
                         void *rock)
 {
     sqlite3_stmt *st = NULL;
     int r = sqlite3_prepare_v2(b->index->db->db,
                                "SELECT f.uniqueid, (SELECT mboxname FROM folder_states s WHERE"
-                               " s.folder=f.id ORDER BY since DESC LIMIT 1) FROM folders f WHERE"
-                               " f.id IN (SELECT r.folder FROM contents c JOIN records r ON"
-                               " r.content=c.id WHERE c.guid=?) ORDER BY f.id",
+                               " s.folder=f.id AND since<=?2 ORDER BY since DESC LIMIT 1) FROM"
+                               " folders f WHERE f.id IN (SELECT r.folder FROM contents c JOIN"
+                               " records r ON r.content=c.id WHERE c.guid=?1 AND r.since<=?2)"
+                               " ORDER BY f.id",
                                -1, &st, NULL) == SQLITE_OK
-                ? sqldb_bind(st, "b", guid->value, (size_t)MESSAGE_GUID_LEN)
+                ? sqldb_bind(st, "bi", guid->value, (size_t)MESSAGE_GUID_LEN, at)
                 : sqldb_failed(b->index->db, "content");
     int step = SQLITE_DONE;
     while (!r && (step = sqlite3_step(st)) == SQLITE_ROW) {

@@ -94,6 +94,30 @@ static int begins_piece(struct search *s, const unsigned char *p, size_t n, off_
 
 enum found { FOUND_END, FOUND_MEMBER, FOUND_PIECE, FOUND_ERROR };
 
+/* N bytes from AT; a place that the disk cannot read is as good as zeros, which begin nothing. */
+static ssize_t read_window(struct search *s, unsigned char *p, size_t n, off_t at)
+{
+    const size_t step = 4096;
+    ssize_t got = vfs_pread(s->vfs, s->fd, p, n, at);
+    if (got != -EIO)
+        return got;
+    size_t done = 0;
+    while (done < n && at + (off_t)done < s->size) {
+        size_t want = step - (size_t)(at + (off_t)done) % step;
+        if (want > n - done)
+            want = n - done;
+        got = vfs_pread(s->vfs, s->fd, p + done, want, at + (off_t)done);
+        if (got == -EIO) {
+            memset(p + done, 0, want);
+            got = at + (off_t)(done + want) > s->size ? s->size - at - (off_t)done : (ssize_t)want;
+        }
+        if (got <= 0)
+            return got < 0 ? got : (ssize_t)done;
+        done += (size_t)got;
+    }
+    return (ssize_t)done;
+}
+
 /* Where text goes on behind s->from. *AT is SIZE if nowhere, an error for FOUND_ERROR. */
 static enum found go_on(struct search *s, int pieces, off_t *at)
 {
@@ -101,7 +125,7 @@ static enum found go_on(struct search *s, int pieces, off_t *at)
     off_t w = s->from;
     memset(window, 0, 4);
     for (;;) {
-        ssize_t n = vfs_pread(s->vfs, s->fd, window + 4, WINDOW + LOOKAHEAD, w);
+        ssize_t n = read_window(s, window + 4, WINDOW + LOOKAHEAD, w);
         *at = n < 0 ? n : s->size;
         if (n <= 0)
             return n < 0 ? FOUND_ERROR : FOUND_END;

@@ -59,7 +59,8 @@ static size_t size_option(const struct config *c, enum imapopt opt, int64_t min,
     return (size_t)(n < min ? min : n > max ? max : n);
 }
 
-int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **sp, struct buf *err)
+int lcb_store_openat(const struct config *c, struct vfs *vfs, const char *path,
+                     struct lcb_store **sp, struct buf *err)
 {
     struct lcb_store *s = xzmalloc(sizeof(*s));
     const char *staging = config_getstring(c, IMAPOPT_BACKUP_STAGING_PATH);
@@ -76,7 +77,8 @@ int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **s
     s->staging = staging ? xstrdup(staging)
                          : xasprintf("%s/backup", config_getstring(c, IMAPOPT_TEMP_PATH));
     config_foreachoverflow(c, add_partition, s);
-    const char *path = config_getstring(c, IMAPOPT_BACKUP_DB_PATH);
+    if (!path)
+        path = config_getstring(c, IMAPOPT_BACKUP_DB_PATH);
     const char *kind = config_getstring(c, IMAPOPT_BACKUP_DB);
     int r = XERR_CONFIG;
     if (strcmp(kind, "twoskip"))
@@ -92,6 +94,11 @@ int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **s
     }
     *sp = s;
     return 0;
+}
+
+int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **sp, struct buf *err)
+{
+    return lcb_store_openat(c, vfs, NULL, sp, err);
 }
 
 void lcb_store_close(struct lcb_store **sp)
@@ -118,6 +125,32 @@ struct vfs *lcb_store_vfs(const struct lcb_store *s)
     return s->vfs;
 }
 
+struct lcb_db *lcb_store_db(struct lcb_store *s)
+{
+    return s->db;
+}
+
+const struct config *lcb_store_config(const struct lcb_store *s)
+{
+    return s->config;
+}
+
+void lcb_store_placement(struct lcb_store *s, struct lcb_placement *p)
+{
+    const struct config *c = s->config;
+    memset(p, 0, sizeof(*p));
+    p->partitions = s->partitions;
+    p->count = s->npartitions;
+    p->mode = (enum lcb_select)config_getenum(c, IMAPOPT_PARTITION_SELECT_MODE);
+    p->exclude = config_getstring(c, IMAPOPT_PARTITION_SELECT_EXCLUDE);
+    p->soft_usage_limit = config_getint(c, IMAPOPT_PARTITION_SELECT_SOFT_USAGE_LIMIT);
+}
+
+int lcb_store_stopped(struct lcb_store *s)
+{
+    return s->stop && s->stop(s->stop_rock);
+}
+
 void lcb_store_setstop(struct lcb_store *s, int (*stop)(void *), void *rock)
 {
     s->stop = stop;
@@ -128,6 +161,11 @@ int lcb_store_foreach(struct lcb_store *s, const char *prefix,
                       int (*fn)(void *rock, const char *userid, const char *path), void *rock)
 {
     return lcb_db_foreach(s->db, prefix, fn, rock);
+}
+
+int lcb_store_find(struct lcb_store *s, const char *userid, char **path)
+{
+    return lcb_db_find(s->db, userid, path);
 }
 
 int lcb_store_tmpfile(struct lcb_store *s, int *fd)
@@ -172,23 +210,18 @@ static int set_index_aside(struct lcb *b, const char *why)
     return r;
 }
 
-/* A new backup gets a new index; it may have one, if its first commit did not come about. */
-static int create_index(struct lcb *b)
+static void index_opened(struct lcb *b)
 {
-    struct stat st;
-    int r = vfs_fstat(b->vfs, b->fd, &st);
-    if (!r && !st.st_size)
-        r = lcb_index_create(b->index_path, &b->store->empty_index, b->settings->index_checkpoint,
-                             &b->index);
-    return r == -EEXIST ? 0 : r;
+    struct stat st = {.st_ino = 0};
+    b->index->names = &b->store->names;
+    vfs_stat(b->vfs, b->index_path, &st);
+    b->index_ino = st.st_ino;
 }
 
 static int open_index(struct lcb *b, int write)
 {
     int64_t checkpoint = b->settings->index_checkpoint;
-    int r = write ? create_index(b) : 0;
-    if (!r && !b->index)
-        r = lcb_index_open(b->index_path, write, !write, checkpoint, &b->index);
+    int r = lcb_index_open(b->index_path, write, !write, checkpoint, &b->index);
     if (write && (r == XERR_FORMAT || r == XERR_VERSION)) {
         r = set_index_aside(b, r == XERR_FORMAT ? "not an index of ours or damaged"
                                                 : "of another version");
@@ -196,7 +229,25 @@ static int open_index(struct lcb *b, int write)
             r = lcb_index_open(b->index_path, 1, 0, checkpoint, &b->index);
     }
     if (!r)
-        b->index->names = &b->store->names;
+        index_opened(b);
+    return r;
+}
+
+/* A new backup gets a new index; but it may have one, if its first commit did not come about. */
+static int open_or_create_index(struct lcb *b)
+{
+    struct stat st;
+    int r = vfs_fstat(b->vfs, b->fd, &st);
+    if (r)
+        return r;
+    if (st.st_size)
+        return open_index(b, 1);
+    r = lcb_index_create(b->index_path, &b->store->empty_index, b->settings->index_checkpoint,
+                         &b->index);
+    if (r == -EEXIST)
+        return open_index(b, 1);
+    if (!r)
+        index_opened(b);
     return r;
 }
 
@@ -216,9 +267,9 @@ static struct lcb *new_backup(struct lcb_store *s, const char *userid, const cha
     return b;
 }
 
-static int finish_write(struct lcb *b)
+int lcb_reopen(struct lcb *b)
 {
-    int r = open_index(b, 1);
+    int r = open_or_create_index(b);
     if (r)
         return r;
     r = lcb_recover(b);
@@ -231,14 +282,32 @@ static int finish_write(struct lcb *b)
         if (!r)
             r = lcb_recover(b);
     }
-    if (r)
-        return r;
+    if (!r)
+        lcb_recovered(b);
+    return r;
+}
+
+void lcb_recovered(struct lcb *b)
+{
     lcb_datafile_init(&b->df, b->vfs, b->fd, b->settings->chunk_size, b->settings->level);
     lcb_datafile_share(&b->df, &b->store->packing);
     b->df.sealed = chunk_sealed;
     b->df.rock = b;
     b->first_own = b->df.seq;
-    return 0;
+}
+
+int lcb_new(struct lcb_store *s, const char *userid, const char *path, int fd, struct lcb **bp)
+{
+    struct lcb *b = new_backup(s, userid, path, 1);
+    b->fd = fd;
+    int r = open_index(b, 1);
+    if (!r) {
+        *bp = b;
+        return 0;
+    }
+    b->fd = -1;
+    lcb_close(&b);
+    return r;
 }
 
 /* Compaction and move switch the record and then remove the old file, so the file alone does not tell
@@ -254,7 +323,7 @@ static int still_meant(struct lcb *b)
 }
 
 /* XERR_STALE: the path means another file now, or the user another path. */
-static int open_write(struct lcb *b, int wait_ms)
+static int take_lock(struct lcb *b, int wait_ms)
 {
     int r = vfs_open(b->vfs, b->path, O_RDWR, 0);
     if (r < 0)
@@ -265,9 +334,13 @@ static int open_write(struct lcb *b, int wait_ms)
         r = filelock_same(b->fd, b->path);
         r = r == 1 ? 0 : r == 0 || r == -ENOENT ? XERR_STALE : r;
     }
-    if (!r)
-        r = still_meant(b);
-    return r ? r : finish_write(b);
+    return r ? r : still_meant(b);
+}
+
+static int open_write(struct lcb *b, int wait_ms)
+{
+    int r = take_lock(b, wait_ms);
+    return r ? r : lcb_reopen(b);
 }
 
 static int open_read(struct lcb *b)
@@ -344,20 +417,14 @@ static int open_path(struct lcb_store *s, const char *userid, const char *path, 
 static int make_file(void *rock, const char *userid, char **path)
 {
     struct lcb_store *s = rock;
-    const struct config *c = s->config;
     const struct lcb_partition *chosen;
-    struct lcb_placement p = {
-        .partitions = s->partitions,
-        .count = s->npartitions,
-        .mode = (enum lcb_select)config_getenum(c, IMAPOPT_PARTITION_SELECT_MODE),
-        .exclude = config_getstring(c, IMAPOPT_PARTITION_SELECT_EXCLUDE),
-        .soft_usage_limit = config_getint(c, IMAPOPT_PARTITION_SELECT_SOFT_USAGE_LIMIT),
-    };
+    struct lcb_placement p;
     int fd = -1;
+    lcb_store_placement(s, &p);
     int r = lcb_partition_choose(s->vfs, &p, &chosen);
     if (!r)
-        r = lcb_path_new(s->vfs, chosen->dir, userid, config_getswitch(c, IMAPOPT_FULLDIRHASH),
-                         path, &fd);
+        r = lcb_path_new(s->vfs, chosen->dir, userid,
+                         config_getswitch(s->config, IMAPOPT_FULLDIRHASH), path, &fd);
     if (!r)
         vfs_close(s->vfs, &fd);
     return r;
@@ -382,10 +449,82 @@ int lcb_open(struct lcb_store *s, const char *userid, int flags, int wait_ms, st
     return r;
 }
 
+/* SQLite found the index damaged while B, which is closed otherwise, worked with it. The next opening
+ * finds none, and makes one. A reader has no lock: if he does not get it, or another has been made
+ * already, that is that. */
+static void give_index_up(struct lcb *b)
+{
+    struct stat st;
+    int r = 0;
+    if (!b->writable) {
+        vfs_close(b->vfs, &b->fd);
+        b->fd = vfs_open(b->vfs, b->path, O_RDWR, 0);
+        r = b->fd < 0 ? b->fd : filelock_lock(b->fd, FILELOCK_EXCLUSIVE, 0, b->stop, b->stop_rock);
+    }
+    if (!r && !vfs_stat(b->vfs, b->index_path, &st) && st.st_ino == b->index_ino)
+        set_index_aside(b, "damaged");
+}
+
 int lcb_open_file(struct lcb_store *s, const char *path, int flags, int wait_ms, struct lcb **bp)
 {
     int r = open_path(s, "", path, flags, wait_ms, bp);
     return r == XERR_STALE ? -ENOENT : r;
+}
+
+static int make_at(struct lcb_store *s, const char *path)
+{
+    int fd = vfs_open(s->vfs, path, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (fd < 0)
+        return fd == -EEXIST ? XERR_EXISTS : fd;
+    vfs_close(s->vfs, &fd);
+    return vfs_fsyncparent(s->vfs, path);
+}
+
+int lcb_create(struct lcb_store *s, const char *userid, const char *path)
+{
+    struct lcb *b = NULL;
+    char *made = NULL;
+    int created = 1;
+    int r = userid ? lcb_db_create(s->db, userid, make_file, s, &made, &created)
+                   : make_at(s, path);
+    if (!r && !created)
+        r = XERR_EXISTS;
+    if (!r)
+        r = userid ? lcb_open(s, userid, LCB_WRITE, 0, &b)
+                   : lcb_open_file(s, path, LCB_WRITE, 0, &b);
+    lcb_close(&b);
+    free(made);
+    return r;
+}
+
+static int lock_path(struct lcb_store *s, const char *userid, const char *path, int wait_ms, int *fd,
+                     char **found)
+{
+    struct lcb *b = new_backup(s, userid, path, 0);
+    int r = take_lock(b, wait_ms);
+    if (!r) {
+        *fd = b->fd;
+        b->fd = -1;
+        *found = xstrdup(path);
+    }
+    lcb_close(&b);
+    return r;
+}
+
+int lcb_lock(struct lcb_store *s, const char *userid, const char *path, int wait_ms, int *fd,
+             char **found)
+{
+    int r = XERR_STALE;
+    if (!userid)
+        return lock_path(s, "", path, wait_ms, fd, found);
+    for (int i = 0; r == XERR_STALE && i < REOPEN_MAX; i++) {
+        char *now = NULL;
+        r = lcb_db_find(s->db, userid, &now);
+        if (!r)
+            r = lock_path(s, userid, now, wait_ms, fd, found);
+        free(now);
+    }
+    return r;
 }
 
 void lcb_close(struct lcb **bp)
@@ -396,7 +535,10 @@ void lcb_close(struct lcb **bp)
     if (b->index && b->writable)
         lcb_rollback(b);
     lcb_text_close(&b->kept);
+    int damaged = b->index && sqldb_damaged(b->index->db);
     lcb_index_close(&b->index);
+    if (damaged)
+        give_index_up(b);
     lcb_datafile_fini(&b->df);
     vfs_close(b->vfs, &b->fd);
     buf_free(&b->mb.header);

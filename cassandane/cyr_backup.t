@@ -371,6 +371,80 @@ is_deeply($state, {
     annotations => [{ entry => '/motd', userid => '', value => 'hi' }],
 }, 'json all');
 
+# ---- the past -------------------------------------------------------------------------------
+
+my @at = map { ['--as-of', '@' . ($T + $_)] } 0 .. 400;
+is(output('dave', @{ $at[1] }, qw(show mailboxes user.dave)), <<"END", 'as of: before the expunge');
+mboxname: user.dave
+uniqueid: $INBOX
+messages:
+       uid  expunged time        guid
+         1                       $guid[0]
+         2                       $guid[1]
+
+END
+is(output('dave', @{ $at[155] }, qw(show mailboxes user.dave.Caf&AOk-)),
+    $show_work =~ s/\Q$DELETED/user.dave.Caf&AOk-/r =~ s/deleted:.*\n//r, 'as of: under its old name');
+is(output('dave', @{ $at[165] }, qw(show mailboxes), $WORK), $show_work =~ s/deleted:.*\n//r,
+    'as of: renamed, not yet deleted');
+is(output('dave', @{ $at[155] }, qw(show mailboxes), $DELETED), '', 'as of: a name to come');
+is(output('dave', @{ $at[170] }, qw(show mailboxes), $WORK), $show_work, 'as of: deleted by then');
+is(output(qw(dave list mailboxes), @{ $at[155] }), <<"END", 'as of: list mailboxes');
+uniqueid                              last append date     mboxname
+$INBOX  2025-11-21 21:21:36  user.dave
+$WORK  2025-11-21 21:22:26  user.dave.Caf&AOk-
+END
+is(output(qw(dave list messages), @{ $at[0] }), '', 'as of: a message that no mailbox has yet');
+is(output(qw(dave list messages), @{ $at[150] }), join('', map { "$_\n" } @guid[0 .. 2]),
+    'as of: list messages');
+is(run(qw(dave list all), @{ $at[150] })->{err}, "listing mailboxes:\n\nlisting messages:\n",
+    'as of: list all has no chunks');
+is(output('dave', @{ $at[155] }, qw(show messages), $guid[3]), <<"END", 'as of: show messages');
+guid:\t$guid[3]
+mailboxes:
+\t$WORK\tuser.dave.Caf&AOk-
+headers:
+Subject: last\r
+
+END
+is(output('dave', @{ $at[150] }, qw(json headers), $guid[3]), "{}\n", 'as of: json headers');
+is(output('dave', @{ $at[155] }, qw(dump message), $guid[3]), $message[3], 'as of: dump message');
+is(output('dave', @{ $at[1] }, qw(dump mailbox user.dave)) =~ s/^From MAILER.*\n//mgr,
+    "$quoted\nSubject: nul\n\na\0b\nbare \r cr\nno end\n\n", 'as of: dump mailbox');
+is(output('dave', @{ $at[400] }, @{$_}), output('dave', @{$_}), "as of the end: @{$_}") for
+    [qw(json all)], [qw(json mailboxes)], [qw(json messages)], [qw(list mailboxes)];
+{
+    my $then = decode_json(output('dave', @{ $at[102] }, qw(json all)));
+    is_deeply($then->{subscriptions}, ['user.dave', 'user.gone'], 'as of: subscriptions');
+    is_deeply([map { scalar @{ $then->{$_} } } qw(mailboxes seen sieve quota annotations)],
+        [1, 0, 0, 0, 0], 'as of: what came later is not there');
+    is_deeply([map { [$_->{flags}, $_->{modseq}] } @{ $then->{mailboxes}[0]{records} }],
+        [[[], 5], [['\Seen'], 12], [['\Flagged', '$Label1'], 20]], 'as of: flags');
+    my $scripts = sub {
+        return decode_json(output('dave', @{ $at[$_[0]] }, qw(json all)))->{sieve};
+    };
+    is_deeply([map { $scripts->($_)->[0]{active} } 300, 301], [JSON::PP::false, JSON::PP::true],
+        'as of: the active script');
+    is_deeply($scripts->(299), [], 'as of: no script yet');
+}
+for my $time ('2025-11-21 21:22:35', '2025-11-21T21:22:35Z', '2025-11-22 02:52:35+05:30', $T + 155) {
+    is(output('dave', 'list', 'mailboxes', "--as-of=$time"),
+        output(qw(dave list mailboxes), @{ $at[155] }), "as of $time");
+}
+is(output({ env => { TZ => 'XST-05:30' } }, qw(dave list messages --as-of), '2025-11-22 02:52:30'),
+    output(qw(dave list messages), @{ $at[150] }), 'as of: local time');
+is(output(qw(dave list messages --as-of -1m)), join('', map { "$_\n" } @guid), 'as of -1m');
+fails('as of: before the beginning', 75,
+    qr/^dave: there is no history of 2025-11-21 21:19:59: it begins at 2025-11-21 21:20:00$/m,
+    qw(dave list messages --as-of 2025-11-21T21:19:59));
+fails("as of: $_", 64, qr/^cyr_backup: --as-of: ".*" is not understood as a time/,
+    qw(dave list messages --as-of), $_) for 'yesterday', '', '20251121', '-3';
+fails('as of: no such day', 64, qr/^cyr_backup: --as-of: "2025-11-31": there is no such time/,
+    qw(dave list messages --as-of 2025-11-31));
+fails("as of: @{$_}", 64, qr/^usage: /, 'dave', @{$_}, '--as-of', 'now') for
+    [qw(list chunks)], [qw(show chunks 1)], [qw(dump chunk 1)], [qw(json chunks)];
+fails('as of: what?', 64, qr/^usage: /m, qw(dave list messages --as-of));
+
 # ---- which backup, options --------------------------------------------------------------------
 
 my $ids = join '', map { "$_\n" } @guid;

@@ -284,7 +284,7 @@ static void test_others(void)
     start(&f);
     cyrus_chunk(&f.data, first);
     struct lcb *b = opened(&f);
-    CU_ASSERT_EQUAL(lcb_foreach_content(b, count_content, &n), 0);
+    CU_ASSERT_EQUAL(lcb_foreach_content(b, LCB_NOW, count_content, &n), 0);
     CU_ASSERT_EQUAL(n, 2);
     CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM contents WHERE chunk NOT NULL"), 3);
     content(b, GUID3, "");

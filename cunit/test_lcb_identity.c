@@ -208,11 +208,11 @@ static void test_damaged_content(void)
     CU_ASSERT(lcbtest_logged("chunk 1 is damaged: what was in it will be asked for again"));
     CU_ASSERT_EQUAL(lcb_check_content(b, &guid[0]), 0);
     CU_ASSERT_EQUAL(lcb_has_content(b, &guid[0], NULL), 0);
-    CU_ASSERT_EQUAL(mark_of("good"), LCB_MARK_RESEND);
-    CU_ASSERT_EQUAL(mark_of("any"), LCB_MARK_RESEND);
+    CU_ASSERT_EQUAL(mark_of("good"), LCB_MARK_CONTENT);
+    CU_ASSERT_EQUAL(mark_of("any"), LCB_MARK_CONTENT);
     CU_ASSERT_EQUAL(lcb_has_content(b, &guid[1], NULL), 1);
     again(0);
-    CU_ASSERT_EQUAL(mark_of("good"), LCB_MARK_RESEND);
+    CU_ASSERT_EQUAL(mark_of("good"), LCB_MARK_CONTENT);
     CU_ASSERT_EQUAL(lcbtest_upload(b, 1, 0), 0);
     CU_ASSERT_EQUAL(lcb_commit(b), 0);
     CU_ASSERT_EQUAL(lcb_check_content(b, &guid[0]), 1);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -65,6 +66,15 @@ int filelock_lock(int fd, enum filelock_mode mode, int wait_ms, int (*stop)(void
 int filelock_unlock(int fd)
 {
     return ofd(fd, F_OFD_SETLK, F_UNLCK);
+}
+
+int filelock_maintain(int fd)
+{
+    int r;
+    do
+        r = flock(fd, LOCK_EX | LOCK_NB);
+    while (r < 0 && errno == EINTR);
+    return !r ? 0 : errno == EWOULDBLOCK ? XERR_LOCKED : -errno;
 }
 
 int filelock_same(int fd, const char *path)

@@ -49,6 +49,9 @@ int sqldb_failed(struct sqldb *db, const char *what)
     case SQLITE_IOERR:
     case SQLITE_FULL:
         db->outside = 1;
+        break;
+    default:
+        db->inside = 1;
     }
     return failed(db->db, db->path, what);
 }
@@ -61,6 +64,11 @@ int sqldb_outside(const struct sqldb *db)
 void sqldb_setup(void)
 {
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
+int sqldb_damaged(const struct sqldb *db)
+{
+    return db->inside && !db->outside;
 }
 
 static void configure(sqlite3 *db, int busy_ms)

@@ -14,6 +14,7 @@ struct sqldb {
     char *path;
     struct sqldb_cached *cache;
     int outside; /* see sqldb_outside */
+    int inside;  /* an error that was of the other kind */
 };
 
 /* For a program that opens many databases, before it opens the first: SQLite does not count the memory
@@ -45,5 +46,7 @@ int sqldb_failed(struct sqldb *, const char *what);
 /* 1 if an error since the opening was not the file's fault: disk full, I/O error, no memory, or
  * somebody else held a lock too long. */
 int sqldb_outside(const struct sqldb *);
+/* 1 if there were errors, and all were the file's fault: it is damaged. */
+int sqldb_damaged(const struct sqldb *);
 
 #endif

@@ -261,6 +261,9 @@ void twoskip_close(struct twoskip **tsp)
     *tsp = NULL;
 }
 
+#define BATCH 256 /* records delivered between two locks, or about so many bytes of them */
+#define BATCH_BYTES (64 << 10)
+
 /* Be able to read: in the transaction, or under a shared lock of its own. */
 static int enter(struct twoskip *ts, struct twoskip_txn *txn)
 {
@@ -323,12 +326,17 @@ static int walk_first(struct twoskip *ts, struct walk *w, const void *prefix, si
     return r ? r : walk_load(ts, w);
 }
 
+static int unchanged(const struct twoskip *ts, const struct walk *w)
+{
+    return w->ino == ts->ino && w->generation == ts->hdr.generation && w->end == ts->end;
+}
+
 static int walk_next(struct twoskip *ts, struct walk *w)
 {
     struct ts_record next = {0};
     struct buf last = w->key;
     int r;
-    if (w->ino == ts->ino && w->generation == ts->hdr.generation && w->end == ts->end) {
+    if (unchanged(ts, w)) {
         r = ts_next(ts, &w->rec, 1, &next);
     } else {
         struct ts_loc loc;
@@ -346,29 +354,87 @@ static int walk_next(struct twoskip *ts, struct walk *w)
     return r;
 }
 
+/* Records that were read under one lock. */
+struct batch {
+    struct buf bytes; /* key, NUL, value, NUL of each */
+    struct {
+        size_t keylen, vallen;
+    } rec[BATCH];
+    int count, more;
+};
+
+static int matches(const struct walk *w, const void *prefix, size_t n)
+{
+    return w->rec.offset && w->key.len >= n && (!n || !memcmp(w->key.s, prefix, n));
+}
+
+/* From the record at hand on. Afterwards the walk stands on the last that went in (MORE), or at the
+ * end. */
+static int fill(struct twoskip *ts, struct walk *w, struct batch *b, int max, const void *prefix,
+                size_t n)
+{
+    int r = 0;
+    b->count = b->more = 0;
+    buf_reset(&b->bytes);
+    while (!r && matches(w, prefix, n)) {
+        b->rec[b->count].keylen = w->key.len;
+        b->rec[b->count++].vallen = w->value.len;
+        buf_appendmap(&b->bytes, buf_cstring(&w->key), w->key.len + 1);
+        buf_appendmap(&b->bytes, buf_cstring(&w->value), w->value.len + 1);
+        b->more = b->count == max || b->bytes.len >= BATCH_BYTES;
+        if (b->more)
+            break;
+        r = walk_next(ts, w);
+    }
+    return r;
+}
+
+/* What FN does through the same handle is seen at once: the rest of the batch is read again then. */
+static int deliver(struct twoskip *ts, struct walk *w, struct batch *b, twoskip_fn *fn, void *rock)
+{
+    const char *p = b->bytes.s;
+    for (int i = 0; i < b->count; i++) {
+        const char *key = p;
+        p += b->rec[i].keylen + 1;
+        int r = fn(rock, key, b->rec[i].keylen, p, b->rec[i].vallen);
+        if (r)
+            return r;
+        p += b->rec[i].vallen + 1;
+        if (!unchanged(ts, w)) {
+            buf_setmap(&w->key, key, b->rec[i].keylen);
+            b->more = 1;
+            return 0;
+        }
+    }
+    return 0;
+}
+
 int twoskip_foreach(struct twoskip *ts, struct twoskip_txn *txn, const void *prefix,
                     size_t prefixlen, twoskip_fn *fn, void *rock)
 {
     struct walk w;
+    struct batch b;
     memset(&w, 0, sizeof(w));
+    memset(&b, 0, sizeof(b));
     int r = enter(ts, txn);
     if (r)
         return r;
     r = walk_first(ts, &w, prefix, prefixlen);
-    while (!r && w.rec.offset && w.key.len >= prefixlen &&
-           (!prefixlen || !memcmp(w.key.s, prefix, prefixlen))) {
+    for (;;) {
+        int failed = r ? r : fill(ts, &w, &b, BATCH, prefix, prefixlen);
         leave(ts, txn);
-        r = fn(rock, buf_cstring(&w.key), w.key.len, buf_cstring(&w.value), w.value.len);
-        if (!r)
-            r = enter(ts, txn);
+        r = deliver(ts, &w, &b, fn, rock);
+        r = r ? r : failed;
+        if (r || !b.more)
+            break;
+        r = enter(ts, txn);
         if (r)
-            goto out; /* not locked any more */
+            break;
         r = walk_next(ts, &w);
     }
-    leave(ts, txn);
-out:
     buf_free(&w.key);
     buf_free(&w.value);
+    buf_free(&b.bytes);
     return r;
 }
 

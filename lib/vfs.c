@@ -7,6 +7,7 @@
  * go through the table too, so that a fault in the middle of them can be tested. */
 #include "config.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -156,6 +157,23 @@ static int sys_mkstemp(struct vfs *v, char *template_)
     return result(mkostemp(template_, O_CLOEXEC));
 }
 
+static int sys_list(struct vfs *v, const char *dir, int (*fn)(void *, const char *), void *rock)
+{
+    (void)v;
+    struct dirent *e;
+    int r = 0;
+    DIR *d = opendir(dir);
+    if (!d)
+        return -errno;
+    while (!r && (errno = 0, e = readdir(d)) != NULL)
+        if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+            r = fn(rock, e->d_name);
+    if (!r && errno)
+        r = -errno;
+    closedir(d);
+    return r;
+}
+
 struct vfs *vfs_system(void)
 {
     static const struct vfs_ops ops = {
@@ -174,6 +192,7 @@ struct vfs *vfs_system(void)
         .unlink = sys_unlink,
         .mkdir = sys_mkdir,
         .mkstemp = sys_mkstemp,
+        .list = sys_list,
     };
     static struct vfs system = {&ops};
     return &system;
@@ -269,6 +288,11 @@ int vfs_mkdir(struct vfs *v, const char *path, mode_t mode)
 int vfs_mkstemp(struct vfs *v, char *template_)
 {
     return v->ops->mkstemp(v, template_);
+}
+
+int vfs_list(struct vfs *v, const char *dir, int (*fn)(void *, const char *), void *rock)
+{
+    return v->ops->list(v, dir, fn, rock);
 }
 
 /* Make DIR unless it is there. Somebody else may make it at the same moment; its name is synced

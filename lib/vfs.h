@@ -31,6 +31,7 @@ struct vfs_ops {
     int (*unlink)(struct vfs *, const char *path);
     int (*mkdir)(struct vfs *, const char *path, mode_t mode);
     int (*mkstemp)(struct vfs *, char *template_); /* mode 0600, O_RDWR|O_CLOEXEC */
+    int (*list)(struct vfs *, const char *dir, int (*fn)(void *, const char *), void *rock);
 };
 
 struct vfs {
@@ -59,6 +60,9 @@ int vfs_link(struct vfs *, const char *from, const char *to);
 int vfs_unlink(struct vfs *, const char *path);
 int vfs_mkdir(struct vfs *, const char *path, mode_t mode);
 int vfs_mkstemp(struct vfs *, char *template_);
+/* FN for every name in DIR but "." and "..", in no order; a non-zero result ends it and is
+ * returned. Memory does not grow with their number. */
+int vfs_list(struct vfs *, const char *dir, int (*fn)(void *rock, const char *name), void *rock);
 /* Make all missing directories above PATH (mode 0755 less umask), each synced into its parent. */
 int vfs_mkparents(struct vfs *, const char *path);
 

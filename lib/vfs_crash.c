@@ -326,6 +326,12 @@ static int crash_mkstemp(struct vfs *v, char *template_)
     return fd;
 }
 
+static int crash_list(struct vfs *v, const char *dir, int (*fn)(void *, const char *), void *rock)
+{
+    int r = enter(v, 0, 0);
+    return r ? r : vfs_list(vfs_system(), dir, fn, rock);
+}
+
 static void crash_destroy(struct vfs_fault *f)
 {
     struct crash *c = (struct crash *)f;
@@ -370,6 +376,7 @@ struct vfs *vfs_crash_new(const char *root, long k)
         .unlink = crash_unlink,
         .mkdir = crash_mkdir,
         .mkstemp = crash_mkstemp,
+        .list = crash_list,
     };
     struct crash *c = xzmalloc(sizeof(*c));
     c->f.vfs.ops = &ops;

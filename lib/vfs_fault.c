@@ -130,6 +130,12 @@ static int fail_mkstemp(struct vfs *v, char *template_)
     return r ? r : vfs_mkstemp(vfs_system(), template_);
 }
 
+static int fail_list(struct vfs *v, const char *dir, int (*fn)(void *, const char *), void *rock)
+{
+    int r = due(v, VFS_FAULT_READS);
+    return r ? r : vfs_list(vfs_system(), dir, fn, rock);
+}
+
 struct vfs *vfs_fail_new(int mask, long k, int error, int forever)
 {
     static const struct vfs_ops ops = {
@@ -148,6 +154,7 @@ struct vfs *vfs_fail_new(int mask, long k, int error, int forever)
         .unlink = fail_unlink,
         .mkdir = fail_mkdir,
         .mkstemp = fail_mkstemp,
+        .list = fail_list,
     };
     struct vfs_fault *f = xzmalloc(sizeof(*f));
     f->vfs.ops = &ops;

@@ -27,10 +27,18 @@ sub new
 
 sub conf { return "$_[0]{dir}/imapd.conf" }
 
+# The environment of its processes. Time may pass on the backup host only (CBTest::Clock).
+sub env
+{
+    my ($self) = @_;
+    my $clock = $self->{name} eq 'backup' ? $self->{site}{clock} : undef;
+    return { %{ $self->{site}->env }, $clock ? %{ $clock->env } : () };
+}
+
 sub make_dirs
 {
     my ($self) = @_;
-    my @dirs = map { "$self->{dir}$_" } '', qw(/tmp /spool /spool/stage. /sieve /part /staging),
+    my @dirs = map { "$self->{dir}$_" } '', qw(/tmp /spool /spool/stage. /sieve /part /part2 /staging),
         map { "/conf$_" } '', map { "/$_" } qw(db socket proc log msg quota user lock sync);
     run_cmd(cmd => [as_cyrus('mkdir', '-p', @dirs)])->{rc} == 0 or die "mkdir failed\n";
     return;
@@ -55,7 +63,7 @@ sub start
         cmd => [as_cyrus("$BIN/master", '-D', '-C', $self->conf, '-M', "$self->{dir}/cyrus.conf",
             '-p', "$self->{dir}/master.pid")],
         out => "$self->{dir}/master.out", err => "$self->{dir}/master.err",
-        env => $self->{site}->env, session => 1);
+        env => $self->env, session => 1);
     for my $where (@{ $self->{listen} }) {
         wait_until("$self->{name} at $where", sub {
             die "master of $self->{name} ended: " . (slurp("$self->{dir}/master.err") // '')
@@ -131,7 +139,7 @@ sub tool
     my $name = shift @args;
     my $path = $name =~ m{/} ? $name : "$BIN/$name";
     return run_cmd(%o, cmd => [as_cyrus($path, '-C', $self->conf, @args)],
-        env => $self->{site}->env, tmp => $self->{site}{dir});
+        env => $self->env, tmp => $self->{site}{dir});
 }
 
 1;

@@ -89,6 +89,23 @@ sub by_imap
 sub mailbox
 {
     my ($site, $imap, $name, $internal, $own) = @_;
+    my $m = header($site, $imap, $name, $internal, $own);
+    return $m unless delete $m->{messages};
+
+    if (!eval { $imap->must(examine => $name); 1 }) {
+        die $@ if $@ !~ /Invalid mailbox type/;
+        @{$m}{qw(typed records)} = (1, on_disk($site, $internal));
+        return $m;
+    }
+    $m->{records} = messages($imap);
+    $imap->must('unselect');
+    return $m;
+}
+
+# All of a mailbox but its messages; how many there are, if any, is in {messages}.
+sub header
+{
+    my ($site, $imap, $name, $internal, $own) = @_;
     my $st = $imap->must(status => $name, '(UIDVALIDITY HIGHESTMODSEQ UIDNEXT MESSAGES)');
     my $notes = metadata($imap, $name, $own);
     my %m = (
@@ -99,22 +116,25 @@ sub mailbox
         highestmodseq => $st->{highestmodseq},
         last_uid => $st->{uidnext} - 1,
         records => {},
+        $st->{messages} ? (messages => $st->{messages}) : (),
     );
     my $acl = $site->admin->must(getacl => $site->names->for_admin($internal));
     $m{acl} = { ref $acl eq 'HASH' ? %{$acl} : @{$acl} };
-    return \%m unless $st->{messages};
+    return \%m;
+}
 
-    if (!eval { $imap->must(examine => $name); 1 }) {
-        die $@ if $@ !~ /Invalid mailbox type/;
-        @m{qw(typed records)} = (1, on_disk($site, $internal));
-        return \%m;
-    }
+# The messages of the mailbox that is selected; with SINCE, those with a greater modseq.
+sub messages
+{
+    my ($imap, $since) = @_;
+    my %records;
     my $msgs = $imap->must(fetch => '1:*',
-        '(FLAGS INTERNALDATE RFC822.SIZE MODSEQ BODY.PEEK[] ANNOTATION (/comment (value.shared value.priv)))');
-    for my $uid (keys %{$msgs}) {
+        '(FLAGS INTERNALDATE RFC822.SIZE MODSEQ BODY.PEEK[] ANNOTATION (/comment (value.shared value.priv)))'
+        . (defined $since ? " (CHANGEDSINCE $since)" : ''));
+    for my $uid (ref $msgs ? keys %{$msgs} : ()) {
         my $f = $msgs->{$uid};
         my $note = $f->{annotation}{'/comment'} // {};
-        $m{records}{$uid} = {
+        $records{$uid} = {
             flags => [sort grep { lc ne '\\recent' } map { $_ // 'NIL' } @{ $f->{flags} }],
             internaldate => epoch($f->{internaldate}),
             size => $f->{'rfc822.size'},
@@ -125,8 +145,7 @@ sub mailbox
             private_note => $note->{'value.priv'},
         };
     }
-    $imap->must('unselect');
-    return \%m;
+    return \%records;
 }
 
 # Calendars and the like cannot be read by IMAP: their live messages as files of the spool.

@@ -9,6 +9,7 @@ package CBTest::Site;
 use strict;
 use warnings;
 use CBTest::CSync;
+use CBTest::Clock;
 use CBTest::Imap;
 use CBTest::Instance;
 use CBTest::Lmtp;
@@ -16,7 +17,7 @@ use CBTest::Names;
 use CBTest::Relay;
 use CBTest::Sieve;
 use CBTest::Util qw(as_cyrus run_cmd start_cmd reap free_port wait_until processes_of guard_dir unguard_dir
-    peak_memory is_debian program slurp);
+    clock_files peak_memory is_debian program slurp);
 use File::Path qw(remove_tree);
 use File::Temp qw(tempdir);
 use POSIX ();
@@ -25,7 +26,7 @@ use Time::HiRes qw(sleep time);
 my %living;    # directory -> site, for END and the signals
 
 # Keys: roles (default imap and backup), users (names), options => { role => { key => value } },
-# maxchild: processes of each service at the most.
+# maxchild: processes of each service at the most, clock: the backup host has a CBTest::Clock.
 # Everything is started when new() returns.
 sub new
 {
@@ -39,6 +40,7 @@ sub new
     $living{$dir} = $self;
     $self->{guard} = guard_dir($dir);
     run_cmd(cmd => ['chown', 'cyrus:mail', $dir]) if $> == 0;
+    $self->{clock} = CBTest::Clock->new($dir) if $o{clock};
     $self->{port}{$_} = free_port() for qw(imap sieve http backup relay replica replica_imap);
     $self->add_user($_) for qw(admin cyrus), @{ $o{users} // [] };
     for my $role (@{ $o{roles} // [qw(imap backup)] }) {
@@ -191,19 +193,28 @@ sub cyr_backup
         is_debian() ? 'cyr_backup' : program('cyr_backup'), @args);
 }
 
+# ctl_backups, the same way.
+sub ctl_backups
+{
+    my ($self, @args) = @_;
+    my %o = ref $args[0] ? %{ shift @args } : ();
+    return $self->{backup}->tool({ timeout => 100, %o },
+        is_debian() ? 'ctl_backups' : program('ctl_backups'), @args);
+}
+
 # Path of the data file of a user ('%SHARED' for the shared mailboxes); undef if none. (A process that
 # was killed while it made one may have left an empty one, which is nobody's.)
 sub data_file
 {
     my ($self, $user) = @_;
-    my @f = grep { /\/\Q$user\E_[^.\/]{6}$/ } glob "$self->{backup}{dir}/part/*/*";
+    my @f = grep { /\/\Q$user\E_[^.\/]{6}$/ } glob "$self->{backup}{dir}/part{,2}/*/*";
     return (sort { -s $b <=> -s $a } @f)[0];
 }
 
 sub all_data_files
 {
     my ($self) = @_;
-    return grep { -f && /_[^.\/]{6}$/ } glob "$self->{backup}{dir}/part/*/*";
+    return grep { -f && /_[^.\/]{6}$/ } glob "$self->{backup}{dir}/part{,2}/*/*";
 }
 
 # ---- memory --------------------------------------------------------------
@@ -238,6 +249,7 @@ sub stop
     }
     delete $living{ $self->{dir} };
     unguard_dir($self->{guard});
+    unlink clock_files($self->{dir});
     if ($ENV{KEEP}) {
         print STDERR "# kept $self->{dir}\n";
     } else {

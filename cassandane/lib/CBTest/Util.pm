@@ -20,7 +20,8 @@ use POSIX ();
 use Time::HiRes qw(time sleep alarm);
 
 our @EXPORT_OK = qw(as_cyrus run_cmd start_cmd reap wait_until free_port slurp spew
-    sha1_hex processes_of guard_dir unguard_dir peak_memory builddir program peer is_debian);
+    sha1_hex processes_of guard_dir unguard_dir clock_files peak_memory builddir program peer
+    is_debian);
 
 # Where the programs under test lie.
 sub builddir
@@ -203,8 +204,17 @@ sub clear_away
         waitpid $_, POSIX::WNOHANG() for @left;
         sleep 0.05;
     }
+    unlink clock_files($dir);
     File::Path::remove_tree($dir) unless $ENV{KEEP};
     return;
+}
+
+# What CBTest::Clock has outside of the directory of a site.
+sub clock_files
+{
+    my ($dir) = @_;
+    my ($name) = $dir =~ m{([^/]+)\z};
+    return ("/dev/shm/sem.$name", "/dev/shm/$name");
 }
 
 # A process that clears a site away if this one ends without having done so, by SIGKILL say.

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* ctl_backups_list - which backups there are, and when each was written to last.
+ *
+ * Text and JSON are those of ctl_backups in Cyrus 3.0 - 3.10; keys that are new come last. Nothing is
+ * locked or mended, and no data file is read. */
+#include "config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "backup/ctl_backups.h"
+#include "backup/lcb_summary.h"
+#include "lib/xmalloc.h"
+
+#define HOUR 3600
+#define MANY 16
+#define OUTPUT_BUFFER (64 << 10)
+
+/* The owner of a file that was found otherwise than by its owner is not shown. */
+static const char *owner(const struct ctl *ctl, const struct ctl_target *t)
+{
+    return ctl->opt->mode == 'm' && t->userid && !strcmp(t->userid, MBOXNAME_SHARED) ? NULL
+                                                                                      : t->userid;
+}
+
+static void list_text(struct ctl *ctl, const struct ctl_target *t, const struct lcb_summary *s)
+{
+    const char *userid = owner(ctl, t);
+    char text[32];
+    printf("%s\t%llu\t%s\t%s\n", ctl_time(ctl->opt, s->end, text), (unsigned long long)s->size,
+           userid ? userid : "[unknown]", t->path);
+}
+
+static json_t *list_object(struct ctl *ctl, const struct ctl_target *t, const struct lcb_summary *s)
+{
+    const char *userid = owner(ctl, t);
+    json_t *j = json_object();
+    char text[32];
+    json_object_set_new(j, "timestamp", json_string(ctl_time(ctl->opt, s->end, text)));
+    json_object_set_new(j, "compressed", json_integer((json_int_t)s->size));
+    if (userid)
+        json_object_set_new(j, "userid", ctl_json_cstring(userid));
+    json_object_set_new(j, "fname", ctl_json_cstring(t->path));
+    ctl_json_time(j, "timestamp", s->end);
+    return j;
+}
+
+
+static int is_stale(const struct ctl *ctl, const struct lcb_summary *s, int64_t now)
+{
+    return !s->chunks || s->end <= now - (int64_t)ctl->opt->stale * HOUR;
+}
+
+static void show(struct ctl *ctl, struct ctl_json *json, const struct ctl_target *t,
+                 const struct lcb_summary *s)
+{
+    if (ctl->opt->json)
+        ctl_json_item(json, list_object(ctl, t, s));
+    else
+        list_text(ctl, t, s);
+}
+
+/* What was read in another run is looked up if there are many, and kept for the next time if these
+ * are all backups. */
+static int list_targets(struct ctl *ctl, struct ctl_targets *targets, struct ctl_json *json)
+{
+    struct lcb_summaries *summaries;
+    int64_t now = time(NULL);
+    int shown = 0;
+    char *cache = xasprintf("%s.list", config_getstring(ctl->config, IMAPOPT_BACKUP_DB_PATH));
+    lcb_summaries_open(ctl->store, targets->count < MANY ? NULL : cache, &summaries);
+    for (size_t i = 0; i < targets->count && !targets->stopped; i++) {
+        const struct ctl_target *t = &targets->list[i];
+        struct lcb_summary s;
+        int r = lcb_summaries_get(summaries, t->path, &s);
+        if (r) {
+            ctl_target_failed(ctl, targets, t, r);
+        } else if (!ctl->opt->stale || is_stale(ctl, &s, now)) {
+            show(ctl, json, t, &s);
+            shown++;
+        }
+    }
+    if (ctl->opt->mode == 'A' && !targets->stopped)
+        lcb_summaries_save(summaries);
+    lcb_summaries_close(&summaries);
+    free(cache);
+    return shown;
+}
+
+int ctl_list(struct ctl *ctl)
+{
+    struct ctl_targets targets;
+    struct ctl_json json;
+    if (ctl_targets_open(ctl, &targets))
+        return EX_TEMPFAIL;
+    if (!isatty(STDOUT_FILENO))
+        setvbuf(stdout, NULL, _IOFBF, OUTPUT_BUFFER);
+    if (ctl->opt->json)
+        ctl_json_begin(&json, ctl->opt);
+    int shown = list_targets(ctl, &targets, &json);
+    if (ctl->opt->json)
+        ctl_json_end(&json);
+    int code = ctl_targets_close(ctl, &targets);
+    return ctl->opt->fail_if_any && ctl->opt->stale && shown ? EX_TEMPFAIL : code;
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* ctl_backups_target - from mode and words to a list of backups.
+ *
+ * The list is made before anything is done, so that a run works on what was there when it began, and
+ * backups.db need not be open while it does. -A, -D and -P give keys in byte order; all others are
+ * in the order of the words, doubles included. */
+#include "config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "backup/ctl_backups.h"
+#include "lib/xerr.h"
+#include "lib/xlog.h"
+#include "lib/xmalloc.h"
+
+static void add(struct ctl_targets *t, const char *name, const char *userid, const char *path)
+{
+    if (t->count == t->alloc) {
+        t->alloc = t->alloc ? 2 * t->alloc : 16;
+        t->list = xrealloc(t->list, t->alloc * sizeof(*t->list));
+    }
+    t->list[t->count++] = (struct ctl_target){
+        .name = xstrdup(name),
+        .userid = xstrdupnull(userid),
+        .path = xstrdupnull(path),
+    };
+}
+
+static void free_list(struct ctl_targets *t)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        free((void *)(uintptr_t)t->list[i].name);
+        free((void *)(uintptr_t)t->list[i].userid);
+        free((void *)(uintptr_t)t->list[i].path);
+    }
+    free(t->list);
+    t->list = NULL;
+    t->count = t->alloc = 0;
+}
+
+/* ---- -A, -P, -D ---- */
+
+struct collect {
+    struct ctl_targets *targets;
+    const char *domain; /* NULL: any */
+    const char *defaultdomain;
+};
+
+static int collect(void *rock, const char *userid, const char *path)
+{
+    struct collect *c = rock;
+    const char *at = strrchr(userid, '@');
+    if (!c->domain || !strcmp(at ? at + 1 : c->defaultdomain, c->domain))
+        add(c->targets, userid, userid, path);
+    return 0;
+}
+
+static int add_many(struct ctl *ctl, const char *prefix, const char *domain, struct ctl_targets *t)
+{
+    struct collect c = {t, domain, lcb_store_names(ctl->store)->defaultdomain};
+    return lcb_store_foreach(ctl->store, prefix, collect, &c);
+}
+
+/* ---- -u, -m ---- */
+
+/* A new backup gets a name that backupd would give it. */
+static int make_canonical(struct ctl *ctl, struct buf *key)
+{
+    struct buf canonical = BUF_INITIALIZER;
+    if (!strcmp(buf_cstring(key), MBOXNAME_SHARED))
+        return 0;
+    int r = mboxname_userid_canonical(lcb_store_names(ctl->store), key->s, key->len, &canonical);
+    if (!r)
+        buf_setmap(key, canonical.s, canonical.len);
+    buf_free(&canonical);
+    return r;
+}
+
+/* KEY as it is, or else as a user id is written in backups.db; the one found is in KEY then. */
+static int find(struct ctl *ctl, struct buf *key, char **path)
+{
+    int r = key->len ? lcb_store_find(ctl->store, buf_cstring(key), path) : XERR_NOTFOUND;
+    if (r == XERR_NOTFOUND && key->len && !make_canonical(ctl, key))
+        r = lcb_store_find(ctl->store, buf_cstring(key), path);
+    return r;
+}
+
+static int add_one(struct ctl *ctl, const char *word, struct ctl_targets *t)
+{
+    struct buf key = BUF_INITIALIZER, name = BUF_INITIALIZER;
+    const struct mboxname_rules *names = lcb_store_names(ctl->store);
+    char *path = NULL;
+    if (ctl->opt->mode == 'm') {
+        mboxname_from_external(names, word, &name);
+        mboxname_to_userid(names, buf_cstring(&name), &key);
+    } else {
+        buf_setcstr(&key, word);
+    }
+    int r = find(ctl, &key, &path);
+    t->last_unknown = 0;
+    if (r == XERR_NOTFOUND && (ctl->opt->verb->flags & CTL_NEW) && key.len &&
+        !make_canonical(ctl, &key))
+        r = 0;
+    if (!r) {
+        add(t, buf_cstring(&key), buf_cstring(&key), path);
+    } else if (r == XERR_NOTFOUND) {
+        fprintf(stderr, "%s: not found in backups.db\n", word);
+        t->last_unknown = 1;
+        t->unknown++;
+        r = 0;
+    }
+    free(path);
+    buf_free(&key);
+    buf_free(&name);
+    return r;
+}
+
+/* ---- ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct ctl_target *)a)->name, ((const struct ctl_target *)b)->name);
+}
+
+static int collect_all(struct ctl *ctl, struct ctl_targets *t)
+{
+    int r = 0;
+    if (ctl->opt->mode == 'A')
+        r = add_many(ctl, "", NULL, t);
+    for (int i = 0; !r && i < ctl->argc; i++) {
+        const char *word = ctl->argv[i];
+        switch (ctl->opt->mode) {
+        case 'D':
+            r = add_many(ctl, "", word, t);
+            break;
+        case 'P':
+            r = add_many(ctl, word, NULL, t);
+            break;
+        case 'f':
+            add(t, word, NULL, word);
+            break;
+        default:
+            r = add_one(ctl, word, t);
+        }
+    }
+    return r;
+}
+
+int ctl_targets_open(struct ctl *ctl, struct ctl_targets *t)
+{
+    memset(t, 0, sizeof(*t));
+    int r = collect_all(ctl, t);
+    if (r) {
+        fprintf(stderr, "ctl_backups: backups.db cannot be read: %s\n", error_message(r));
+        xlog_errorx("backups.db cannot be read: %s", error_message(r));
+        free_list(t);
+    } else if (ctl->opt->sort && t->count) {
+        qsort(t->list, t->count, sizeof(*t->list), by_name);
+    }
+    return r;
+}
+
+static const char *index_error(int r)
+{
+    switch (r) {
+    case XERR_NOTFOUND:
+    case XERR_FORMAT:
+        return "Mailbox has an invalid format (no usable index: reindex makes one)";
+    case XERR_VERSION:
+        return "Mailbox has an invalid format (index of another version: reindex makes one)";
+    case XERR_LOCKED:
+        return "Mailbox is locked (its index is being made)";
+    default:
+        return ctl_error_text(r);
+    }
+}
+
+int ctl_target_failed(struct ctl *ctl, struct ctl_targets *t, const struct ctl_target *target, int r)
+{
+    fflush(stdout);
+    fprintf(stderr, "%s: %s\n", target->name, index_error(r));
+    xlog_errorx("%s %s: failed (%s)", ctl->opt->verb->name, target->name, index_error(r));
+    t->failed++;
+    t->stopped = ctl->opt->stop_on_error;
+    return t->stopped;
+}
+
+/* Cyrus 3.x counted unknown names only at the end, and failures of stat only with -S. */
+static int legacy_status(const struct ctl *ctl, const struct ctl_targets *t)
+{
+    int failed = !strcmp(ctl->opt->verb->name, "stat") ? t->stopped : t->failed;
+    return failed || t->last_unknown ? EX_TEMPFAIL : EX_OK;
+}
+
+int ctl_targets_close(struct ctl *ctl, struct ctl_targets *t)
+{
+    int code = ctl_printed();
+    if (ctl->opt->legacy_status)
+        code = code ? code : legacy_status(ctl, t);
+    else if (t->failed || t->unknown)
+        code = EX_TEMPFAIL;
+    free_list(t);
+    return code;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* lcb_events_mail - what happened to messages.
+ *
+ * A record's new version is held against the one that ended where it began. A UID without an earlier
+ * version has arrived, perhaps from another mailbox: replication does not say so, but a content that
+ * another record holds, or held until just now, says enough. Where a content is that of very many
+ * records, the first ones alone are looked at: what follows is a guess about where it came from, not
+ * about whether it came. */
+#include "config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backup/lcb_events_int.h"
+#include "lib/xerr.h"
+
+enum { CANDIDATES = 256 };
+
+/* Columns behind those of the record. */
+enum { COL_SINCE = LCB_RECORD_WIDTH, COL_FOLDER, COL_CONTENT };
+#define EVENT_COLUMNS "SELECT " LCB_RECORD_COLUMNS ", r.since, r.folder, r.content" LCB_RECORD_JOIN
+
+static void begin(struct eventwalk *w, int64_t pos, const char *kind)
+{
+    char guid[41];
+    message_guid_encode(&w->rec.guid, guid);
+    event_begin(w, pos, kind, buf_cstring(&w->state.name), buf_cstring(&w->state.uniqueid));
+    event_number(w, "uid", w->rec.uid);
+    event_text(w, "guid", guid, strlen(guid));
+}
+
+/* The version that ended at POS: 1 and w->before, or 0. */
+static int find_before(struct eventwalk *w, int64_t folder, int64_t pos)
+{
+    sqlite3_stmt *st = sqldb_stmt(w->b->index->db, "SELECT " LCB_RECORD_COLUMNS LCB_RECORD_JOIN
+                                  " WHERE r.folder=? AND r.until=? AND r.uid=?");
+    if (!st || sqldb_bind(st, "iii", folder, pos, (int64_t)w->rec.uid))
+        return XERR_SQL;
+    int r = sqldb_step(w->b->index->db, st);
+    if (r == 1) {
+        lcb_record_row(st, &w->before);
+        sqlite3_reset(st);
+    }
+    return r;
+}
+
+/* ---- where it came from, where it went ---- */
+
+struct relative {
+    int64_t folder;
+    uint32_t uid;
+    int moved; /* one came as the other was expunged */
+};
+
+/* Look for the other end of a way: of an arrival (ARRIVAL), a record of the same content that is
+ * expunged at about the same time, or else one that was live before; of an expunge, one that arrived at
+ * about the same time. 1 if there is one. */
+static int find_relative(struct eventwalk *w, int64_t pos, int64_t folder, int64_t content,
+                         int arrival, struct relative *found)
+{
+    sqlite3_stmt *st = sqldb_stmt(w->b->index->db,
+        "SELECT r.folder, r.uid, r.since, r.expunged, coalesce(r.until,?4)>=?3, EXISTS (SELECT 1 FROM"
+        " records o WHERE o.folder=r.folder AND o.until=r.since AND o.uid=r.uid) FROM records r"
+        " WHERE r.content=?1 AND NOT (r.folder=?2 AND r.uid=?5) ORDER BY r.id LIMIT ?6");
+    int have = 0, r;
+    if (!st || sqldb_bind(st, "iiiiii", content, folder, pos, INT64_MAX, (int64_t)w->rec.uid,
+                          (int64_t)CANDIDATES))
+        return XERR_SQL;
+    while ((r = sqldb_step(w->b->index->db, st)) == 1) {
+        int64_t since = sqlite3_column_int64(st, 2);
+        int expunged = sqlite3_column_int(st, 3), held = sqlite3_column_int(st, 4);
+        int later = sqlite3_column_int(st, 5);
+        int64_t apart = lcb_index_time(w->b->index, since) - w->ev.time;
+        int near = apart >= -LCB_EVENT_MOVE && apart <= LCB_EVENT_MOVE &&
+                   sqlite3_column_int64(st, 0) != folder;
+        int moved = near && (arrival ? expunged && later : !expunged && !later);
+        int copied = arrival && !expunged && held && since < pos;
+        if (!moved && (!copied || have))
+            continue;
+        *found = (struct relative){sqlite3_column_int64(st, 0),
+                                   (uint32_t)sqlite3_column_int64(st, 1), moved};
+        have = 1;
+        if (moved)
+            break;
+    }
+    sqlite3_reset(st);
+    return r < 0 ? r : have;
+}
+
+/* NAME and NAME_uid of the other end. The state of its mailbox replaces the one at hand. */
+static int add_relative(struct eventwalk *w, int64_t pos, const struct relative *rel, const char *key,
+                        const char *uidkey)
+{
+    int r = event_state(w, rel->folder, pos);
+    if (r == XERR_NOTFOUND) /* it is to come */
+        r = event_state(w, rel->folder, INT64_MAX - 1);
+    if (r)
+        return r;
+    event_text(w, key, w->state.name.s, w->state.name.len);
+    event_number(w, uidkey, rel->uid);
+    return 0;
+}
+
+/* ---- flags ---- */
+
+static int compare_flags(const void *a, const void *b)
+{
+    const struct dlist *x = *(struct dlist *const *)a, *y = *(struct dlist *const *)b;
+    return strcmp(x->sval ? x->sval : "", y->sval ? y->sval : "");
+}
+
+static int parse_list(struct dlist_pool *pool, const struct buf *text, struct dlist **list)
+{
+    *list = NULL;
+    return text->len ? event_parse(pool, text->s, text->len, list) : 0;
+}
+
+/* The flags that are in A and not in B, both sorted, as words. */
+static void add_flags(struct eventwalk *w, const char *key, struct dlist **a, size_t n,
+                      struct dlist **b, size_t m)
+{
+    size_t k = 0;
+    event_words(w, key);
+    for (size_t i = 0; i < n; i++) {
+        while (k < m && compare_flags(&b[k], &a[i]) < 0)
+            k++;
+        if ((k == m || compare_flags(&b[k], &a[i])) && a[i]->sval)
+            event_word(w, a[i]->sval, a[i]->len);
+    }
+}
+
+static int flags_changed(struct eventwalk *w, int64_t pos)
+{
+    struct dlist *was, *is;
+    size_t n, m;
+    if (!buf_cmp(&w->before.flags, &w->rec.flags))
+        return 0;
+    int r = parse_list(w->pool_before, &w->before.flags, &was);
+    if (!r)
+        r = parse_list(w->pool, &w->rec.flags, &is);
+    if (r)
+        return r;
+    struct dlist **a = event_sorted(was, compare_flags, &n), **b = event_sorted(is, compare_flags, &m);
+    begin(w, pos, "flags");
+    add_flags(w, "set", b, m, a, n);
+    add_flags(w, "cleared", a, n, b, m);
+    free(a);
+    free(b);
+    return w->values[2].len || w->values[3].len ? event_send(w) : 0;
+}
+
+static void begin_annotated(struct eventwalk *w, int64_t pos)
+{
+    begin(w, pos, "annotated");
+}
+
+static int annotations_changed(struct eventwalk *w, int64_t pos)
+{
+    struct dlist *was, *is;
+    if (!buf_cmp(&w->before.annotations, &w->rec.annotations))
+        return 0;
+    int r = parse_list(w->pool_before, &w->before.annotations, &was);
+    if (!r)
+        r = parse_list(w->pool, &w->rec.annotations, &is);
+    return r ? r : event_annotations(w, was, is, begin_annotated, pos);
+}
+
+/* ---- events ---- */
+
+static int expunged(struct eventwalk *w, int64_t pos, int64_t folder, int64_t content)
+{
+    struct relative rel;
+    begin(w, pos, "expunged");
+    int r = find_relative(w, pos, folder, content, 0, &rel);
+    if (r > 0)
+        r = add_relative(w, pos, &rel, "to", "to_uid");
+    return r ? r : event_send(w);
+}
+
+static int arrived(struct eventwalk *w, int64_t pos, int64_t folder, int64_t content)
+{
+    struct relative rel = {.moved = 0};
+    struct dlist *flags;
+    begin(w, pos, "arrived");
+    int from = find_relative(w, pos, folder, content, 1, &rel);
+    int r = from < 0 ? from : parse_list(w->pool, &w->rec.flags, &flags);
+    if (r)
+        return r;
+    w->ev.kind = rel.moved ? "moved" : from ? "copied" : "arrived";
+    event_number(w, "size", w->rec.size);
+    event_words(w, "flags");
+    for (const struct dlist *d = flags ? flags->head : NULL; d; d = d->next)
+        if (d->sval)
+            event_word(w, d->sval, d->len);
+    if (from)
+        r = add_relative(w, pos, &rel, "from", "from_uid");
+    return r ? r : event_send(w);
+}
+
+/* A UID stands for another message: other bytes. */
+static int changed(struct eventwalk *w, int64_t pos)
+{
+    char guid[41];
+    if (!memcmp(&w->before.guid, &w->rec.guid, sizeof(w->rec.guid)))
+        return 0;
+    message_guid_encode(&w->before.guid, guid);
+    begin(w, pos, "changed");
+    event_text(w, "was", guid, strlen(guid));
+    return event_send(w);
+}
+
+static int record_row(struct eventwalk *w, sqlite3_stmt *st)
+{
+    int64_t pos = sqlite3_column_int64(st, COL_SINCE), folder = sqlite3_column_int64(st, COL_FOLDER);
+    int64_t content = sqlite3_column_int64(st, COL_CONTENT);
+    lcb_record_row(st, &w->rec);
+    int r = event_state(w, folder, pos);
+    if (r)
+        return r == XERR_NOTFOUND ? XERR_INTERNAL : r;
+    int before = find_before(w, folder, pos);
+    if (before < 0)
+        return before;
+    if (!before) {
+        r = arrived(w, pos, folder, content);
+        if (!r && w->rec.expunged && !(r = event_state(w, folder, pos)))
+            r = expunged(w, pos, folder, content);
+        return r;
+    }
+    if (w->before.expunged && !w->rec.expunged) {
+        begin(w, pos, "restored");
+        r = event_send(w);
+    }
+    if (!r)
+        r = changed(w, pos);
+    if (!r)
+        r = flags_changed(w, pos);
+    if (!r)
+        r = annotations_changed(w, pos);
+    if (!r && w->rec.expunged && !w->before.expunged)
+        r = expunged(w, pos, folder, content);
+    return r;
+}
+
+const struct eventsource lcb_event_records = {
+    EVENT_COLUMNS " WHERE r.id>=?4 AND r.id<?5 AND r.since BETWEEN ?1 AND ?2"
+    " AND (?3=0 OR r.folder=?3) ORDER BY r.id",
+    COL_SINCE, record_row, SCOPE_ALL | SCOPE_FOLDER};
+const struct eventsource lcb_event_versions = {
+    EVENT_COLUMNS " WHERE r.content=?3 AND r.since BETWEEN ?1 AND ?2 ORDER BY r.id", COL_SINCE,
+    record_row, SCOPE_MESSAGE};

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The Cyrus Backups authors
+#
+# CBTest::Timeline - what a user had at which second of the backup host's clock, as the mail
+# server said it then, and whether `cyr_backup --as-of` says the same.
+#
+# A state holds from the end of the sync that brought it to the second before the next sync begins.
+# What a backup has in the middle of a sync nobody can know.
+package CBTest::Timeline;
+use strict;
+use warnings;
+use CBTest::Compare;
+use CBTest::Util qw(as_cyrus run_cmd program slurp spew sha1_hex);
+
+# Keys: site (with a clock), user.
+sub new
+{
+    my ($class, %o) = @_;
+    return bless { %o, states => [], judged => {} }, $class;
+}
+
+# A sync begins now; it has ended, and STATE (see by_imap()) is what the server had.
+sub begins
+{
+    my ($self) = @_;
+    my $now = $self->{site}{clock}->now;
+    $self->{begun} //= $now;
+    my $last = $self->{states}[-1];
+    $last->{until} //= $now - 1 if $last;
+    return;
+}
+
+sub ended
+{
+    my ($self, $state) = @_;
+    my $now = $self->{site}{clock}->now;
+    push @{ $self->{states} }, { number => scalar @{ $self->{states} }, from => $now, state => $state };
+    return;
+}
+
+sub now { return $_[0]{site}{clock}->now }
+
+sub current { return $_[0]{states}[-1]{state} }
+
+# The last second at which a state is known to hold.
+sub last_second { my ($self, $s) = @_; return $s->{until} // $self->now }
+
+# The state at T; undef if that is in the middle of a sync, or before everything.
+sub at
+{
+    my ($self, $t) = @_;
+    my ($s) = grep { $_->{from} <= $t && $t <= $self->last_second($_) } @{ $self->{states} };
+    return $s;
+}
+
+# The states that hold at some second at or after T, that which may still hold then included.
+sub since
+{
+    my ($self, $t) = @_;
+    my $states = $self->{states};
+    return grep {
+        my $next = $states->[ $_->{number} + 1 ];
+        !$next || $next->{from} > $t;
+    } @{$states};
+}
+
+# N seconds from FROM to now, at which the state is known: the edges of states as often as what is
+# between, and each state as likely as any other.
+sub seconds
+{
+    my ($self, $from, $n) = @_;
+    my @states = grep { $self->last_second($_) >= $from } @{ $self->{states} };
+    return map {
+        my $s = $states[ rand @states ];
+        my ($first, $last) = ($s->{from} < $from ? $from : $s->{from}, $self->last_second($s));
+        (sub { $first }, sub { $last }, sub { $first + int rand $last - $first + 1 })[ rand 3 ]->();
+    } 1 .. (@states ? $n : 0);
+}
+
+# cyr_backup for each of some times, one after the other in one shell:
+# { time => { rc, out, err } }
+sub ask
+{
+    my ($self, @times) = @_;
+    my ($site, $user) = @{$self}{qw(site user)};
+    my $dir = "$site->{dir}/as-of";
+    mkdir $dir or chmod 0777, $dir or die "$dir: $!\n";
+    chmod 0777, $dir;
+    my $cyr = program('cyr_backup') . ' -C ' . $site->{backup}->conf;
+    my $script = join '', map {
+        "$cyr --as-of=$_ $user json all >$dir/$_.out 2>$dir/$_.err; echo \$? >$dir/$_.rc\n"
+    } @times;
+    my $r = run_cmd(cmd => [as_cyrus('/bin/sh', '-c', $script)], env => $site->{backup}->env,
+        tmp => $site->{dir}, timeout => 300);
+    die "as-of: exit $r->{rc}: $r->{out}$r->{err}\n" if $r->{rc} != 0;
+    my %said;
+    for my $t (@times) {
+        my ($rc, $out, $err) = map { slurp("$dir/$t.$_") // '' } qw(rc out err);
+        $said{$t} = { rc => $rc + 0, out => $out, err => $err };
+        unlink map { "$dir/$t.$_" } qw(rc out err);
+    }
+    return \%said;
+}
+
+# What cyr_backup says of the seconds @TIMES and the server had said otherwise.
+sub differences
+{
+    my ($self, @times) = @_;
+    my %once = map { $_ => 1 } @times;
+    my @seconds = sort { $a <=> $b } keys %once;
+    my $said = $self->ask(@seconds);
+    return map { $self->differs($_, $said->{$_}) } @seconds;
+}
+
+sub differs
+{
+    my ($self, $t, $said) = @_;
+    my $s = $self->at($t) // die "no state at $t\n";
+    my $where = sprintf 'at %d, %d s ago, state %d of %d', $t, $self->now - $t, $s->{number},
+        $#{ $self->{states} };
+    return "$where: exit $said->{rc}: $said->{err}" if $said->{rc} != 0;
+    # the same answer to the same question needs to be looked at once only
+    my $d = $self->{judged}{ $s->{number} . ' ' . sha1_hex($said->{out}) }
+        //= [$self->judge($s->{state}, CBTest::Compare::decode($said->{out}))];
+    return map { "$where: $_" } @{$d};
+}
+
+# The differences between a state and what the backup says of it.
+sub judge
+{
+    my ($self, $state, $backup) = @_;
+    my @d = CBTest::Compare::imap_differences($self->{site}->names, $self->{user}, $state, $backup);
+    push @d, CBTest::Compare::crc_differences($backup);
+    # comments that the server has no more
+    for my $m (@{ $backup->{mailboxes} }) {
+        my $notes = ($state->{mailboxes}{ $m->{mboxname} } // next)->{annotations};
+        push @d, map { "$m->{mboxname}: only the backup has the comment '$_->{value}'" }
+            grep { !defined $notes->{"/comment\0$_->{userid}"} }
+            grep { $_->{entry} eq '/comment' && ($_->{userid} eq '' || $_->{userid} eq $self->{user}) }
+            @{ $m->{annotations} };
+    }
+    return @d;
+}
+
+# { GUID => 1 } of the living messages of some states.
+sub guids
+{
+    my (@states) = @_;
+    my %guids;
+    for my $s (@states) {
+        for my $m (values %{ $s->{state}{mailboxes} }) {
+            $guids{ $_->{sha1} } = 1 for values %{ $m->{records} };
+        }
+    }
+    return \%guids;
+}
+
+# What is in the data file: { GUID => time of the line with its content }; the bytes are looked at.
+sub contents
+{
+    my ($self) = @_;
+    my %time;
+    my $file = $self->{site}->data_file($self->{user}) // die "no data file\n";
+    open my $z, '-|', 'zcat', $file or die "zcat: $!";
+    binmode $z;
+    while (my $line = readline $z) {
+        $line =~ /^(\d+) APPLY MESSAGE \(%\{\S+ ([0-9a-f]{40}) (\d+)\}\r?\n\z/ or next;
+        my ($t, $guid, $size) = ($1, $2, $3);
+        read($z, my $bytes, $size) == $size or die "zcat $file: message $guid is cut short\n";
+        die "zcat $file: message $guid has other bytes\n" if sha1_hex($bytes) ne $guid;
+        $time{$guid} = $t;
+    }
+    close $z or die "zcat $file: exit " . ($? >> 8) . "\n";
+    return \%time;
+}
+
+# After a compaction that began at BEGUN: what lived in the window of RETENTION seconds is there,
+# and nothing of what was dead when the window began.
+sub window_differences
+{
+    my ($self, $begun, $retention) = @_;
+    my $window = $begun - $retention;
+    my $there = $self->contents;
+    my $alive = guids($self->since($window));
+    my $ever = guids(@{ $self->{states} });
+    # the window moved while the compaction waited for its second
+    my $must = guids($self->since($window + ($self->now - $begun) + 1));
+    my @d = map { "$_ is not in the data file" } grep { !defined $there->{$_} } sort keys %{$must};
+    for my $guid (grep { !$alive->{$_} } sort keys %{$there}) {
+        # what no mailbox ever had when somebody looked may stay for a day
+        next if !$ever->{$guid} && $there->{$guid} > $begun - 86400;
+        push @d, "$guid of $there->{$guid} is in the data file, and was dead at $window";
+    }
+    return @d;
+}
+
+1;

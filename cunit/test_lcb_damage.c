@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* Every byte of a small backup is wrong once: of its data file, its index, and the index' WAL; and
+ * each of them ends at every byte once. Whatever that byte is, every function of the library must come
+ * back, with a result or a known error, after a bounded number of calls; a message is given out as it
+ * was or not at all; whatever is not in the damaged commit stays readable; the data file loses no
+ * byte that is not kept aside; and the backup can be written to again.
+ *
+ * A wrong byte of an index may be a wrong letter in a name, which nothing but a comparison with the
+ * data file can find (that is what verification is for). So of a damaged index it is asked that no
+ * wrong message comes of it, that it does not get into the data file, and that the next opening after
+ * SQLite has seen the damage makes another one.
+ *
+ * CYRUS_BACKUPS_LONG=1: all bytes of the index and its WAL too, which by default are taken in strides,
+ * and every end of the data file both with and without an index, which by default alternate. */
+#include "config.h"
+
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "backup/lcb_int.h"
+#include "cunit/lcbtest.h"
+#include "cunit/unit.h"
+#include "lib/vfs_fault.h"
+#include "lib/xerr.h"
+#include "lib/xmalloc.h"
+
+enum {
+    COMMITS = 5,
+    MESSAGES = 3,
+    NEW_MESSAGE = 95,
+    NEW_BIT = 1 << MESSAGES,
+    HEADER = 40, /* of a member */
+    INDEX_STRIDE = 31,
+    WAL_STRIDE = 113,
+    STEPS_MAX = 2000, /* rows, records, pieces of text: there are some dozen */
+    CALLS_MAX = 3000, /* of the file system: reading all takes about a hundred */
+};
+
+/* A backup as it was, and where the commits are in it. */
+struct victim {
+    struct lcbtest t;
+    struct vfs *vfs;
+    char *path;
+    struct buf data;
+    struct lcbtest_index live, folded; /* with a WAL, and without */
+    off_t end[COMMITS];
+};
+
+static const unsigned message_number[MESSAGES] = {19, 57, 76};
+static const int message_commit[MESSAGES] = {0, 2, 4}; /* with which they came */
+
+/* Every byte, or each Nth of them. */
+static size_t stride(size_t n)
+{
+    const char *s = getenv("CYRUS_BACKUPS_LONG");
+    return s && *s && strcmp(s, "0") ? 1 : n;
+}
+
+static long steps;
+
+static int step(void)
+{
+    return ++steps > STEPS_MAX ? 999 : 0; /* more than there is: it goes round */
+}
+
+/* ---- the backup ---- */
+
+static const char *hex_of(unsigned number)
+{
+    static char hex[4][41];
+    static int at;
+    struct buf text = BUF_INITIALIZER;
+    struct message_guid guid;
+    at = (at + 1) % 4;
+    lcbtest_message(number, &text, &guid);
+    message_guid_encode(&guid, hex[at]);
+    buf_free(&text);
+    return hex[at];
+}
+
+static void put_mailbox(struct lcb *b, const char *id, unsigned modseq, const char *a, const char *c)
+{
+    const char *records[3] = {a, c, NULL};
+    char name[40];
+    snprintf(name, sizeof(name), "user.joe%s", strcmp(id, "inbox") ? ".Other" : "");
+    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header(id, name, 3, modseq, ""), records, NULL), 0);
+}
+
+static void make_commit(struct lcb *b, int n)
+{
+    const char *one = hex_of(19), *two = hex_of(57), *three = hex_of(76);
+    for (int i = 0; i < MESSAGES; i++)
+        if (message_commit[i] == n)
+            CU_ASSERT_EQUAL(lcbtest_upload(b, message_number[i], 0), 0);
+    if (n == 0)
+        put_mailbox(b, "inbox", 5, lcbtest_record(1, 5, "", one), NULL);
+    if (n == 1) {
+        CU_ASSERT_EQUAL(lcbtest_log(b, "SUB", "%(USERID joe MBOXNAME user.joe)"), 0);
+        CU_ASSERT_EQUAL(lcbtest_log(b, "SEEN", "%(USERID joe UNIQUEID inbox LASTREAD 1 LASTUID 1"
+                                               " LASTCHANGE 2 SEENUIDS 1)"), 0);
+        CU_ASSERT_EQUAL(lcbtest_log(b, "QUOTA", "%(ROOT user.joe STORAGE 1000)"), 0);
+        CU_ASSERT_EQUAL(lcbtest_log(b, "ANNOTATION",
+                                    "%(MBOXNAME \"\" ENTRY /comment USERID joe VALUE x)"), 0);
+        CU_ASSERT_EQUAL(lcbtest_log(b, "SIEVE", "%(USERID joe FILENAME a.script LAST_UPDATE 7"
+                                                " CONTENT {11}\r\nkeep;\r\nstop)"), 0);
+    }
+    if (n == 2)
+        put_mailbox(b, "inbox", 6, lcbtest_record(1, 6, "\\Seen", one),
+                    lcbtest_record(2, 6, "", two));
+    if (n == 3)
+        put_mailbox(b, "other", 7, lcbtest_record(1, 7, "\\Flagged", one), NULL);
+    if (n == 4)
+        put_mailbox(b, "inbox", 8, lcbtest_record(2, 8, "\\Expunged", two),
+                    lcbtest_record(3, 8, "", three));
+    CU_ASSERT_EQUAL_FATAL(lcb_commit(b), 0);
+}
+
+static void make_victim(struct victim *v)
+{
+    memset(v, 0, sizeof(*v));
+    v->vfs = vfs_fail_new(VFS_FAULT_ALL, 0, 0, 0);
+    lcbtest_init(&v->t, "");
+    lcbtest_open(&v->t, v->vfs);
+    struct lcb *b = lcbtest_joe(&v->t);
+    v->path = xstrdup(lcb_path(b));
+    for (int n = 0; n < COMMITS; n++) {
+        make_commit(b, n);
+        v->end[n] = b->df.end;
+        lcbtest_settime(lcbtest_time() + 10);
+    }
+    lcbtest_saveindex(v->path, &v->live);
+    lcb_close(&b);
+    lcbtest_int(v->path, "PRAGMA wal_checkpoint(TRUNCATE)");
+    lcbtest_saveindex(v->path, &v->folded);
+    lcbtest_read(v->path, &v->data);
+    CU_ASSERT_EQUAL((off_t)v->data.len, v->end[COMMITS - 1]);
+    CU_ASSERT(v->live.wal.len > 0);
+}
+
+static void free_victim(struct victim *v)
+{
+    free(v->path);
+    buf_free(&v->data);
+    lcbtest_freeindex(&v->live);
+    lcbtest_freeindex(&v->folded);
+    lcbtest_fini(&v->t);
+    vfs_fault_free(&v->vfs);
+}
+
+static int commit_of(const struct victim *v, off_t at)
+{
+    int n = 0;
+    while (n < COMMITS && at >= v->end[n])
+        n++;
+    return n;
+}
+
+/* ---- use of it ---- */
+
+/* Errors that say what is the case. */
+static int known_error(int r)
+{
+    return r == XERR_FORMAT || r == XERR_SQL || r == XERR_NOTFOUND || r == XERR_VERSION ||
+           r == XERR_EOF || r == XERR_SYNTAX || r == XERR_PARAM || r == XERR_TOOBIG;
+}
+
+struct use {
+    struct lcb *b;
+    int error;             /* the first one */
+    int folders, records;
+    unsigned whole;        /* bit I: message I came out as it was */
+};
+
+static void note(struct use *u, int r)
+{
+    CU_ASSERT(r >= 0 ? r != 999 : known_error(r));
+    if (r < 0 && !u->error)
+        u->error = r;
+}
+
+static int on_record(void *rock, const struct lcb_record *rec)
+{
+    struct use *u = rock;
+    (void)rec;
+    u->records++;
+    return step();
+}
+
+static int on_folder(void *rock, const struct lcb_folder *f)
+{
+    struct use *u = rock;
+    u->folders += !f->deleted;
+    CU_ASSERT(strlen(f->uniqueid) < 1000 && strlen(f->mboxname) < 1000);
+    note(u, lcb_foreach_record(u->b, f->id, LCB_NOW, on_record, u));
+    note(u, lcb_foreach_record(u->b, f->id, LCB_POS(2, 0), on_record, u));
+    return step();
+}
+
+static int on_bytes(void *rock, const void *p, size_t n)
+{
+    if (rock)
+        buf_appendmap(rock, p, n);
+    return step();
+}
+
+static int on_chunk(void *rock, const struct lcb_chunk *c)
+{
+    struct use *u = rock;
+    int r = lcb_read_chunk(u->b, c->seq, on_bytes, NULL);
+    note(u, r == XERR_FORMAT ? 0 : r); /* that it is damaged is no error of ours */
+    return step();
+}
+
+static int on_pair(void *rock, const char *a, const char *b)
+{
+    (void)rock;
+    CU_ASSERT(strlen(a) < 1000 && strlen(b) < 1000);
+    return step();
+}
+
+static int on_name(void *rock, const char *name)
+{
+    (void)rock;
+    CU_ASSERT(strlen(name) < 1000);
+    return step();
+}
+
+static int on_seen(void *rock, const struct lcb_seen *s)
+{
+    return on_pair(rock, s->uniqueid, s->seenuids);
+}
+
+static int on_script(void *rock, const struct lcb_script *s)
+{
+    return on_name(rock, s->filename);
+}
+
+static int on_quota(void *rock, const char *root, const char *text, size_t len)
+{
+    (void)text;
+    (void)len;
+    return on_name(rock, root);
+}
+
+static int on_annotation(void *rock, const char *entry, const char *userid, const char *value,
+                         size_t len)
+{
+    (void)value;
+    (void)len;
+    return on_pair(rock, entry, userid);
+}
+
+static int on_content(void *rock, const struct message_guid *guid, uint64_t size)
+{
+    struct use *u = rock;
+    (void)size;
+    note(u, lcb_content_folders(u->b, guid, LCB_NOW, on_pair, NULL));
+    int r = lcb_check_content(u->b, guid);
+    note(u, r == XERR_FORMAT ? 0 : r);
+    return step();
+}
+
+/* Message I, byte for byte or not. */
+static void read_message(struct use *u, unsigned number, unsigned bit)
+{
+    struct buf want = BUF_INITIALIZER, got = BUF_INITIALIZER;
+    struct message_guid guid;
+    lcbtest_message(number, &want, &guid);
+    int r = lcb_read_content(u->b, &guid, on_bytes, &got);
+    note(u, r == XERR_FORMAT || r == XERR_NOTFOUND ? 0 : r);
+    if (!r) {
+        CU_ASSERT(!buf_cmp(&got, &want));
+        u->whole |= bit;
+    }
+    buf_free(&want);
+    buf_free(&got);
+}
+
+static void ask_everything(struct use *u)
+{
+    for (int at = 0; at < 2; at++) {
+        int64_t pos = at ? LCB_POS(3, 0) : LCB_NOW;
+        if (!at)
+            note(u, lcb_foreach_folder(u->b, pos, 1, on_folder, u));
+        note(u, lcb_foreach_sub(u->b, pos, on_name, u));
+        note(u, lcb_foreach_seen(u->b, pos, on_seen, u));
+        note(u, lcb_foreach_script(u->b, pos, on_script, u));
+        note(u, lcb_foreach_quota(u->b, pos, on_quota, u));
+        note(u, lcb_foreach_annotation(u->b, pos, on_annotation, u));
+    }
+    note(u, lcb_foreach_content(u->b, LCB_NOW, on_content, u));
+    note(u, lcb_foreach_chunk(u->b, on_chunk, u));
+    for (unsigned i = 0; i < MESSAGES; i++)
+        read_message(u, message_number[i], 1u << i);
+    read_message(u, NEW_MESSAGE, NEW_BIT);
+}
+
+/* Something new comes: 0 once it is committed. */
+static int write_something(struct lcb *b)
+{
+    const char *records[2] = {lcbtest_record(1, 9, "", hex_of(NEW_MESSAGE)), NULL};
+    int r = lcbtest_upload(b, NEW_MESSAGE, 0);
+    if (!r)
+        r = lcbtest_mailbox(b, lcbtest_header("newbox", "user.joe.New", 1, 9, ""), records, NULL);
+    if (!r)
+        r = lcb_commit(b);
+    return r;
+}
+
+/* Open it (FLAGS as for lcb_open), ask everything, write if that was meant. U says what came of it;
+ * its ERROR is the first there was. */
+static void use(struct victim *v, int flags, struct use *u)
+{
+    long calls = vfs_fault_calls(v->vfs);
+    memset(u, 0, sizeof(*u));
+    steps = 0;
+    int r = lcb_open(v->t.store, "joe", flags, 0, &u->b);
+    CU_ASSERT((r == 0) == (u->b != NULL));
+    note(u, r);
+    if (u->b) {
+        ask_everything(u);
+        if (flags & LCB_WRITE)
+            note(u, write_something(u->b));
+        lcb_close(&u->b);
+    }
+    CU_ASSERT(vfs_fault_calls(v->vfs) - calls < CALLS_MAX);
+}
+
+/* ---- the files ---- */
+
+static glob_t tails(const struct victim *v)
+{
+    char pattern[400];
+    glob_t g;
+    memset(&g, 0, sizeof(g));
+    snprintf(pattern, sizeof(pattern), "%s.tail.*", v->path);
+    glob(pattern, 0, NULL, &g);
+    return g;
+}
+
+static void remove_asides(const struct victim *v)
+{
+    char pattern[400];
+    glob_t g;
+    memset(&g, 0, sizeof(g));
+    snprintf(pattern, sizeof(pattern), "%s.*", v->path);
+    glob(pattern, 0, NULL, &g);
+    for (size_t i = 0; i < g.gl_pathc; i++)
+        unlink(g.gl_pathv[i]);
+    globfree(&g);
+}
+
+static void put(const struct victim *v, const void *p, size_t n, const struct lcbtest_index *ix)
+{
+    remove_asides(v);
+    lcbtest_write(v->path, p, n);
+    if (ix)
+        lcbtest_putindex(v->path, ix);
+}
+
+/* The data file begins with the first KEPT of the N bytes at P; what is not there is in a tail. */
+static void check_kept(const struct victim *v, const char *p, size_t n, size_t kept)
+{
+    struct buf now = BUF_INITIALIZER, tail = BUF_INITIALIZER;
+    lcbtest_read(v->path, &now);
+    CU_ASSERT(now.len >= kept && !memcmp(now.s, p, kept));
+    if (now.len < n || memcmp(now.s, p, n)) {
+        glob_t g = tails(v);
+        CU_ASSERT_EQUAL(g.gl_pathc, 1);
+        if (g.gl_pathc)
+            lcbtest_read(g.gl_pathv[0], &tail);
+        CU_ASSERT(tail.len <= n && !memcmp(tail.s, p + n - tail.len, tail.len));
+        CU_ASSERT(now.len >= n - tail.len && !memcmp(now.s, p, n - tail.len));
+        globfree(&g);
+    }
+    buf_free(&now);
+    buf_free(&tail);
+}
+
+/* ---- the data file ---- */
+
+/* The messages that are still there when what is from FIRST to LAST of the commits is in doubt. */
+static unsigned expected(int first, int last)
+{
+    unsigned bits = 0;
+    for (int i = 0; i < MESSAGES; i++)
+        if (message_commit[i] < first || message_commit[i] > last)
+            bits |= 1u << i;
+    return bits;
+}
+
+/* N bytes at P are the data file; commits FIRST to LAST are damaged or missing. */
+static void check_data(struct victim *v, const char *p, size_t n, int first, int last,
+                       const struct lcbtest_index *ix, const char *what, size_t at)
+{
+    unsigned failures = CU_get_number_of_failures(), want = expected(first, last);
+    size_t kept = first ? (size_t)v->end[first - 1] : 0;
+    struct buf now = BUF_INITIALIZER;
+    struct use u;
+    put(v, p, n, ix);
+    use(v, 0, &u); /* a reader changes nothing */
+    lcbtest_read(v->path, &now);
+    CU_ASSERT(now.len == n && (!n || !memcmp(now.s, p, n)));
+    if (u.error) { /* only a file that does not begin as a data file cannot be read at all */
+        CU_ASSERT(u.error == XERR_FORMAT && first == 0);
+    } else {
+        CU_ASSERT_EQUAL(u.whole & want, want);
+    }
+    use(v, LCB_WRITE, &u);
+    CU_ASSERT_EQUAL(u.error, 0);
+    CU_ASSERT_EQUAL(u.whole & want, want);
+    check_kept(v, p, n, kept);
+    use(v, 0, &u);
+    CU_ASSERT_EQUAL(u.error, 0);
+    CU_ASSERT_EQUAL(u.whole & (want | NEW_BIT), want | NEW_BIT);
+    if (CU_get_number_of_failures() != failures)
+        printf("\n%s at %zu, commits %d to %d\n", what, at, first, last);
+    buf_free(&now);
+}
+
+/* Time and origin in a gzip header mean nothing, and what is damaged may turn out to be whole. So it is
+ * only said what must be there, not what must be missing. And one thing cannot be known without an
+ * index: if the header of the last commit but one is damaged, whether it was one, or whether the
+ * machine crashed before all of the last one was written. Then both are kept aside. */
+static void flip_data(struct victim *v, const struct lcbtest_index *ix, const char *what)
+{
+    char *bytes = xmemdup(v->data.s, v->data.len);
+    for (size_t at = 0; at < v->data.len; at++) {
+        int n = commit_of(v, (off_t)at);
+        int unknown = !ix && n == COMMITS - 2 && (off_t)at < v->end[n - 1] + HEADER;
+        bytes[at] = (char)(bytes[at] ^ (at % 3 ? 1 << at % 8 : 0xff));
+        check_data(v, bytes, v->data.len, n, unknown ? n + 1 : n, ix, what, at);
+        bytes[at] = v->data.s[at];
+    }
+    free(bytes);
+}
+
+static void test_data_flipped(void)
+{
+    struct victim v;
+    make_victim(&v);
+    flip_data(&v, &v.live, "flipped");
+    free_victim(&v);
+}
+
+static void test_data_flipped_alone(void)
+{
+    struct victim v;
+    make_victim(&v);
+    flip_data(&v, NULL, "flipped, without an index");
+    free_victim(&v);
+}
+
+static void test_data_cut(void)
+{
+    struct victim v;
+    make_victim(&v);
+    for (size_t n = 0; n < v.data.len; n++) {
+        int c = commit_of(&v, (off_t)n);
+        if (n % 2 || stride(2) == 1)
+            check_data(&v, v.data.s, n, c, COMMITS - 1, &v.live, "cut", n);
+        if (n % 2 == 0 || stride(2) == 1)
+            check_data(&v, v.data.s, n, c, COMMITS - 1, NULL, "cut, without an index", n);
+    }
+    free_victim(&v);
+}
+
+/* ---- the index ---- */
+
+/* What the data file is when something is written and the index is as it should be. */
+static void write_well(struct victim *v, struct buf *want)
+{
+    struct use u;
+    put(v, v->data.s, v->data.len, &v->folded);
+    use(v, LCB_WRITE, &u);
+    CU_ASSERT_EQUAL(u.error, 0);
+    CU_ASSERT_EQUAL(u.whole, expected(-1, -1));
+    lcbtest_read(v->path, want);
+    CU_ASSERT(want->len > v->data.len);
+}
+
+static void check_index(struct victim *v, const struct lcbtest_index *ix, const struct buf *want,
+                        const char *what, size_t at)
+{
+    unsigned failures = CU_get_number_of_failures();
+    struct buf now = BUF_INITIALIZER;
+    struct use u;
+    put(v, v->data.s, v->data.len, ix);
+    use(v, 0, &u);
+    lcbtest_read(v->path, &now);
+    CU_ASSERT(!buf_cmp(&now, &v->data));
+    use(v, LCB_WRITE, &u);
+    if (u.error)
+        use(v, LCB_WRITE, &u); /* SQLite has seen it: this is another index */
+    CU_ASSERT_EQUAL(u.error, 0);
+    lcbtest_read(v->path, &now);
+    CU_ASSERT(!buf_cmp(&now, want));
+    lcbtest_rmindex(v->path);
+    use(v, 0, &u);
+    CU_ASSERT_EQUAL(u.error, 0);
+    CU_ASSERT_EQUAL(u.whole, expected(-1, -1) | NEW_BIT);
+    if (CU_get_number_of_failures() != failures)
+        printf("\n%s at %zu\n", what, at);
+    buf_free(&now);
+}
+
+/* The bytes of PART of IX, one after the other. */
+static void damage_index(struct victim *v, struct lcbtest_index *ix, struct buf *part,
+                         size_t by, const char *what)
+{
+    struct buf want = BUF_INITIALIZER;
+    size_t whole = part->len;
+    write_well(v, &want);
+    for (size_t at = 0; at < whole; at += stride(by)) {
+        char was = part->s[at];
+        part->s[at] = (char)(was ^ (at % 3 ? 1 << at % 8 : 0xff));
+        check_index(v, ix, &want, what, at);
+        part->s[at] = was;
+        if (at % 4 == 0) {
+            part->len = at;
+            check_index(v, ix, &want, "cut", at);
+            part->len = whole;
+        }
+    }
+    buf_free(&want);
+}
+
+static void test_index(void)
+{
+    struct victim v;
+    make_victim(&v);
+    damage_index(&v, &v.folded, &v.folded.db, INDEX_STRIDE, "index");
+    free_victim(&v);
+}
+
+static void test_wal(void)
+{
+    struct victim v;
+    make_victim(&v);
+    damage_index(&v, &v.live, &v.live.wal, WAL_STRIDE, "WAL");
+    free_victim(&v);
+}
+
+void suite_lcb_damage(void);
+void suite_lcb_damage(void)
+{
+    static const struct unit_test tests[] = {
+        {"every byte of the data file", test_data_flipped},
+        {"every byte of a data file without an index", test_data_flipped_alone},
+        {"every end of the data file", test_data_cut},
+        {"bytes and ends of the index", test_index},
+        {"bytes and ends of its WAL", test_wal},
+        {NULL, NULL},
+    };
+    unit_suite("lcb_damage", tests);
+}
