@@ -61,7 +61,7 @@ static int with_store(const struct config *config, const struct ctl_options *opt
     struct ctl ctl = {.config = config, .opt = opt, .argc = opt->argc, .argv = opt->argv};
     struct buf err = BUF_INITIALIZER;
     int code;
-    int r = lcb_store_open(config, NULL, &ctl.store, &err);
+    int r = opt->verb->flags & CTL_NOSTORE ? 0 : lcb_store_open(config, NULL, &ctl.store, &err);
     if (r) {
         fprintf(stderr, "ctl_backups: %s\n", buf_cstring(&err));
         xlog_errorx("cannot open the store: %s", buf_cstring(&err));

@@ -34,6 +34,8 @@ struct ctl_options {
     int jobs;       /* 1 or more */
     int dry_run;
     int now;                /* --now */
+    int expired;            /* --expired */
+    int deleted;            /* --deleted */
     const char *to;         /* --to=NAME */
     const char *subset;     /* --subset=N/T or X% */
     int expire_previous;    /* --expire-previous[=AGE] */
@@ -54,12 +56,14 @@ struct ctl {
     const struct ctl_options *opt;
     int argc;    /* words behind the verb, for verbs that read them themselves */
     char **argv;
+    struct hash *plan; /* of move: where each user goes; NULL: all to opt->to */
 };
 
 /* One backup to work on. */
 struct ctl_target {
     const char *name;   /* as messages and result lines call it: user id, or the path in mode -f */
     const char *userid; /* key in backups.db; NULL if not known (-f) */
+    const char *shown;  /* the same for printing; NULL also for shared mailboxes named by -m */
     const char *path;   /* of the data file; NULL if it is not registered (verbs with CTL_NEW) */
 };
 
@@ -81,6 +85,10 @@ ctl_verb_fn ctl_compact, ctl_verify, ctl_reindex, ctl_move, ctl_delete, ctl_unde
 /* Verbs that do all of their work, print and return the exit code. */
 typedef int ctl_whole_fn(struct ctl *);
 ctl_whole_fn ctl_list, ctl_stat, ctl_lock, ctl_reconstruct, ctl_rename;
+/* These two look at what is asked for, and then mostly call ctl_run(). */
+ctl_whole_fn ctl_delete_run, ctl_move_run;
+/* list --deleted */
+int ctl_list_deleted(struct ctl *);
 
 /* Options that change what a verb does, and so are refused by those that do not know them. */
 enum {
@@ -91,20 +99,25 @@ enum {
     CTL_OPT_NOW = 1 << 4,
     CTL_OPT_FAIL_IF_ANY = 1 << 5,
     CTL_OPT_LOCK = 1 << 6, /* -p -s -x */
+    CTL_OPT_EXPIRED = 1 << 7,
+    CTL_OPT_DELETED = 1 << 8,
 };
 enum {
     CTL_ONE = 1,   /* one backup: not -A, -D, -P or several names */
     CTL_NEW = 2,   /* a name that is not in backups.db is passed on, with path NULL */
     CTL_WORDS = 4, /* the words are none of ours, and there is no mode */
     CTL_ALL = 8,   /* without mode and names: -A */
-    CTL_GUARD = 16 /* not two runs with -A at a time */
+    CTL_GUARD = 16, /* not two runs with -A at a time */
+    CTL_NAMES = 32, /* not -A, -D or -P */
+    CTL_NOSTORE = 64 /* it opens the store itself */
 };
 struct ctl_verb {
     const char *name;
-    ctl_verb_fn *each; /* one of these two */
-    ctl_whole_fn *whole;
+    ctl_verb_fn *each;
+    ctl_whole_fn *whole; /* if it is there it is called, and may call ctl_run() for EACH */
     unsigned accepts; /* CTL_OPT_* */
     unsigned flags;   /* CTL_ONE ... */
+    int words;        /* with CTL_WORDS: how many there must be */
 };
 
 /* ---- ctl_backups_verbs.c (tests have a table of their own) ---- */
@@ -132,6 +145,7 @@ struct ctl_targets {
     int last_unknown; /* so was the last */
     int failed;       /* counted by ctl_target_failed() */
     int stopped;      /* by -S */
+    int print_error;  /* errno of the first failure to print */
 };
 /* What mode and words mean: 0, or an error of backups.db, which was said on stderr. */
 int ctl_targets_open(struct ctl *, struct ctl_targets *);
@@ -168,6 +182,10 @@ const char *ctl_time(const struct ctl_options *, int64_t epoch, char out[32]);
 void ctl_json_time(json_t *object, const char *key, int64_t epoch);
 /* 0, or a complaint on stderr and 75 if stdout did not take all. */
 int ctl_printed(void);
+/* The same in two steps: flush in between (*ERROR, if it was 0, is the errno of a failure), and at the
+ * end. */
+void ctl_flush(int *error);
+int ctl_printed_all(int error);
 
 /* ---- ctl_backups_run.c, ctl_backups_worker.c ---- */
 

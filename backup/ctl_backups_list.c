@@ -21,30 +21,21 @@
 #define MANY 16
 #define OUTPUT_BUFFER (64 << 10)
 
-/* The owner of a file that was found otherwise than by its owner is not shown. */
-static const char *owner(const struct ctl *ctl, const struct ctl_target *t)
-{
-    return ctl->opt->mode == 'm' && t->userid && !strcmp(t->userid, MBOXNAME_SHARED) ? NULL
-                                                                                      : t->userid;
-}
-
 static void list_text(struct ctl *ctl, const struct ctl_target *t, const struct lcb_summary *s)
 {
-    const char *userid = owner(ctl, t);
     char text[32];
     printf("%s\t%llu\t%s\t%s\n", ctl_time(ctl->opt, s->end, text), (unsigned long long)s->size,
-           userid ? userid : "[unknown]", t->path);
+           t->shown ? t->shown : "[unknown]", t->path);
 }
 
 static json_t *list_object(struct ctl *ctl, const struct ctl_target *t, const struct lcb_summary *s)
 {
-    const char *userid = owner(ctl, t);
     json_t *j = json_object();
     char text[32];
     json_object_set_new(j, "timestamp", json_string(ctl_time(ctl->opt, s->end, text)));
     json_object_set_new(j, "compressed", json_integer((json_int_t)s->size));
-    if (userid)
-        json_object_set_new(j, "userid", ctl_json_cstring(userid));
+    if (t->shown)
+        json_object_set_new(j, "userid", ctl_json_cstring(t->shown));
     json_object_set_new(j, "fname", ctl_json_cstring(t->path));
     ctl_json_time(j, "timestamp", s->end);
     return j;
@@ -96,6 +87,8 @@ int ctl_list(struct ctl *ctl)
 {
     struct ctl_targets targets;
     struct ctl_json json;
+    if (ctl->opt->deleted)
+        return ctl_list_deleted(ctl);
     if (ctl_targets_open(ctl, &targets))
         return EX_TEMPFAIL;
     if (!isatty(STDOUT_FILENO))

@@ -36,15 +36,19 @@ enum {
     LONG_FAIL_IF_ANY,
     LONG_STALE,
     LONG_LEGACY_STATUS,
+    LONG_EXPIRED,
+    LONG_DELETED,
 };
 
 static const char short_options[] = "-:AC:DFPSVcfhjmpst:uvwx:";
 static const struct option long_options[] = {
     {"all", no_argument, NULL, 'A'},
     {"create", no_argument, NULL, 'c'},
+    {"deleted", no_argument, NULL, LONG_DELETED},
     {"domains", no_argument, NULL, 'D'},
     {"dry-run", no_argument, NULL, LONG_DRY_RUN},
     {"execute", required_argument, NULL, 'x'},
+    {"expired", no_argument, NULL, LONG_EXPIRED},
     {"expire-previous", optional_argument, NULL, LONG_EXPIRE},
     {"fail-if-any", no_argument, NULL, LONG_FAIL_IF_ANY},
     {"filenames", no_argument, NULL, 'f'},
@@ -155,6 +159,12 @@ static int *find_switch(struct ctl_options *o, int opt)
     case LONG_NOW:
         o->given |= CTL_OPT_NOW;
         return &o->now;
+    case LONG_EXPIRED:
+        o->given |= CTL_OPT_EXPIRED;
+        return &o->expired;
+    case LONG_DELETED:
+        o->given |= CTL_OPT_DELETED;
+        return &o->deleted;
     case LONG_FAIL_IF_ANY:
         o->given |= CTL_OPT_FAIL_IF_ANY;
         return &o->fail_if_any;
@@ -237,10 +247,12 @@ static int check(struct ctl_options *o)
     if (o->given & ~o->verb->accepts)
         return -1;
     if (flags & CTL_WORDS)
-        return o->mode ? -1 : 0;
+        return o->mode || o->argc != o->verb->words ? -1 : 0;
     if (o->mode == 'A' && o->argc)
         return -1;
-    if ((flags & CTL_ONE) && ((o->mode && strchr("ADP", o->mode)) || o->argc > 1))
+    if ((flags & (CTL_ONE | CTL_NAMES)) && o->mode && strchr("ADP", o->mode))
+        return -1;
+    if ((flags & CTL_ONE) && o->argc > 1)
         return -1;
     if ((flags & CTL_ALL) && !o->mode && !o->argc)
         o->mode = 'A';

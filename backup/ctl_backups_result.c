@@ -138,12 +138,24 @@ void ctl_json_time(json_t *object, const char *key, int64_t epoch)
     buf_free(&name);
 }
 
-int ctl_printed(void)
+void ctl_flush(int *error)
 {
     errno = 0;
     int failed = fflush(stdout) == EOF, e = errno;
-    if (!failed && !ferror(stdout))
+    if ((failed || ferror(stdout)) && !*error)
+        *error = e ? e : EIO;
+}
+
+int ctl_printed_all(int error)
+{
+    ctl_flush(&error);
+    if (!error)
         return EX_OK;
-    fprintf(stderr, "ctl_backups: cannot write the result: %s\n", strerror(e ? e : EIO));
+    fprintf(stderr, "ctl_backups: cannot write the result: %s\n", strerror(error));
     return EX_TEMPFAIL;
+}
+
+int ctl_printed(void)
+{
+    return ctl_printed_all(0);
 }

@@ -66,8 +66,8 @@ static void print_object(struct run *run, const struct ctl_target *t, const stru
 {
     json_t *j = json_object();
     json_object_set_new(j, "command", json_string(run->ctl->opt->verb->name));
-    if (t->userid)
-        json_object_set_new(j, "userid", ctl_json_cstring(t->userid));
+    if (t->shown)
+        json_object_set_new(j, "userid", ctl_json_cstring(t->shown));
     if (t->path)
         json_object_set_new(j, "fname", ctl_json_cstring(t->path));
     json_object_set_new(j, "status", ctl_json_cstring(status));
@@ -92,7 +92,7 @@ static void print_result(struct run *run, struct ctl_worker *w, struct ctl_resul
         print_object(run, t, &w->lines, result, buf_cstring(&status));
     else
         printf("%s %s: %s\n", opt->verb->name, t->name, buf_cstring(&status));
-    fflush(stdout);
+    ctl_flush(&run->targets.print_error);
     if (result->status == CTL_FAILED)
         xlog_errorx("%s %s: %s", opt->verb->name, t->name, buf_cstring(&status));
     else if (result->status == CTL_LOCKED)

@@ -33,8 +33,8 @@ static json_t *stat_object(struct ctl *ctl, const struct ctl_target *t, const st
 {
     json_t *j = json_object();
     char start[32], end[32];
-    if (t->userid)
-        json_object_set_new(j, "userid", ctl_json_cstring(t->userid));
+    if (t->shown)
+        json_object_set_new(j, "userid", ctl_json_cstring(t->shown));
     json_object_set_new(j, "fname", ctl_json_cstring(t->path));
     json_object_set_new(j, "compressed", json_integer((json_int_t)s->size));
     json_object_set_new(j, "uncompressed", json_integer((json_int_t)s->text_length));

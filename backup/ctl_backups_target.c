@@ -17,17 +17,19 @@
 #include "lib/xlog.h"
 #include "lib/xmalloc.h"
 
-static void add(struct ctl_targets *t, const char *name, const char *userid, const char *path)
+/* As ever, the owner of a shared mailbox that was named by -m is not known: its path stands for it. */
+static void add(struct ctl_targets *t, char mode, const char *userid, const char *path)
 {
+    int known = userid && !(mode == 'm' && path && !strcmp(userid, MBOXNAME_SHARED));
     if (t->count == t->alloc) {
         t->alloc = t->alloc ? 2 * t->alloc : 16;
         t->list = xrealloc(t->list, t->alloc * sizeof(*t->list));
     }
-    t->list[t->count++] = (struct ctl_target){
-        .name = xstrdup(name),
-        .userid = xstrdupnull(userid),
-        .path = xstrdupnull(path),
-    };
+    struct ctl_target *new_ = &t->list[t->count++];
+    new_->name = xstrdup(known ? userid : path);
+    new_->userid = xstrdupnull(userid);
+    new_->shown = known ? new_->userid : NULL;
+    new_->path = xstrdupnull(path);
 }
 
 static void free_list(struct ctl_targets *t)
@@ -55,7 +57,7 @@ static int collect(void *rock, const char *userid, const char *path)
     struct collect *c = rock;
     const char *at = strrchr(userid, '@');
     if (!c->domain || !strcmp(at ? at + 1 : c->defaultdomain, c->domain))
-        add(c->targets, userid, userid, path);
+        add(c->targets, 'A', userid, path);
     return 0;
 }
 
@@ -106,7 +108,7 @@ static int add_one(struct ctl *ctl, const char *word, struct ctl_targets *t)
         !make_canonical(ctl, &key))
         r = 0;
     if (!r) {
-        add(t, buf_cstring(&key), buf_cstring(&key), path);
+        add(t, ctl->opt->mode, buf_cstring(&key), path);
     } else if (r == XERR_NOTFOUND) {
         fprintf(stderr, "%s: not found in backups.db\n", word);
         t->last_unknown = 1;
@@ -141,7 +143,7 @@ static int collect_all(struct ctl *ctl, struct ctl_targets *t)
             r = add_many(ctl, word, NULL, t);
             break;
         case 'f':
-            add(t, word, NULL, word);
+            add(t, 'f', NULL, word);
             break;
         default:
             r = add_one(ctl, word, t);
@@ -172,6 +174,8 @@ static const char *index_error(int r)
         return "Mailbox has an invalid format (no usable index: reindex makes one)";
     case XERR_VERSION:
         return "Mailbox has an invalid format (index of another version: reindex makes one)";
+    case XERR_EOF:
+        return "Mailbox has an invalid format (the data file ends before the index does)";
     case XERR_LOCKED:
         return "Mailbox is locked (its index is being made)";
     default:
@@ -181,7 +185,7 @@ static const char *index_error(int r)
 
 int ctl_target_failed(struct ctl *ctl, struct ctl_targets *t, const struct ctl_target *target, int r)
 {
-    fflush(stdout);
+    ctl_flush(&t->print_error);
     fprintf(stderr, "%s: %s\n", target->name, index_error(r));
     xlog_errorx("%s %s: failed (%s)", ctl->opt->verb->name, target->name, index_error(r));
     t->failed++;
@@ -198,7 +202,7 @@ static int legacy_status(const struct ctl *ctl, const struct ctl_targets *t)
 
 int ctl_targets_close(struct ctl *ctl, struct ctl_targets *t)
 {
-    int code = ctl_printed();
+    int code = ctl_printed_all(t->print_error);
     if (ctl->opt->legacy_status)
         code = code ? code : legacy_status(ctl, t);
     else if (t->failed || t->unknown)

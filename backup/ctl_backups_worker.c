@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -73,6 +74,7 @@ void ctl_stop_prepare(sigset_t *mask)
 
 struct rock {
     int to, from; /* the pipes */
+    pid_t parent;
     int64_t told_ms;
 };
 
@@ -170,6 +172,10 @@ static void worker_main(struct ctl *parent, const struct ctl_targets *targets, c
 {
     struct ctl ctl = *parent;
     struct buf err = BUF_INITIALIZER;
+    /* Who waits for a lock would not see that nobody waits for it any more. */
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != rock->parent)
+        asked_to_stop = 1;
     sigprocmask(SIG_SETMASK, mask, NULL);
     ctl.store = NULL;
     int r = lcb_store_open(ctl.config, NULL, &ctl.store, &err);
@@ -206,9 +212,9 @@ int ctl_worker_start(struct ctl *ctl, const struct ctl_targets *targets, const s
     int r = make_pipes(down, up);
     if (r)
         return r;
-    pid_t pid = fork();
+    pid_t parent = getpid(), pid = fork();
     if (!pid) {
-        struct rock rock = {.to = up[1], .from = down[0]};
+        struct rock rock = {.to = up[1], .from = down[0], .parent = parent};
         close(down[1]);
         close(up[0]);
         /* An end that is held here would keep another from seeing the end of the parent. */

@@ -13,6 +13,7 @@
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 #include <time.h>
@@ -28,7 +29,8 @@
 static const struct command {
     const char *verb, *item; /* ITEM NULL: the verb says all */
     int min, max;            /* number of words behind */
-    enum { NO_TIME, AS_OF, RANGE } time; /* RANGE: --since and --until, too */
+    /* RANGE: --since and --until, too; TIMES: a time, perhaps another, and then the items */
+    enum { NO_TIME, AS_OF, RANGE, TIMES } time;
     cyr_backup_fn *fn;
 } commands[] = {
     {"list", "chunks", 0, 0, NO_TIME, cyr_backup_list_chunks},
@@ -48,6 +50,8 @@ static const struct command {
     {"json", "all", 0, 0, AS_OF, cyr_backup_json_all},
     {"json", "log", 0, 1, RANGE, cyr_backup_json_log},
     {"log", NULL, 0, 1, RANGE, cyr_backup_log},
+    {"json", "diff", 1, INT_MAX, TIMES, cyr_backup_json_diff},
+    {"diff", NULL, 1, INT_MAX, TIMES, cyr_backup_diff},
     {NULL, NULL, 0, 0, NO_TIME, NULL},
 };
 
@@ -67,6 +71,8 @@ static const char usage_text[] =
     "    json all                                    the complete state as JSON\n"
     "    log [name|uniqueid|guid]                    what happened, one line each\n"
     "    json log [name|uniqueid|guid]               the same as JSON\n"
+    "    diff TIME [TIME] [name|uniqueid]...         what differs between then and then, or now\n"
+    "    json diff TIME [TIME] [name|uniqueid]...    the same as JSON\n"
     "\n"
     "Modes, at most one:\n"
     "    -u, --userid                                backup is a user id (default)\n"
@@ -108,6 +114,45 @@ static const struct command *find_command(const char *verb, const char *item)
     return NULL;
 }
 
+/* XERR_* with the reason on stderr if TEXT is no time. */
+static int parse_point(const char *option, const char *text, struct cyr_backup_point *p)
+{
+    struct buf err = BUF_INITIALIZER;
+    p->given = 1;
+    int r = times_parse(text, time(NULL), &p->time, &err);
+    if (r)
+        fprintf(stderr, "cyr_backup: %s: %s\n", option, buf_cstring(&err));
+    buf_free(&err);
+    return r;
+}
+
+/* The times that begin the items of diff, to since and until. */
+static int take_times(struct request *q)
+{
+    struct buf err = BUF_INITIALIZER;
+    int r = parse_point("diff", q->items[0], &q->since), taken = 1;
+    q->until = (struct cyr_backup_point){1, time(NULL)};
+    if (!r && q->count > 1) {
+        int second = times_parse(q->items[1], time(NULL), &q->until.time, &err);
+        if (second == XERR_PARAM) {
+            fprintf(stderr, "cyr_backup: diff: %s\n", buf_cstring(&err));
+            r = second;
+        } else if (second) {
+            q->until.time = time(NULL); /* it is a mailbox */
+        } else {
+            taken = 2;
+        }
+    }
+    if (!r && q->until.time < q->since.time) {
+        fputs("cyr_backup: diff: the second time is before the first\n", stderr);
+        r = XERR_PARAM;
+    }
+    q->items += taken;
+    q->count -= taken;
+    buf_free(&err);
+    return r;
+}
+
 static int parse_words(int count, char **words, struct request *q)
 {
     if (count < 2 || !*words[0])
@@ -120,22 +165,27 @@ static int parse_words(int count, char **words, struct request *q)
     q->count = count - named;
     q->items = words + named;
     if (q->count < q->command->min || q->count > q->command->max ||
-        (q->as_of.given && q->command->time == NO_TIME) ||
+        (q->as_of.given && q->command->time != AS_OF && q->command->time != RANGE) ||
         ((q->since.given || q->until.given) && q->command->time != RANGE))
         return -1;
-    return 0;
+    return q->command->time == TIMES ? take_times(q) : 0;
 }
 
-/* XERR_* with the reason on stderr if TEXT is no time. */
-static int parse_point(const char *option, const char *text, struct cyr_backup_point *p)
+/* A word that looks like an option but is a time, -3d, gets a blank in front, so that it is none.
+ * 0, or -ENOMEM. */
+static int protect_times(int argc, char **argv)
 {
-    struct buf err = BUF_INITIALIZER;
-    p->given = 1;
-    int r = times_parse(text, time(NULL), &p->time, &err);
-    if (r)
-        fprintf(stderr, "cyr_backup: %s: %s\n", option, buf_cstring(&err));
-    buf_free(&err);
-    return r;
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
+        if (!times_isrelative(argv[i]) || !strcmp(argv[i - 1], "-C"))
+            continue;
+        size_t n = strlen(argv[i]) + 2;
+        char *word = malloc(n);
+        if (!word)
+            return -ENOMEM;
+        snprintf(word, n, " %s", argv[i]);
+        argv[i] = word; /* lives as long as the program */
+    }
+    return 0;
 }
 
 /* Options without a letter. */
@@ -314,6 +364,8 @@ int main(int argc, char **argv)
     struct config *config;
     struct buf err = BUF_INITIALIZER;
     if (occupy_standard() < 0)
+        return EX_TEMPFAIL;
+    if (protect_times(argc, argv))
         return EX_TEMPFAIL;
     int r = parse_arguments(argc, argv, &q);
     if (r)

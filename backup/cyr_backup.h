@@ -6,6 +6,7 @@
 #define BACKUP_CYR_BACKUP_H
 
 #include "backup/lcb.h"
+#include "backup/lcb_events.h"
 #include "lib/buf.h"
 #include "lib/output.h"
 
@@ -20,7 +21,7 @@ struct cyr_backup {
     const char *name; /* as the user typed it, for messages */
     int verbose;
     int64_t at; /* the state that is asked for: a position, or LCB_NOW */
-    struct cyr_backup_point since, until; /* for log */
+    struct cyr_backup_point since, until; /* for log; for diff always given */
     int failed; /* an item could not be read; the reason has been printed */
 };
 
@@ -42,10 +43,11 @@ cyr_backup_fn cyr_backup_json_headers;
 cyr_backup_fn cyr_backup_json_all;
 /* cyr_backup_log.c */
 cyr_backup_fn cyr_backup_log, cyr_backup_json_log;
-/* Print without what could do harm to lines or a terminal. */
-void cyr_backup_print_clean(const char *s, size_t n);
-/* Words separated by blanks as an array. */
-json_t *cyr_backup_json_words(const char *s, size_t n);
+/* An event as a line (0 or -errno) and as an object, with its time or without. */
+int cyr_backup_print_event(const struct lcb_event *, int times);
+json_t *cyr_backup_json_event(const struct lcb_event *, int times);
+/* cyr_backup_diff.c */
+cyr_backup_fn cyr_backup_diff, cyr_backup_json_diff;
 
 /* ---- cyr_backup_item.c ---- */
 

@@ -85,7 +85,7 @@ static int ask(struct cyr_backup *cb, int count, char **items,
 
 /* ---- text ---- */
 
-void cyr_backup_print_clean(const char *s, size_t n)
+static void print_clean(const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         putchar((unsigned char)s[i] < 0x20 || s[i] == 0x7f ? '?' : s[i]);
@@ -101,18 +101,17 @@ static void print_value(const struct lcb_event_detail *d)
         open = close = "\"";
     }
     printf("%s=%s", d->key, open);
-    cyr_backup_print_clean(d->text, d->len);
+    print_clean(d->text, d->len);
     fputs(close, stdout);
 }
 
-static int print_line(void *rock, const struct lcb_event *e)
+int cyr_backup_print_event(const struct lcb_event *e, int times)
 {
     char when[20];
     const char *before = "\t";
-    (void)rock;
     output_time(e->time, when);
-    printf("%s\t%s\t", when, e->kind);
-    cyr_backup_print_clean(e->item, strlen(e->item));
+    printf("%s%s%s\t", times ? when : "", times ? "\t" : "", e->kind);
+    print_clean(e->item, strlen(e->item));
     for (unsigned i = 0; i < e->count; i++) {
         if (e->details[i].type == LCB_DETAIL_WORDS && !e->details[i].len)
             continue;
@@ -124,6 +123,12 @@ static int print_line(void *rock, const struct lcb_event *e)
     return cyr_backup_printed();
 }
 
+static int print_line(void *rock, const struct lcb_event *e)
+{
+    (void)rock;
+    return cyr_backup_print_event(e, 1);
+}
+
 int cyr_backup_log(struct cyr_backup *cb, int count, char **items)
 {
     return ask(cb, count, items, print_line, NULL);
@@ -131,7 +136,7 @@ int cyr_backup_log(struct cyr_backup *cb, int count, char **items)
 
 /* ---- JSON ---- */
 
-json_t *cyr_backup_json_words(const char *s, size_t n)
+static json_t *words(const char *s, size_t n)
 {
     json_t *array = json_array();
     const char *end = s + n;
@@ -144,13 +149,15 @@ json_t *cyr_backup_json_words(const char *s, size_t n)
     return array;
 }
 
-static int print_object(void *rock, const struct lcb_event *e)
+json_t *cyr_backup_json_event(const struct lcb_event *e, int times)
 {
     char when[20];
     json_t *j = json_object();
     output_time(e->time, when);
-    json_object_set_new(j, "time", json_string(when));
-    json_object_set_new(j, "epoch", json_integer(e->time));
+    if (times) {
+        json_object_set_new(j, "time", json_string(when));
+        json_object_set_new(j, "epoch", json_integer(e->time));
+    }
     json_object_set_new(j, "kind", json_string(e->kind));
     output_setbytes(j, "item", e->item, strlen(e->item));
     if (e->uniqueid)
@@ -160,11 +167,16 @@ static int print_object(void *rock, const struct lcb_event *e)
         if (d->type == LCB_DETAIL_NUMBER)
             json_object_set_new(j, d->key, json_integer((json_int_t)d->number));
         else if (d->type == LCB_DETAIL_WORDS)
-            json_object_set_new(j, d->key, cyr_backup_json_words(d->text, d->len));
+            json_object_set_new(j, d->key, words(d->text, d->len));
         else
             output_setbytes(j, d->key, d->text, d->len);
     }
-    return output_writer_value(rock, NULL, j);
+    return j;
+}
+
+static int print_object(void *rock, const struct lcb_event *e)
+{
+    return output_writer_value(rock, NULL, cyr_backup_json_event(e, 1));
 }
 
 int cyr_backup_json_log(struct cyr_backup *cb, int count, char **items)

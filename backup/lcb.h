@@ -34,6 +34,7 @@ const struct mboxname_rules *lcb_store_names(const struct lcb_store *);
 struct vfs *lcb_store_vfs(const struct lcb_store *);
 /* Called now and then while something waits or works long; non-zero gives it up (XERR_SIGNAL). */
 void lcb_store_setstop(struct lcb_store *, int (*stop)(void *), void *rock);
+void lcb_store_getstop(const struct lcb_store *, int (**stop)(void *), void **rock);
 /* FN for every user id that begins with PREFIX, and its data file; a non-zero result ends it and is
  * returned. */
 int lcb_store_foreach(struct lcb_store *, const char *prefix,

@@ -174,8 +174,11 @@ static void describe(struct lcb_difference *d, const struct cursor *at, int side
         d->uid = (uint32_t)sqlite3_column_int64(at->st, 0);
         if (!side)
             d->chunk = sqlite3_column_int64(at->st, REC_CHUNK);
-    } else if (!side && !strcmp(at->t->name, "contents")) {
-        d->chunk = sqlite3_column_int64(at->st, CONTENT_CHUNK);
+    } else if (!strcmp(at->t->name, "contents")) {
+        if (!side)
+            d->chunk = sqlite3_column_int64(at->st, CONTENT_CHUNK);
+        if (sqlite3_column_bytes(at->st, 0) == MESSAGE_GUID_LEN)
+            d->guid = sqlite3_column_blob(at->st, 0); /* bytes are all it is */
     }
     if (at->t->versioned) {
         d->since[side] = at->since;
@@ -449,6 +452,15 @@ static void check_crc(struct compare *c, const struct folder *f, int side)
     tell(c, &d);
 }
 
+/* A mailbox of one side, and each of its records. */
+static int tell_folder(struct compare *c, const struct folder *f, int side)
+{
+    struct folder pair[2] = {*f, *f};
+    pair[!side].id = -1;
+    lone_folder(c, f, side);
+    return c->stop ? 0 : compare_table(c, &RECORDS, pair);
+}
+
 static int compare_folder(struct compare *c, struct folder f[2])
 {
     int r = compare_table(c, &STATES, f);
@@ -505,10 +517,7 @@ static int compare_folders(struct compare *c)
     }
     while (!r && !c->stop && (f[0].more || f[1].more)) {
         int order = !f[0].more ? 1 : !f[1].more ? -1 : strcmp(f[0].uniqueid, f[1].uniqueid);
-        if (order)
-            lone_folder(c, &f[order > 0], order > 0);
-        else
-            r = compare_folder(c, f);
+        r = order ? tell_folder(c, &f[order > 0], order > 0) : compare_folder(c, f);
         if (!r && order <= 0)
             r = next_folder(c, &f[0], 0);
         if (!r && order >= 0)

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 struct lcb_index;
+struct message_guid;
 
 /* Where lines went. Lines FIRST .. LAST of the old file (positions of one chunk) begin at TO in the
  * new one, in the same order and number; with SPREAD, they are somewhere from TO to TO_LAST. */
@@ -28,6 +29,7 @@ struct lcb_difference {
     uint32_t uid;         /* of a record, else 0 */
     int64_t since[2], until[2]; /* in OLD and NEW; 0: not there, until also 0 if it holds */
     int64_t chunk;        /* of content, in OLD; else 0 */
+    const struct message_guid *guid; /* of content, else NULL */
 };
 
 struct lcb_compare {

@@ -175,6 +175,8 @@ static int text_open(struct lcb *b, int64_t seq, uint64_t start, struct lcb_text
     if (r)
         return r;
     r = find_piece(b, seq, start, &text, &at, &end);
+    if (!r && (at < 0 || text < 0 || end <= text))
+        return XERR_FORMAT; /* a damaged index */
     if (!r) {
         t->at = (uint64_t)text;
         t->end = (uint64_t)end;
@@ -183,7 +185,7 @@ static int text_open(struct lcb *b, int64_t seq, uint64_t start, struct lcb_text
     if (r == XERR_NOTFOUND)
         r = vfs_fstat(b->vfs, b->fd, &st);
     if (!r)
-        r = lcb_member_at(b->vfs, b->fd, offset, st.st_size, &m);
+        r = offset < 0 ? XERR_FORMAT : lcb_member_at(b->vfs, b->fd, offset, st.st_size, &m);
     if (!r)
         r = lcb_memberstream_open(b->vfs, b->fd, &m, &t->member);
     return r == XERR_EOF ? XERR_FORMAT : r;

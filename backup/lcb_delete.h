@@ -19,9 +19,10 @@ struct lcb_delete {
     int forget;         /* if there is no such file, remove the record all the same */
     int64_t only_size;  /* if not 0: only if the data file has this size (XERR_STALE) */
 };
-/* Delete a backup. *KEPT gets the new path of its data file, NULL if there is none; the caller frees
- * it. Whatever happens, the backup is there as before or is deleted. XERR_NOTFOUND without a record;
- * -ENOENT if the data file is gone; XERR_EXISTS if PATH is somebody's backup; XERR_LOCKED. */
+/* Delete a backup, which this process must not have open for writing or maintenance. *KEPT gets the
+ * new path of its data file, NULL if there is none; the caller frees it. Whatever happens, the backup
+ * is there as before or is deleted. XERR_NOTFOUND without a record; -ENOENT if the data file is gone;
+ * XERR_EXISTS if PATH is somebody's backup; XERR_LOCKED. */
 int lcb_delete(struct lcb_store *, const struct lcb_delete *, char **kept);
 
 struct lcb_deleted {

@@ -112,146 +112,16 @@ struct dlist **event_sorted(const struct dlist *list,
     return sorted;
 }
 
-/* ---- what is not mail ---- */
-
-static const char *column(sqlite3_stmt *st, int col)
-{
-    const char *s = (const char *)sqlite3_column_text(st, col);
-    return s ? s : "";
-}
-
-/* A thing of TABLE (KEY: its columns) that begins or ends for good: position, 1 or 0 for which, since,
- * and the columns MORE of that row. */
-#define BEGINS(table, more) \
-    "SELECT s.since, 1, s.since, " more " FROM " table " s WHERE s.since BETWEEN ?1 AND ?2"
-#define ENDS(table, same, more) \
-    "SELECT s.until, 0, s.since, " more " FROM " table " s WHERE s.until BETWEEN ?1 AND ?2" \
-    " AND NOT EXISTS (SELECT 1 FROM " table " n WHERE n.since=s.until AND " same ")"
-#define BOTH(table, same, more) \
-    BEGINS(table, more) " UNION ALL " ENDS(table, same, more) " ORDER BY 1, 2"
-/* Of the row that ended when this one began. */
-#define BEFORE(table, same, what) \
-    "(SELECT n." what " FROM " table " n WHERE n.until=s.since AND " same ")"
-
-static int sub_row(struct eventwalk *w, sqlite3_stmt *st)
-{
-    event_begin(w, sqlite3_column_int64(st, 0),
-                sqlite3_column_int(st, 1) ? "subscribed" : "unsubscribed", column(st, 3), NULL);
-    return event_send(w);
-}
-
-static int seen_row(struct eventwalk *w, sqlite3_stmt *st)
-{
-    event_begin(w, sqlite3_column_int64(st, 0), "seen", column(st, 3), NULL);
-    event_number(w, "lastuid", (uint64_t)sqlite3_column_int64(st, 4));
-    event_text(w, "seenuids", column(st, 5), strlen(column(st, 5)));
-    return event_send(w);
-}
-
-/* "main" for "main.script" and "main.bc". */
-static void begin_script(struct eventwalk *w, sqlite3_stmt *st, const char *kind)
-{
-    event_begin(w, sqlite3_column_int64(st, 0), kind, column(st, 3), NULL);
-    char *dot = strrchr(w->item.s, '.');
-    if (dot && dot > w->item.s && (!strcmp(dot, ".script") || !strcmp(dot, ".bc"))) {
-        buf_truncate(&w->item, (size_t)(dot - w->item.s));
-        w->ev.item = buf_cstring(&w->item);
-    }
-}
-
-static int script_row(struct eventwalk *w, sqlite3_stmt *st)
-{
-    if (!sqlite3_column_int(st, 1)) {
-        begin_script(w, st, "script-deleted");
-        return event_send(w);
-    }
-    begin_script(w, st, sqlite3_column_type(st, 5) == SQLITE_NULL ? "script-uploaded"
-                                                                  : "script-changed");
-    event_number(w, "size", (uint64_t)sqlite3_column_int64(st, 4));
-    return event_send(w);
-}
-
-static int active_row(struct eventwalk *w, sqlite3_stmt *st)
-{
-    begin_script(w, st, sqlite3_column_int(st, 1) ? "script-activated" : "script-deactivated");
-    return event_send(w);
-}
-
-/* The limits in a QUOTA value as words: "STORAGE=1000". */
-static int add_limits(struct eventwalk *w, const char *key, sqlite3_stmt *st, int col)
-{
-    struct dlist *kv = NULL;
-    const char *text = sqlite3_column_blob(st, col);
-    int r = event_parse(w->pool, text ? text : "", (size_t)sqlite3_column_bytes(st, col), &kv);
-    if (r)
-        return r;
-    event_words(w, key);
-    for (const struct dlist *d = kv->head; d; d = d->next) {
-        struct buf word = BUF_INITIALIZER;
-        /* LIMIT says again what STORAGE says, for old readers. */
-        if (!d->name || !strcmp(d->name, "ROOT") || !strcmp(d->name, "LIMIT") ||
-            !strcmp(d->name, "MODSEQ"))
-            continue;
-        buf_printf(&word, "%s=%s", d->name, d->sval ? d->sval : "");
-        event_word(w, word.s, word.len);
-        buf_free(&word);
-    }
-    return 0;
-}
-
-static int quota_row(struct eventwalk *w, sqlite3_stmt *st)
-{
-    int begins = sqlite3_column_int(st, 1), r = 0;
-    event_begin(w, sqlite3_column_int64(st, 0), begins ? "quota-set" : "quota-removed",
-                column(st, 3), NULL);
-    int before = begins && sqlite3_column_type(st, 5) != SQLITE_NULL;
-    if (before)
-        r = add_limits(w, "was", st, 5);
-    if (!r)
-        r = add_limits(w, begins ? "is" : "was", st, 4);
-    if (r)
-        return r;
-    if (before && !buf_cmp(&w->values[0], &w->values[1]))
-        return 0; /* something in it that is no limit */
-    return event_send(w);
-}
-
-static int annotation_row(struct eventwalk *w, sqlite3_stmt *st)
-{
-    int begins = sqlite3_column_int(st, 1);
-    event_begin(w, sqlite3_column_int64(st, 0), "server-annotated", column(st, 3), NULL);
-    event_text(w, "user", column(st, 4), strlen(column(st, 4)));
-    int was = begins ? 6 : 5;
-    if (sqlite3_column_type(st, was) != SQLITE_NULL)
-        event_text(w, "was", sqlite3_column_blob(st, was), (size_t)sqlite3_column_bytes(st, was));
-    if (begins)
-        event_text(w, "is", sqlite3_column_blob(st, 5), (size_t)sqlite3_column_bytes(st, 5));
-    return event_send(w);
-}
-
-static const struct eventsource subs = {
-    BOTH("subs", "n.mboxname=s.mboxname", "s.mboxname"), 0, sub_row, SCOPE_ALL};
-static const struct eventsource seens = {
-    BEGINS("seens", "s.uniqueid, s.lastuid, s.seenuids") " ORDER BY 1", 0, seen_row, SCOPE_ALL};
-static const struct eventsource scripts = {
-    BOTH("scripts", "n.filename=s.filename", "s.filename, length(s.content), "
-         BEFORE("scripts", "n.filename=s.filename", "since")), 0, script_row, SCOPE_ALL};
-static const struct eventsource active = {
-    BOTH("active", "1", "s.filename"), 0, active_row, SCOPE_ALL};
-static const struct eventsource quotas = {
-    BOTH("quotas", "n.root=s.root", "s.root, s.limits, "
-         BEFORE("quotas", "n.root=s.root", "limits")), 0, quota_row, SCOPE_ALL};
-#define SAME_ANNOT "n.mboxname=s.mboxname AND n.entry=s.entry AND n.userid=s.userid"
-static const struct eventsource annotations = {
-    BOTH("annots", SAME_ANNOT, "s.entry, s.userid, s.value, "
-         BEFORE("annots", SAME_ANNOT, "value")), 0, annotation_row, SCOPE_ALL};
-
 /* At one position they have their turn in this order. */
-static const struct eventsource *const sources[] = {
-    &lcb_event_ends, &lcb_event_states, &lcb_event_records, &lcb_event_versions, &subs, &seens,
-    &scripts, &active, &quotas, &annotations,
-};
-enum { SOURCES = sizeof(sources) / sizeof(*sources) };
+static const struct eventsource *source_number(int i)
+{
+    static const struct eventsource *const mail[] = {
+        &lcb_event_ends, &lcb_event_states, &lcb_event_records, &lcb_event_versions,
+    };
+    enum { MAIL = sizeof(mail) / sizeof(*mail) };
+    return i < MAIL ? mail[i] : &lcb_event_others[i - MAIL];
+}
+enum { SOURCES = 4 + EVENT_OTHERS };
 
 /* ---- merging ---- */
 
@@ -291,7 +161,7 @@ static int merge(struct eventwalk *w)
     struct cursor cursors[SOURCES] = {{.st = NULL}};
     int r = 0;
     for (int i = 0; !r && i < SOURCES; i++)
-        r = open_cursor(w, &cursors[i], sources[i]);
+        r = open_cursor(w, &cursors[i], source_number(i));
     while (!r) {
         int first = -1;
         for (int i = 0; i < SOURCES; i++)
@@ -299,9 +169,9 @@ static int merge(struct eventwalk *w)
                 first = i;
         if (first < 0)
             break;
-        r = sources[first]->row(w, cursors[first].st);
+        r = source_number(first)->row(w, cursors[first].st);
         if (!r)
-            r = step(w, &cursors[first], sources[first]);
+            r = step(w, &cursors[first], source_number(first));
     }
     for (int i = 0; i < SOURCES; i++)
         sqlite3_finalize(cursors[i].st);
@@ -351,27 +221,39 @@ static int find_range(struct eventwalk *w)
     return r;
 }
 
+void event_walk_init(struct eventwalk *w, struct lcb *b, const struct lcb_events *q,
+                     int (*fn)(void *rock, const struct lcb_event *), void *rock)
+{
+    *w = (struct eventwalk){.b = b, .q = q, .fn = fn, .rock = rock, .timed = -1, .removed = -1};
+    w->pool = dlist_pool_new(LCB_STORED_MAX);
+    w->pool_before = dlist_pool_new(LCB_STORED_MAX);
+}
+
+void event_walk_fini(struct eventwalk *w)
+{
+    for (int i = 0; i < EVENT_DETAILS; i++)
+        buf_free(&w->values[i]);
+    buf_free(&w->item);
+    buf_free(&w->uniqueid);
+    buf_free(&w->state.name);
+    buf_free(&w->state.uniqueid);
+    buf_free(&w->state.header);
+    buf_free(&w->header);
+    buf_free(&w->name);
+    sync_record_fini(&w->rec);
+    sync_record_fini(&w->before);
+    dlist_pool_free(&w->pool);
+    dlist_pool_free(&w->pool_before);
+}
+
 int lcb_foreach_event(struct lcb *b, const struct lcb_events *q,
                       int (*fn)(void *rock, const struct lcb_event *), void *rock)
 {
-    struct eventwalk w = {.b = b, .q = q, .fn = fn, .rock = rock, .timed = -1, .removed = -1};
-    w.pool = dlist_pool_new(LCB_STORED_MAX);
-    w.pool_before = dlist_pool_new(LCB_STORED_MAX);
+    struct eventwalk w;
+    event_walk_init(&w, b, q, fn, rock);
     int r = find_range(&w);
     if (!r)
         r = merge(&w);
-    for (int i = 0; i < EVENT_DETAILS; i++)
-        buf_free(&w.values[i]);
-    buf_free(&w.item);
-    buf_free(&w.uniqueid);
-    buf_free(&w.state.name);
-    buf_free(&w.state.uniqueid);
-    buf_free(&w.state.header);
-    buf_free(&w.header);
-    buf_free(&w.name);
-    sync_record_fini(&w.rec);
-    sync_record_fini(&w.before);
-    dlist_pool_free(&w.pool);
-    dlist_pool_free(&w.pool_before);
+    event_walk_fini(&w);
     return r;
 }

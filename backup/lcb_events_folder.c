@@ -4,7 +4,8 @@
  *
  * A mailbox has a new state with each change of its header, and nearly all of these say only that
  * mail came or went: numbers that grow. What is told of is a first state, another name, a state that
- * ended without another, and other keys and annotations, compared one by one. */
+ * ended without another, and other keys and annotations, compared one by one. Of what was deleted no
+ * more is told than where it is. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -155,7 +156,7 @@ static int compare_key(struct eventwalk *w, int64_t pos, const char *key, const 
     return w->ev.count > 1 ? event_send(w) : 0;
 }
 
-static int compare_headers(struct eventwalk *w, int64_t pos)
+int event_headers(struct eventwalk *w, int64_t pos)
 {
     struct sync_header was, is;
     dlist_pool_reset(w->pool);
@@ -210,7 +211,7 @@ static int state_row(struct eventwalk *w, sqlite3_stmt *st)
     }
     if (buf_cmp(&w->name, &w->state.name))
         r = send_renamed(w, pos);
-    return r ? r : compare_headers(w, pos);
+    return r || is_deleted(w, &w->state.name) ? r : event_headers(w, pos);
 }
 
 const struct eventsource lcb_event_states = {

@@ -43,9 +43,15 @@ struct eventsource {
 };
 extern const struct eventsource lcb_event_ends, lcb_event_states, lcb_event_records,
     lcb_event_versions;
+enum { EVENT_OTHERS = 6, DIFF_OTHERS = 5 };
+/* What is not mail: of a range, and of the difference between two positions (1 and 2). */
+extern const struct eventsource lcb_event_others[EVENT_OTHERS], lcb_diff_others[DIFF_OTHERS];
 
 /* ---- putting an event together (lcb_events.c) ---- */
 
+void event_walk_init(struct eventwalk *, struct lcb *, const struct lcb_events *,
+                     int (*fn)(void *rock, const struct lcb_event *), void *rock);
+void event_walk_fini(struct eventwalk *);
 void event_begin(struct eventwalk *, int64_t pos, const char *kind, const char *item,
                  const char *uniqueid);
 void event_text(struct eventwalk *, const char *key, const char *s, size_t n);
@@ -69,5 +75,16 @@ int event_state(struct eventwalk *, int64_t folder, int64_t pos);
 /* An event for each annotation that differs between two lists (NULL: empty). BEGIN begins it. */
 int event_annotations(struct eventwalk *, const struct dlist *before, const struct dlist *after,
                       void (*begin)(struct eventwalk *, int64_t pos), int64_t pos);
+
+/* All that differs between header w->header and that of w->state. */
+int event_headers(struct eventwalk *, int64_t pos);
+
+/* ---- lcb_events_mail.c ---- */
+
+/* Begin an event about w->rec in the mailbox of w->state; add its size and flags. */
+void event_record(struct eventwalk *, int64_t pos, const char *kind);
+int event_flags(struct eventwalk *);
+/* All that differs between w->before and w->rec, expunge aside. */
+int event_versions(struct eventwalk *, int64_t pos);
 
 #endif

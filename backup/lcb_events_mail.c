@@ -21,7 +21,7 @@ enum { CANDIDATES = 256 };
 enum { COL_SINCE = LCB_RECORD_WIDTH, COL_FOLDER, COL_CONTENT };
 #define EVENT_COLUMNS "SELECT " LCB_RECORD_COLUMNS ", r.since, r.folder, r.content" LCB_RECORD_JOIN
 
-static void begin(struct eventwalk *w, int64_t pos, const char *kind)
+void event_record(struct eventwalk *w, int64_t pos, const char *kind)
 {
     char guid[41];
     message_guid_encode(&w->rec.guid, guid);
@@ -130,6 +130,20 @@ static void add_flags(struct eventwalk *w, const char *key, struct dlist **a, si
     }
 }
 
+int event_flags(struct eventwalk *w)
+{
+    struct dlist *flags;
+    int r = parse_list(w->pool, &w->rec.flags, &flags);
+    if (r)
+        return r;
+    event_number(w, "size", w->rec.size);
+    event_words(w, "flags");
+    for (const struct dlist *d = flags ? flags->head : NULL; d; d = d->next)
+        if (d->sval)
+            event_word(w, d->sval, d->len);
+    return 0;
+}
+
 static int flags_changed(struct eventwalk *w, int64_t pos)
 {
     struct dlist *was, *is;
@@ -142,7 +156,7 @@ static int flags_changed(struct eventwalk *w, int64_t pos)
     if (r)
         return r;
     struct dlist **a = event_sorted(was, compare_flags, &n), **b = event_sorted(is, compare_flags, &m);
-    begin(w, pos, "flags");
+    event_record(w, pos, "flags");
     add_flags(w, "set", b, m, a, n);
     add_flags(w, "cleared", a, n, b, m);
     free(a);
@@ -152,7 +166,7 @@ static int flags_changed(struct eventwalk *w, int64_t pos)
 
 static void begin_annotated(struct eventwalk *w, int64_t pos)
 {
-    begin(w, pos, "annotated");
+    event_record(w, pos, "annotated");
 }
 
 static int annotations_changed(struct eventwalk *w, int64_t pos)
@@ -171,7 +185,7 @@ static int annotations_changed(struct eventwalk *w, int64_t pos)
 static int expunged(struct eventwalk *w, int64_t pos, int64_t folder, int64_t content)
 {
     struct relative rel;
-    begin(w, pos, "expunged");
+    event_record(w, pos, "expunged");
     int r = find_relative(w, pos, folder, content, 0, &rel);
     if (r > 0)
         r = add_relative(w, pos, &rel, "to", "to_uid");
@@ -181,19 +195,12 @@ static int expunged(struct eventwalk *w, int64_t pos, int64_t folder, int64_t co
 static int arrived(struct eventwalk *w, int64_t pos, int64_t folder, int64_t content)
 {
     struct relative rel = {.moved = 0};
-    struct dlist *flags;
-    begin(w, pos, "arrived");
+    event_record(w, pos, "arrived");
     int from = find_relative(w, pos, folder, content, 1, &rel);
-    int r = from < 0 ? from : parse_list(w->pool, &w->rec.flags, &flags);
-    if (r)
-        return r;
-    w->ev.kind = rel.moved ? "moved" : from ? "copied" : "arrived";
-    event_number(w, "size", w->rec.size);
-    event_words(w, "flags");
-    for (const struct dlist *d = flags ? flags->head : NULL; d; d = d->next)
-        if (d->sval)
-            event_word(w, d->sval, d->len);
-    if (from)
+    int r = from < 0 ? from : event_flags(w);
+    if (!r)
+        w->ev.kind = rel.moved ? "moved" : from ? "copied" : "arrived";
+    if (!r && from)
         r = add_relative(w, pos, &rel, "from", "from_uid");
     return r ? r : event_send(w);
 }
@@ -205,9 +212,17 @@ static int changed(struct eventwalk *w, int64_t pos)
     if (!memcmp(&w->before.guid, &w->rec.guid, sizeof(w->rec.guid)))
         return 0;
     message_guid_encode(&w->before.guid, guid);
-    begin(w, pos, "changed");
+    event_record(w, pos, "changed");
     event_text(w, "was", guid, strlen(guid));
     return event_send(w);
+}
+
+int event_versions(struct eventwalk *w, int64_t pos)
+{
+    int r = changed(w, pos);
+    if (!r)
+        r = flags_changed(w, pos);
+    return r ? r : annotations_changed(w, pos);
 }
 
 static int record_row(struct eventwalk *w, sqlite3_stmt *st)
@@ -228,15 +243,11 @@ static int record_row(struct eventwalk *w, sqlite3_stmt *st)
         return r;
     }
     if (w->before.expunged && !w->rec.expunged) {
-        begin(w, pos, "restored");
+        event_record(w, pos, "restored");
         r = event_send(w);
     }
     if (!r)
-        r = changed(w, pos);
-    if (!r)
-        r = flags_changed(w, pos);
-    if (!r)
-        r = annotations_changed(w, pos);
+        r = event_versions(w, pos);
     if (!r && w->rec.expunged && !w->before.expunged)
         r = expunged(w, pos, folder, content);
     return r;

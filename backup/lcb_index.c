@@ -47,6 +47,7 @@
 #define READER_BUSY_MS 1000 /* a commit may be on its way; who is longer at it, is at a rebuild */
 #define CACHE_KIB 2048
 #define WAL_REST (64 << 10)
+#define NO_CHECK 1 /* no sum that lcb_check_end() gives */
 #define STR(x) #x
 #define XSTR(x) STR(x)
 
@@ -282,6 +283,10 @@ int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
     p->check = sqlite3_column_int64(st, 5);
     p->unfinished = sqlite3_column_int(st, 6);
     sqlite3_reset(st);
+    /* The time goes into the next line, and stays there: it must stand in two places. A mark that is
+     * in doubt fits no file. */
+    if (p->last_offset >= 0 && p->last_time != lcb_index_time(ix, INT64_MAX))
+        p->check = NO_CHECK;
     return 0;
 }
 

@@ -318,6 +318,15 @@ int lcb_apply_annotation(struct lcb_index *, int64_t pos, const struct dlist *va
 #define LCB_RECORD_WIDTH 10
 /* The row at hand; REC's bufs are reused. */
 void lcb_record_row(sqlite3_stmt *, struct sync_record *rec);
+/* Rows that come in the order of one column, in which no value is twice. In a damaged index SQLite may
+ * bring the same ones again and again. */
+struct lcb_order {
+    struct buf last, now;
+    int type; /* of the values, 0 before the first */
+};
+/* As sqldb_step, for a walk; XERR_SQL if column COL does not come behind that of the last row. */
+int lcb_next_row(struct lcb *, sqlite3_stmt *, int col, struct lcb_order *);
+void lcb_order_fini(struct lcb_order *);
 
 /* ---- lcb_line.c: the data file's own grammar ---- */
 
@@ -330,6 +339,16 @@ int lcb_lines_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_m
  * only if it has nothing to do with the member. */
 int lcb_piece_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_piece *,
                     struct lcb_chunk *chunk, struct lcb_salvage *);
+
+/* ---- lcb_log.c ---- */
+
+/* A line that means nothing, to have a chunk. */
+int lcb_log_nothing(struct lcb *);
+
+/* ---- lcb_store.c ---- */
+
+/* Set B's index aside and begin an empty one, in its first transaction; WHY for syslog. */
+int lcb_renew_index(struct lcb *, const char *why);
 
 /* ---- lcb_content.c ---- */
 
@@ -344,6 +363,8 @@ int lcb_recover(struct lcb *);
 /* A checksum, never 0, of the last bytes before END: with it, members that agree in offset, number
  * and length are told apart. 0 if they cannot be read. */
 int64_t lcb_check_end(struct vfs *, int fd, off_t end);
+/* 1 if P speaks of this file. */
+int lcb_point_fits(struct vfs *, int fd, const struct lcb_mark_point *p);
 /* Without the lock: 1 if the index speaks for the file up to its own mark, 0 if not. */
 int lcb_index_fits(struct lcb *);
 

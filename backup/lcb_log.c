@@ -290,3 +290,17 @@ int lcb_setmark(struct lcb *b, const char *uniqueid, enum lcb_mark mark)
                       "it", (int64_t)mark, uniqueid);
     return r || pending ? r : lcb_index_commit(b->index);
 }
+
+/* As Cyrus 3.x logged each question whether a message is here. */
+int lcb_log_nothing(struct lcb *b)
+{
+    int64_t time, pos;
+    int r = ready(b);
+    if (!r)
+        r = lcb_datafile_begin(&b->df, "RESERVE", 128, &time, &pos);
+    if (r)
+        return r;
+    buf_appendcstr(&b->df.text, "%(PARTITION default MBOXNAME () GUID ())");
+    r = lcb_datafile_end(&b->df, 0);
+    return r ? r : lcb_apply_tick(b->index, pos, time);
+}

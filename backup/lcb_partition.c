@@ -39,7 +39,7 @@ struct candidates {
 };
 
 /* The device number tells file systems apart better than f_fsid, which some leave 0. */
-static int system_usage(void *rock, const char *dir, struct lcb_usage *u)
+int lcb_partition_usage(void *rock, const char *dir, struct lcb_usage *u)
 {
     struct statvfs vs;
     struct stat st;
@@ -74,7 +74,7 @@ static int examine(struct vfs *vfs, const struct lcb_placement *p, struct candid
         free(below);
     }
     if (r >= 0)
-        r = (p->usage ? p->usage : system_usage)(p->rock, c->part->dir, &c->usage);
+        r = (p->usage ? p->usage : lcb_partition_usage)(p->rock, c->part->dir, &c->usage);
     if (r < 0)
         xlog_warnx("backuppartition-%s: %s: %s", c->part->name, c->part->dir, error_message(r));
     else /* a pseudo file system may have no size at all */

@@ -35,6 +35,8 @@ struct lcb_usage {
 
 /* Usage of the file system that holds DIR: 0 or -errno. */
 typedef int lcb_usage_fn(void *rock, const char *dir, struct lcb_usage *);
+/* The real one. */
+lcb_usage_fn lcb_partition_usage;
 /* A random number, 0 <= r < 1. */
 typedef double lcb_draw_fn(void *rock);
 

@@ -39,6 +39,44 @@ static int next_row(struct lcb *b, sqlite3_stmt *st)
     return r == SQLITE_DONE ? 0 : sqldb_failed(b->index->db, "reading");
 }
 
+/* Of integers eight bytes that sort as they do. */
+static void order_key(sqlite3_stmt *st, int col, int type, struct buf *key)
+{
+    if (type != SQLITE_INTEGER) {
+        const void *p = sqlite3_column_blob(st, col);
+        buf_setmap(key, p, (size_t)sqlite3_column_bytes(st, col));
+        return;
+    }
+    uint64_t n = (uint64_t)sqlite3_column_int64(st, col) ^ (uint64_t)1 << 63;
+    char *bytes = buf_ensure(key, 8);
+    for (int i = 0; i < 8; i++)
+        bytes[i] = (char)(n >> (56 - 8 * i));
+    key->len = 8;
+}
+
+int lcb_next_row(struct lcb *b, sqlite3_stmt *st, int col, struct lcb_order *o)
+{
+    int r = next_row(b, st);
+    if (r <= 0)
+        return r;
+    int type = sqlite3_column_type(st, col);
+    struct buf last = o->last;
+    o->last = o->now;
+    o->now = last;
+    buf_reset(&o->now);
+    order_key(st, col, type, &o->now);
+    if (o->type && (type != o->type || buf_cmp(&o->now, &o->last) <= 0))
+        return sqldb_setdamaged(b->index->db, "rows out of order");
+    o->type = type;
+    return 1;
+}
+
+void lcb_order_fini(struct lcb_order *o)
+{
+    buf_free(&o->last);
+    buf_free(&o->now);
+}
+
 static const char *text(sqlite3_stmt *st, int col)
 {
     const char *s = (const char *)sqlite3_column_text(st, col);
@@ -200,13 +238,16 @@ int lcb_foreach_folder(struct lcb *b, int64_t at, int deleted,
                 " ORDER BY s.mboxname";
     sqlite3_stmt *st = walk(b, deleted ? all : at == LCB_NOW ? now : held);
     int r = st && !sqldb_bind(st, "i", at) ? 0 : XERR_SQL;
+    struct lcb_order order = {.type = 0};
+    int sorted = deleted || at != LCB_NOW; /* by SQLite, before the first row */
     int more = 0;
-    while (!r && (more = next_row(b, st)) > 0) {
+    while (!r && (more = sorted ? next_row(b, st) : lcb_next_row(b, st, 2, &order)) > 0) {
         struct lcb_folder f;
         folder_row(b, st, at, &f);
         r = fn(rock, &f);
     }
     sqlite3_finalize(st);
+    lcb_order_fini(&order);
     return r ? r : more;
 }
 
@@ -216,10 +257,12 @@ int lcb_foreach_sub(struct lcb *b, int64_t at, int (*fn)(void *rock, const char 
     sqlite3_stmt *st = walk(b, NOW_OR_AT(at, "SELECT mboxname FROM subs WHERE",
                                          " ORDER BY mboxname"));
     int r = st && !sqldb_bind(st, "i", at) ? 0 : XERR_SQL;
+    struct lcb_order order = {.type = 0};
     int more = 0;
-    while (!r && (more = next_row(b, st)) > 0)
+    while (!r && (more = lcb_next_row(b, st, 0, &order)) > 0)
         r = fn(rock, text(st, 0));
     sqlite3_finalize(st);
+    lcb_order_fini(&order);
     return r ? r : more;
 }
 
@@ -229,8 +272,9 @@ int lcb_foreach_seen(struct lcb *b, int64_t at, int (*fn)(void *rock, const stru
     sqlite3_stmt *st = walk(b, NOW_OR_AT(at, "SELECT uniqueid, lastread, lastuid, lastchange,"
                                              " seenuids FROM seens WHERE", " ORDER BY uniqueid"));
     int r = st && !sqldb_bind(st, "i", at) ? 0 : XERR_SQL;
+    struct lcb_order order = {.type = 0};
     int more = 0;
-    while (!r && (more = next_row(b, st)) > 0) {
+    while (!r && (more = lcb_next_row(b, st, 0, &order)) > 0) {
         struct lcb_seen s = {
             .uniqueid = text(st, 0),
             .lastread = sqlite3_column_int64(st, 1),
@@ -241,6 +285,7 @@ int lcb_foreach_seen(struct lcb *b, int64_t at, int (*fn)(void *rock, const stru
         r = fn(rock, &s);
     }
     sqlite3_finalize(st);
+    lcb_order_fini(&order);
     return r ? r : more;
 }
 
@@ -270,8 +315,9 @@ int lcb_foreach_script(struct lcb *b, int64_t at, int (*fn)(void *rock, const st
     sqlite3_stmt *st = walk(b, NOW_OR_AT(at, "SELECT filename, last_update, guid, content"
                                              " FROM scripts WHERE", " ORDER BY filename"));
     int r = st && !sqldb_bind(st, "i", at) ? 0 : XERR_SQL;
+    struct lcb_order order = {.type = 0};
     int more = 0;
-    while (!r && (more = next_row(b, st)) > 0) {
+    while (!r && (more = lcb_next_row(b, st, 0, &order)) > 0) {
         struct lcb_script s = {.filename = text(st, 0), .last_update = sqlite3_column_int64(st, 1)};
         if (sqlite3_column_bytes(st, 2) == SHA1_LEN)
             memcpy(s.sha1, sqlite3_column_blob(st, 2), SHA1_LEN);
@@ -281,6 +327,7 @@ int lcb_foreach_script(struct lcb *b, int64_t at, int (*fn)(void *rock, const st
         r = fn(rock, &s);
     }
     sqlite3_finalize(st);
+    lcb_order_fini(&order);
     buf_free(&active);
     return r ? r : more;
 }
@@ -292,12 +339,14 @@ int lcb_foreach_quota(struct lcb *b, int64_t at,
     sqlite3_stmt *st = walk(b, NOW_OR_AT(at, "SELECT root, limits FROM quotas WHERE",
                                          " ORDER BY root"));
     int r = st && !sqldb_bind(st, "i", at) ? 0 : XERR_SQL;
+    struct lcb_order order = {.type = 0};
     int more = 0;
-    while (!r && (more = next_row(b, st)) > 0) {
+    while (!r && (more = lcb_next_row(b, st, 0, &order)) > 0) {
         const char *limits = sqlite3_column_blob(st, 1);
-        r = fn(rock, text(st, 0), limits, (size_t)sqlite3_column_bytes(st, 1));
+        r = fn(rock, text(st, 0), limits ? limits : "", (size_t)sqlite3_column_bytes(st, 1));
     }
     sqlite3_finalize(st);
+    lcb_order_fini(&order);
     return r ? r : more;
 }
 
@@ -324,8 +373,9 @@ int lcb_foreach_chunk(struct lcb *b, int (*fn)(void *rock, const struct lcb_chun
     sqlite3_stmt *st = walk(b, "SELECT seq, start, length, text_length, first_time, last_time"
                                " FROM chunks ORDER BY seq");
     int r = st ? 0 : XERR_SQL;
+    struct lcb_order order = {.type = 0};
     int more = 0;
-    while (!r && (more = next_row(b, st)) > 0) {
+    while (!r && (more = lcb_next_row(b, st, 0, &order)) > 0) {
         struct lcb_chunk c = {
             .seq = sqlite3_column_int64(st, 0),
             .offset = (uint64_t)sqlite3_column_int64(st, 1),
@@ -337,5 +387,6 @@ int lcb_foreach_chunk(struct lcb *b, int (*fn)(void *rock, const struct lcb_chun
         r = fn(rock, &c);
     }
     sqlite3_finalize(st);
+    lcb_order_fini(&order);
     return r ? r : more;
 }

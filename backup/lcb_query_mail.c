@@ -52,8 +52,9 @@ int lcb_foreach_record(struct lcb *b, int64_t folder, int64_t at,
     int64_t last = -1;
     if (!r)
         r = sqldb_bind(st, "ii", folder, at);
-    int step = SQLITE_DONE;
-    while (!r && (step = sqlite3_step(st)) == SQLITE_ROW) {
+    struct lcb_order order = {.type = 0};
+    int more = 0;
+    while (!r && (more = lcb_next_row(b, st, 0, &order)) > 0) {
         int64_t since = sqlite3_column_int64(st, LCB_RECORD_WIDTH);
         lcb_record_row(st, &rec.rec);
         rec.has_content = sqlite3_column_type(st, LCB_RECORD_WIDTH + 1) != SQLITE_NULL;
@@ -61,11 +62,10 @@ int lcb_foreach_record(struct lcb *b, int64_t folder, int64_t at,
             rec.time = lcb_index_time(b->index, last = since);
         r = fn(rock, &rec);
     }
-    if (!r && step != SQLITE_DONE)
-        r = sqldb_failed(b->index->db, "records");
     sqlite3_finalize(st);
     sync_record_fini(&rec.rec);
-    return r;
+    lcb_order_fini(&order);
+    return r ? r : more;
 }
 
 static int add_crc(void *rock, const struct lcb_record *rec)
@@ -125,24 +125,24 @@ int lcb_foreach_content(struct lcb *b, int64_t at,
                         void *rock)
 {
     const char *sql = at == LCB_NOW
-        ? "SELECT guid, size FROM contents c WHERE chunk IS NOT NULL AND ?1"
+        ? "SELECT guid, size, id FROM contents c WHERE chunk IS NOT NULL AND ?1"
           " AND EXISTS (SELECT 1 FROM records WHERE content=c.id) ORDER BY id"
-        : "SELECT guid, size FROM contents c WHERE chunk IS NOT NULL"
+        : "SELECT guid, size, id FROM contents c WHERE chunk IS NOT NULL"
           " AND EXISTS (SELECT 1 FROM records WHERE content=c.id AND since<=?1) ORDER BY id";
     sqlite3_stmt *st = NULL;
     int r = sqlite3_prepare_v2(b->index->db->db, sql, -1, &st, NULL) == SQLITE_OK
                 ? sqldb_bind(st, "i", at) : sqldb_failed(b->index->db, "contents");
-    int step = SQLITE_DONE;
-    while (!r && (step = sqlite3_step(st)) == SQLITE_ROW) {
+    struct lcb_order order = {.type = 0};
+    int more = 0;
+    while (!r && (more = lcb_next_row(b, st, 2, &order)) > 0) {
         struct message_guid guid = {{0}};
         if (sqlite3_column_bytes(st, 0) == MESSAGE_GUID_LEN)
             memcpy(guid.value, sqlite3_column_blob(st, 0), MESSAGE_GUID_LEN);
         r = fn(rock, &guid, (uint64_t)sqlite3_column_int64(st, 1));
     }
-    if (!r && step != SQLITE_DONE)
-        r = sqldb_failed(b->index->db, "contents");
     sqlite3_finalize(st);
-    return r;
+    lcb_order_fini(&order);
+    return r ? r : more;
 }
 
 int lcb_content_folders(struct lcb *b, const struct message_guid *guid, int64_t at,
@@ -151,7 +151,7 @@ int lcb_content_folders(struct lcb *b, const struct message_guid *guid, int64_t 
 {
     sqlite3_stmt *st = NULL;
     int r = sqlite3_prepare_v2(b->index->db->db,
-                               "SELECT f.uniqueid, (SELECT mboxname FROM folder_states s WHERE"
+                               "SELECT f.id, f.uniqueid, (SELECT mboxname FROM folder_states s WHERE"
                                " s.folder=f.id AND since<=?2 ORDER BY since DESC LIMIT 1) FROM"
                                " folders f WHERE f.id IN (SELECT r.folder FROM contents c JOIN"
                                " records r ON r.content=c.id WHERE c.guid=?1 AND r.since<=?2)"
@@ -159,13 +159,14 @@ int lcb_content_folders(struct lcb *b, const struct message_guid *guid, int64_t 
                                -1, &st, NULL) == SQLITE_OK
                 ? sqldb_bind(st, "bi", guid->value, (size_t)MESSAGE_GUID_LEN, at)
                 : sqldb_failed(b->index->db, "content");
-    int step = SQLITE_DONE;
-    while (!r && (step = sqlite3_step(st)) == SQLITE_ROW) {
-        const char *name = (const char *)sqlite3_column_text(st, 1);
-        r = fn(rock, (const char *)sqlite3_column_text(st, 0), name ? name : "");
+    struct lcb_order order = {.type = 0};
+    int more = 0;
+    while (!r && (more = lcb_next_row(b, st, 0, &order)) > 0) {
+        const char *id = (const char *)sqlite3_column_text(st, 1);
+        const char *name = (const char *)sqlite3_column_text(st, 2);
+        r = fn(rock, id ? id : "", name ? name : "");
     }
-    if (!r && step != SQLITE_DONE)
-        r = sqldb_failed(b->index->db, "content");
     sqlite3_finalize(st);
-    return r;
+    lcb_order_fini(&order);
+    return r ? r : more;
 }

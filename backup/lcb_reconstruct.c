@@ -351,6 +351,8 @@ int lcb_reconstruct_open(const struct config *c, struct vfs *vfs, int dry_run,
     *aside = NULL;
     vfs = vfs ? vfs : vfs_system();
     int r = lcb_db_check(vfs, path);
+    if (r == XERR_VERSION) /* or what looks like a later version */
+        r = XERR_FORMAT;
     if (r == XERR_FORMAT && dry_run)
         none = xasprintf("%s.none", path); /* as if there were none */
     else if (r == XERR_FORMAT && (r = set_aside(vfs, path, aside)) != 0)

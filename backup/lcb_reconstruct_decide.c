@@ -178,7 +178,8 @@ static const char *may_go(const struct file *counts, const struct file *other)
     switch (made_from(other, counts)) {
     case NEW_UNCHANGED:
     case BOTH_UNCHANGED:
-        return "made from the file that counts by a run that did not come to its end: it may be removed";
+        return "made from the file that counts, by a run that did not come to its end: it may be"
+               " removed";
     default:
         return NULL;
     }

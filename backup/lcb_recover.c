@@ -34,20 +34,19 @@ int64_t lcb_check_end(struct vfs *vfs, int fd, off_t end)
     return got == (ssize_t)n ? (int64_t)1 << 32 | crc32_map(0, bytes, n) : 0;
 }
 
-/* Does the mark speak of this file? */
-static int point_fits(struct lcb *b, const struct lcb_mark_point *p)
+int lcb_point_fits(struct vfs *vfs, int fd, const struct lcb_mark_point *p)
 {
     struct lcb_member m;
     struct stat st = {.st_size = 0};
-    if (vfs_fstat(b->vfs, b->fd, &st) < 0 || p->end > st.st_size)
+    if (vfs_fstat(vfs, fd, &st) < 0 || p->end > st.st_size)
         return 0;
     if (p->unfinished && p->end < st.st_size)
         return 0; /* it goes on: a copy that was being made */
     if (p->last_offset < 0)
         return p->end == 0;
-    if (lcb_member_at(b->vfs, b->fd, p->last_offset, st.st_size, &m))
+    if (lcb_member_at(vfs, fd, p->last_offset, st.st_size, &m))
         return 0;
-    if (p->check && p->check != lcb_check_end(b->vfs, b->fd, p->end))
+    if (p->check && p->check != lcb_check_end(vfs, fd, p->end))
         return 0;
     if (!m.extra.present)
         return p->end > p->last_offset;
@@ -58,7 +57,7 @@ static int point_fits(struct lcb *b, const struct lcb_mark_point *p)
 int lcb_index_fits(struct lcb *b)
 {
     struct lcb_mark_point p = {.last_offset = -1};
-    return !lcb_index_getpoint(b->index, &p) && point_fits(b, &p);
+    return !lcb_index_getpoint(b->index, &p) && lcb_point_fits(b->vfs, b->fd, &p);
 }
 
 /* FIRST: of the last member that had been applied before. */
@@ -107,7 +106,7 @@ int lcb_recover(struct lcb *b)
         r = lcb_index_begin(b->index);
     if (!r)
         r = lcb_index_getpoint(b->index, &p);
-    if (!r && !point_fits(b, &p)) {
+    if (!r && !lcb_point_fits(b->vfs, b->fd, &p)) {
         rebuild = 1;
         xlog_info("%s: the index does not belong to the data file: rebuilding it from %lld MiB",
                   b->path, (long long)(st.st_size >> 20));

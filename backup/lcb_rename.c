@@ -21,7 +21,7 @@
 #include "backup/lcb_delete.h"
 #include "backup/lcb_hold.h"
 #include "backup/lcb_int.h"
-#include "backup/lcb_partition.h"
+#include "backup/lcb_move.h"
 #include "lib/strarray.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
@@ -125,28 +125,13 @@ static int log_names(struct renaming *w, int wait_ms)
 
 /* ---- names of files, and the record ---- */
 
-/* The partition that PATH is in, or NULL: that with the longest directory. */
-static const struct lcb_partition *partition_of(const struct lcb_placement *p, const char *path)
-{
-    const struct lcb_partition *best = NULL;
-    for (size_t i = 0; i < p->count; i++) {
-        size_t n = strlen(p->partitions[i].dir);
-        if (!strncmp(path, p->partitions[i].dir, n) && path[n] == '/' &&
-            (!best || n > strlen(best->dir)))
-            best = &p->partitions[i];
-    }
-    return best;
-}
-
 /* A free path for NEW in the partition of PATH, or beside it if that is in none. */
 static int free_path(struct renaming *w, const char *path, char **to)
 {
     struct vfs *vfs = lcb_store_vfs(w->store);
-    struct lcb_placement p;
+    const struct lcb_partition *in = lcb_partition_of(w->store, path);
     char *dir = NULL;
     int fd = -1;
-    lcb_store_placement(w->store, &p);
-    const struct lcb_partition *in = partition_of(&p, path);
     if (!in)
         dir = xstrndup(path, (size_t)(strrchr(path, '/') - path));
     int r = lcb_path_new(vfs, in ? in->dir : dir, w->new_,

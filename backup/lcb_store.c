@@ -157,6 +157,12 @@ void lcb_store_setstop(struct lcb_store *s, int (*stop)(void *), void *rock)
     s->stop_rock = rock;
 }
 
+void lcb_store_getstop(const struct lcb_store *s, int (**stop)(void *), void **rock)
+{
+    *stop = s->stop;
+    *rock = s->stop_rock;
+}
+
 int lcb_store_foreach(struct lcb_store *s, const char *prefix,
                       int (*fn)(void *rock, const char *userid, const char *path), void *rock)
 {
@@ -251,6 +257,13 @@ static int open_or_create_index(struct lcb *b)
     return r;
 }
 
+int lcb_renew_index(struct lcb *b, const char *why)
+{
+    lcb_index_close(&b->index);
+    int r = set_index_aside(b, why);
+    return r ? r : open_index(b, 1);
+}
+
 static struct lcb *new_backup(struct lcb_store *s, const char *userid, const char *path, int write)
 {
     struct lcb *b = xzmalloc(sizeof(*b));
@@ -275,10 +288,7 @@ int lcb_reopen(struct lcb *b)
     r = lcb_recover(b);
     if ((r == XERR_SQL && !sqldb_outside(b->index->db)) || r == XERR_FORMAT) {
         /* Opened, but its pages cannot be read: once more with a fresh one. */
-        lcb_index_close(&b->index);
-        r = set_index_aside(b, "cannot be read");
-        if (!r)
-            r = open_index(b, 1);
+        r = lcb_renew_index(b, "cannot be read");
         if (!r)
             r = lcb_recover(b);
     }

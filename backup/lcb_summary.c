@@ -38,12 +38,19 @@ static int live_text(struct lcb_index *ix, int64_t *live)
                      " AND f.until IS NULL WHERE r.until IS NULL AND r.expunged=0)", "");
 }
 
-static int check_complete(struct lcb_index *ix, struct lcb_summary *s)
+/* How far does the index speak? Beyond the end of the file only if a commit came in between. */
+static int check_complete(struct lcb_index *ix, struct vfs *vfs, const char *path,
+                          struct lcb_summary *s)
 {
     struct lcb_mark_point p;
+    struct stat st;
     int r = lcb_index_getpoint(ix, &p);
+    if (!r && (uint64_t)p.end > s->size) {
+        r = vfs_stat(vfs, path, &st);
+        s->size = r ? 0 : (uint64_t)st.st_size;
+    }
     s->complete = !r && (uint64_t)p.end == s->size;
-    return r;
+    return !r && (uint64_t)p.end > s->size ? XERR_EOF : r;
 }
 
 static int details_of(struct lcb_index *ix, struct lcb_summary *s)
@@ -71,7 +78,7 @@ int lcb_summary_read(struct lcb_store *store, const char *path, int details, str
     r = lcb_index_open(index, 0, LCB_INDEX_LOOK, 0, &ix);
     free(index);
     if (!r)
-        r = check_complete(ix, s);
+        r = check_complete(ix, vfs, path, s);
     if (!r)
         r = newest_chunk(ix, s);
     if (!r && details)

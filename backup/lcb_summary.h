@@ -17,8 +17,8 @@ struct lcb_summary {
     uint64_t text_length; /* of all chunks */
     uint64_t live;        /* an estimate of the text that compaction would leave */
 };
-/* Of the backup at PATH: 0; -ENOENT without a data file; XERR_NOTFOUND without an index, or with one
- * that nothing was ever written to; XERR_FORMAT, XERR_VERSION for one that is none of ours;
+/* Of the backup at PATH: 0; -ENOENT without a data file; XERR_NOTFOUND without an index; XERR_FORMAT,
+ * XERR_VERSION for one that is none of ours; XERR_EOF if it speaks of more than the data file has;
  * XERR_LOCKED while it is being made. DETAILS: with text_length and live, too, which cost more. */
 int lcb_summary_read(struct lcb_store *, const char *path, int details, struct lcb_summary *);
 

@@ -4,13 +4,14 @@
 #
 # The past stays what it was: after each of many things that happen to mailboxes it is noted what
 # the mail server has, and when. In the end --as-of must say of each of these moments what IMAP and
-# csync said then, and what the backup itself said then, to the byte.
+# csync said then, and what the backup itself said then, to the byte; and diff of two moments, what
+# IMAP's answers differed in.
 use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use CBTest::Case;
-use CBTest::Moments qw(moment then_and_now);
+use CBTest::Moments qw(moment then_and_now differences_between);
 use CBTest::Scenarios qw(run_step no_differences);
 use CBTest::Site;
 use Test::More;
@@ -48,6 +49,17 @@ for my $theme (grep { /$themes/ } sort keys %least) {
             my @d = eval { then_and_now($site, $m, kept => $m->{kept}) };
             no_differences("$m->{name}: as it was then", @d, $@ || ());
         }
+        my $told = 0;
+        for my $i (1 .. $#moments) {
+            my ($n, @d) = eval { differences_between($site, @moments[$i - 1, $i]) };
+            no_differences("diff to '$moments[$i]{name}'", @d, $@ || ());
+            $told += $n // 0;
+        }
+        for my $pair (map { [$_, $#moments - $_] } 0 .. $#moments / 2 - 1) {
+            my ($n, @d) = eval { differences_between($site, @moments[@{$pair}]) };
+            no_differences("diff of '$moments[$pair->[0]]{name}' and '$moments[$pair->[1]]{name}'", @d, $@ || ());
+        }
+        cmp_ok($told, '>=', scalar @moments, 'lines of diff');
         my $first = $site->cyr_backup('alice', qw(json all --as-of), '@' . ($moments[0]{at} - 86_400 * 2));
         is($first->{rc}, 75, 'before the beginning: exit code');
         like($first->{err}, qr/^alice: there is no history of .*: it begins at /m, 'before the beginning: reason');

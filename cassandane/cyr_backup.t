@@ -17,6 +17,7 @@ use File::Copy qw(copy);
 use File::Temp qw(tempdir);
 use JSON::PP;
 use MIME::Base64 qw(encode_base64);
+use POSIX ();
 use Test::More;
 
 my $DEBIAN = '/usr/lib/cyrus/bin';
@@ -444,6 +445,85 @@ fails('as of: no such day', 64, qr/^cyr_backup: --as-of: "2025-11-31": there is 
 fails("as of: @{$_}", 64, qr/^usage: /, 'dave', @{$_}, '--as-of', 'now') for
     [qw(list chunks)], [qw(show chunks 1)], [qw(dump chunk 1)], [qw(json chunks)];
 fails('as of: what?', 64, qr/^usage: /m, qw(dave list messages --as-of));
+
+# ---- what happened ---------------------------------------------------------------------------
+
+# The backup's lines as they are told: seconds after $T, kind, item, details.
+my $told = join '', map { my ($t, @f) = @{$_}; POSIX::strftime('%Y-%m-%d %H:%M:%S', gmtime $T + $t)
+        . "\t" . join("\t", @f) . "\n" }
+    [1, 'mailbox-created', 'user.dave'],
+    [1, 'arrived', 'user.dave', "uid=1 guid=$guid[0] size=" . length $message[0]],
+    [1, 'arrived', 'user.dave', "uid=2 guid=$guid[1] size=" . length($message[1]) . ' flags=(\Seen)'],
+    [101, 'mailbox-annotated', 'user.dave', 'entry=/comment user="" is="hello world"'],
+    [101, 'mailbox-annotated', 'user.dave', 'entry=/z user=dave is=1'],
+    [101, 'expunged', 'user.dave', "uid=2 guid=$guid[1]"],
+    [101, 'arrived', 'user.dave', "uid=3 guid=$guid[2] size=" . length($message[2])
+        . ' flags=(\Flagged $Label1)'],
+    [102, 'subscribed', 'user.dave'],
+    [102, 'subscribed', 'user.gone'],
+    [103, 'unsubscribed', 'user.gone'],
+    [103, 'seen', $INBOX, 'lastuid=3 seenuids=1:3'],
+    [151, 'mailbox-created', 'user.dave.Caf&AOk-'],
+    [151, 'arrived', 'user.dave.Caf&AOk-', "uid=1 guid=$guid[3] size=" . length $message[3]],
+    [160, 'mailbox-deleted', 'user.dave.Caf&AOk-', "to=$DELETED"],
+    [170, 'mailbox-purged', $DELETED],
+    [200, 'annotated', 'user.dave', "uid=3 guid=$guid[2] entry=/note user=dave is=\xe4??b"],
+    [300, 'script-uploaded', 'a', 'size=6'],
+    [301, 'script-activated', 'a'],
+    [302, 'quota-set', 'user.dave', 'is=(STORAGE=1000 X=a b)'],
+    [303, 'server-annotated', '/motd', 'user="" is=hi'],
+    [304, 'mailbox-created', $ODD_NAME];
+is(output(qw(dave log)), $told, 'log');
+is(output(qw(dave log --since), '@' . ($T + 102), '--until', '@' . ($T + 103)),
+    join('', ($told =~ /^(.*21:43\t.*\n|.*21:42\t.*\n)/mg)), 'log: a range');
+is(output(qw(dave log), $WORK), join('', $told =~ /^(.*(?:Caf|$DELETED).*\n)/mg), 'log: a mailbox');
+is(output(qw(dave log), uc $guid[2]), join('', $told =~ /^(.*guid=$guid[2].*\n)/mg), 'log: a message');
+is(output(qw(dave log --since -1h)), '', 'log: nothing lately');
+{
+    my $events = decode_json(output(qw(dave json log)));
+    is(scalar @{$events}, ($told =~ tr/\n//), 'json log: as many');
+    is_deeply($events->[5], { time => '2025-11-21 21:21:41', epoch => $T + 101, kind => 'expunged',
+        item => 'user.dave', uniqueid => $INBOX, uid => 2, guid => $guid[1] }, 'json log: an event');
+    is_deeply($events->[6]{flags}, ['\Flagged', '$Label1'], 'json log: a list');
+    is_deeply([@{ $events->[15] }{qw(is is_base64)}], ["\x{fffd}\r\nb", encode_base64("\xe4\r\nb", '')],
+        'json log: bytes');
+    is(output(qw(dave json log --since now)), "[]\n", 'json log: nothing');
+}
+my ($t1, $t2) = map { '@' . ($T + $_) } 1, 250;
+my $diff = <<"END";
+mailbox-annotated\tuser.dave\tentry=/comment user="" is="hello world"
+mailbox-annotated\tuser.dave\tentry=/z user=dave is=1
+gone\tuser.dave\tuid=2 guid=$guid[1]
+arrived\tuser.dave\tuid=3 guid=$guid[2] size=@{[length $message[2]]} flags=(\\Flagged \$Label1)
+END
+my $subscribed = "subscribed\tuser.dave\n";
+is(output(qw(dave diff), $t1, $t2), $diff . $subscribed, 'diff');
+is(output(qw(dave diff), $t1, $t2, 'user.dave'), $diff, 'diff: a mailbox');
+is(output(qw(dave diff), $t1, $t2, 'user/dave', $INBOX), $diff . $diff, 'diff: two');
+is(output(qw(dave diff), '@' . ($T + 155)), output(qw(dave diff), '@' . ($T + 155), 'now'), 'diff: to now');
+is(output(qw(dave diff), '@' . ($T + 155), $T + 165), <<"END", 'diff: deleted, but kept');
+mailbox-deleted\tuser.dave.Caf&AOk-
+gone\tuser.dave.Caf&AOk-\tuid=1 guid=$guid[3]
+END
+is(output(qw(dave diff -1h)), '', 'diff: a time that looks like an option');
+is(output(qw(-u dave diff -2h -1h)), '', 'diff: two of them');
+is(output(qw(dave diff -- -1h)), '', 'diff: behind --');
+is_deeply(decode_json(output(qw(dave json diff), $t1, $t2, 'user.dave'))->[2],
+    { kind => 'gone', item => 'user.dave', uniqueid => $INBOX, uid => 2, guid => $guid[1] }, 'json diff');
+fails("usage: @{$_}", 64, qr/^usage: /m, @{$_}) for
+    [qw(dave diff)], [qw(dave json diff)], [qw(dave log a b)], [qw(dave json log a b)],
+    [qw(dave diff now --as-of now)], [qw(dave diff now --since now)], [qw(dave list messages --since now)],
+    [qw(dave json all --until now)];
+fails("diff: @{$_}", 64, qr/^cyr_backup: diff: /, 'dave', 'diff', @{$_}) for
+    ['yesterday'], ['user.dave'], ['now', '2026-02-30'], ['now', '-1h'];
+fails('log: bad time', 64, qr/^cyr_backup: --since: "x" is not understood/, qw(dave log --since x));
+fails('log: unknown item', 75, qr/^dave: Item does not exist \(nosuch\)/m, qw(dave log nosuch));
+fails('diff: unknown mailbox', 75, qr/^dave: Item does not exist \(mailbox nosuch\)/m,
+    qw(dave diff), $t1, 'nosuch');
+fails('diff: before the beginning', 75, qr/^dave: there is no history of /m,
+    qw(dave diff), '@' . ($T - 1));
+fails('log: all before the beginning', 75, qr/^dave: there is no history of /m,
+    qw(dave log --until), '@' . ($T - 1));
 
 # ---- which backup, options --------------------------------------------------------------------
 

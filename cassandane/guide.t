@@ -11,22 +11,13 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use CBTest::Case;
 use CBTest::Compare qw(differences);
+use CBTest::Guide;
 use CBTest::Scenarios qw(no_differences);
 use CBTest::Scenarios::Basic;
 use CBTest::Server qw(by_imap);
 use CBTest::Site;
-use CBTest::Util qw(as_cyrus program run_cmd sha1_hex slurp spew);
+use CBTest::Util qw(program sha1_hex slurp spew);
 use Test::More;
-
-my $guide = "$FindBin::Bin/../doc/guide.md";
-my ($chapter) = slurp($guide) =~ /^(## 10\. Coming from Cyrus.*?)(?=^## |\z)/ms;
-ok($chapter, 'the guide has the chapter') or BAIL_OUT($guide);
-my %block;    # section -> its commands
-for my $section (split /^(?=### )/m, $chapter) {
-    my ($number) = $section =~ /^### ([\d.]+)/ or next;
-    push @{ $block{$number} }, $1 while $section =~ /^```sh\n(.*?)^```$/gms;
-}
-my %ran;
 
 # ---- backups of old ------------------------------------------------------------
 
@@ -70,39 +61,15 @@ my %program = (
     ctl_backups => '/usr/lib/cyrus/bin/ctl_backups -C ' . $site->{backup}->conf,
     sync_client => '/usr/lib/cyrus/bin/sync_client -C ' . $site->{imap}->conf,
 );
-mkdir "$dir/bin" or die;
-for my $name (sort keys %program) {
-    spew("$dir/bin/$name", "#!/bin/sh\nexec $program{$name} \"\$@\"\n");
-    chmod 0755, "$dir/bin/$name" or die;
-}
 spew($site->{imap}->conf, slurp($site->{imap}->conf) . "backup_sync_host: $dir/backup/conf/backupd.sock\n");
 
-# What the chapter says that the commands say.
-my %said = (
-    '10.3' => qr/\.index: not an index of ours or damaged: setting it aside as \S+\.index\.old and rebuilding it$/,
-    '10.8' => qr/^didn't parse dlist, error -1$/,
-);
-
-# All commands of a section, as the user cyrus.
-sub follow
-{
-    my ($section) = @_;
-    my $out = '';
-    for my $commands (@{ $block{$section} }) {
-        my $mapped = $commands;
-        for my $path (sort { length $b <=> length $a } keys %path) {
-            $mapped =~ s/\Q$path\E(?![\w-])/$path{$path}/g;
-        }
-        my $r = run_cmd(cmd => [as_cyrus('/bin/bash', '-euo', 'pipefail', '-c', $mapped)], timeout => 100,
-            env => { %{ $site->env }, PATH => "$dir/bin:$ENV{PATH}", LC_ALL => 'C' }, tmp => $dir);
-        is($r->{rc}, 0, "$section works") or diag("$mapped\n$r->{out}$r->{err}");
-        my @complaints = grep { !$said{$section} || !/$said{$section}/ } grep { length } split /\n/, $r->{err};
-        no_differences("$section has no complaint", @complaints);
-        $out .= $r->{out};
-    }
-    $ran{$section} = 1;
-    return $out;
-}
+my $guide = CBTest::Guide->new(
+    dir => $dir, env => $site->env, chapters => ['10'], paths => \%path, programs => \%program,
+    said => { # by commands of the chapter, as it says
+        '10.3' => qr/\.index: not an index of ours or damaged: setting it aside as \S+\.index\.old and rebuilding it$/,
+        '10.8' => qr/^didn't parse dlist, error -1$/,
+    });
+sub follow { return $guide->follow(@_) }
 
 $site->{backup}->stop;
 $ENV{PEER} = '';
@@ -158,5 +125,5 @@ for my $sha1 (sort keys %want) {
 ok(keys %want > 10, scalar(keys %want) . ' messages to find');
 no_differences('10.8: and finds every message', @lost);
 
-is(join(' ', sort keys %ran), join(' ', sort grep { @{ $block{$_} } } keys %block), 'no commands of the chapter were left out');
+$guide->all_were_run;
 done_testing;

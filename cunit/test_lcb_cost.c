@@ -136,6 +136,90 @@ static void test_history(void)
     lcbtest_fini(&t);
 }
 
+/* ---- the past ---- */
+
+enum { PAST_RECORDS = 2000, PAST_CHANGED = 600, PAST_LINE = 50, PAST_STATES = 400 };
+
+static int count_steps(void *rock)
+{
+    ++*(int *)rock;
+    return 0;
+}
+
+static int ignore_record(void *rock, const struct lcb_record *r)
+{
+    (void)r;
+    ++*(int *)rock;
+    return 0;
+}
+
+/* Dozens of steps of all statements, kept or not. */
+static void begin_counting(struct lcb *b, int *steps)
+{
+    *steps = 0;
+    sqlite3_progress_handler(b->index->db->db, 20, count_steps, steps);
+}
+
+static int listing(struct lcb *b, int64_t at)
+{
+    int steps, n = 0;
+    begin_counting(b, &steps);
+    CU_ASSERT_EQUAL(lcb_foreach_record(b, 1, at, ignore_record, &n), 0);
+    sqlite3_progress_handler(b->index->db->db, 0, NULL, NULL);
+    CU_ASSERT_EQUAL(n, PAST_RECORDS);
+    return steps;
+}
+
+static void send_flags(struct lcb *b, unsigned first, unsigned step, unsigned modseq, const char *flags)
+{
+    const char *records[PAST_LINE + 1];
+    char guid[41];
+    for (unsigned i = 0; i < PAST_LINE; i++) {
+        snprintf(guid, sizeof(guid), "%040x", first + i * step);
+        records[i] = lcbtest_record(first + i * step, modseq, flags, guid);
+    }
+    records[PAST_LINE] = NULL;
+    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header("u1", "user.joe", PAST_RECORDS, modseq, ""),
+                                    records, NULL), 0);
+}
+
+/* A state of the past, of whose records three in ten have changed since, costs at most three times
+ * what the present one does; and so does one of whose mailbox there are hundreds of states. */
+static void test_past(void)
+{
+    struct lcbtest t;
+    struct lcb_folder f;
+    struct buf strings = BUF_INITIALIZER;
+    int steps;
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    for (unsigned uid = 1; uid <= PAST_RECORDS; uid += PAST_LINE)
+        send_flags(b, uid, 1, 5, "");
+    int64_t then = lcb_position(b) - 1;
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    for (unsigned i = 0; i < PAST_CHANGED; i += PAST_LINE)
+        send_flags(b, 1 + i * PAST_RECORDS / PAST_CHANGED, PAST_RECORDS / PAST_CHANGED, 6 + i,
+                   "\\Seen");
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    int now = listing(b, LCB_NOW), past = listing(b, then);
+    if (past > 3 * now)
+        printf("\npresent %d, past %d\n", now, past);
+    CU_ASSERT(now > PAST_RECORDS / 4);
+    CU_ASSERT(past <= 3 * now);
+    for (unsigned i = 0; i < PAST_STATES; i++)
+        CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header("u1", "user.joe", PAST_RECORDS, 9000 + i, ""),
+                                        NULL, NULL), 0);
+    begin_counting(b, &steps);
+    CU_ASSERT_EQUAL(lcb_find_name_at(b, then, "user.joe", &f, &strings), 0);
+    sqlite3_progress_handler(b->index->db->db, 0, NULL, NULL);
+    CU_ASSERT(steps < 10);
+    CU_ASSERT_EQUAL(f.highestmodseq, 5);
+    buf_free(&strings);
+    lcb_close(&b);
+    lcbtest_fini(&t);
+}
+
 enum { MESSAGES = 300 };
 
 static int collect(void *rock, const void *p, size_t n)
@@ -214,6 +298,7 @@ void suite_lcb_cost(void)
         {"no statement scans a table", test_no_scans},
         {"messages of a large chunk", test_large_chunk},
         {"history costs nothing", test_history},
+        {"the past costs little more", test_past},
         {NULL, NULL},
     };
     unit_suite("lcb_cost", tests);

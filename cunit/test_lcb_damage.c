@@ -35,8 +35,8 @@ enum {
     NEW_MESSAGE = 95,
     NEW_BIT = 1 << MESSAGES,
     HEADER = 40, /* of a member */
-    INDEX_STRIDE = 31,
-    WAL_STRIDE = 113,
+    INDEX_STRIDE = 47,
+    WAL_STRIDE = 173,
     STEPS_MAX = 2000, /* rows, records, pieces of text: there are some dozen */
     CALLS_MAX = 3000, /* of the file system: reading all takes about a hundred */
 };
@@ -172,6 +172,8 @@ static int known_error(int r)
 struct use {
     struct lcb *b;
     int error;             /* the first one */
+    int seen;              /* SQLite saw that the index is damaged */
+    int written;           /* what is new is committed */
     int folders, records;
     unsigned whole;        /* bit I: message I came out as it was */
 };
@@ -181,6 +183,7 @@ static void note(struct use *u, int r)
     CU_ASSERT(r >= 0 ? r != 999 : known_error(r));
     if (r < 0 && !u->error)
         u->error = r;
+    u->seen |= r == XERR_SQL;
 }
 
 static int on_record(void *rock, const struct lcb_record *rec)
@@ -285,26 +288,30 @@ static void ask_everything(struct use *u)
 {
     for (int at = 0; at < 2; at++) {
         int64_t pos = at ? LCB_POS(3, 0) : LCB_NOW;
-        if (!at)
-            note(u, lcb_foreach_folder(u->b, pos, 1, on_folder, u));
+        note(u, lcb_foreach_folder(u->b, pos, !at, on_folder, u));
         note(u, lcb_foreach_sub(u->b, pos, on_name, u));
         note(u, lcb_foreach_seen(u->b, pos, on_seen, u));
         note(u, lcb_foreach_script(u->b, pos, on_script, u));
         note(u, lcb_foreach_quota(u->b, pos, on_quota, u));
         note(u, lcb_foreach_annotation(u->b, pos, on_annotation, u));
+        note(u, lcb_foreach_content(u->b, pos, on_content, u));
     }
-    note(u, lcb_foreach_content(u->b, LCB_NOW, on_content, u));
     note(u, lcb_foreach_chunk(u->b, on_chunk, u));
     for (unsigned i = 0; i < MESSAGES; i++)
         read_message(u, message_number[i], 1u << i);
     read_message(u, NEW_MESSAGE, NEW_BIT);
 }
 
-/* Something new comes: 0 once it is committed. */
+/* Something new comes, as from a client, who may have sent it before: 0 once it is committed. */
 static int write_something(struct lcb *b)
 {
     const char *records[2] = {lcbtest_record(1, 9, "", hex_of(NEW_MESSAGE)), NULL};
-    int r = lcbtest_upload(b, NEW_MESSAGE, 0);
+    struct buf text = BUF_INITIALIZER;
+    struct message_guid guid;
+    lcbtest_message(NEW_MESSAGE, &text, &guid);
+    buf_free(&text);
+    int r = lcb_has_content(b, &guid, NULL);
+    r = r ? r < 0 ? r : 0 : lcbtest_upload(b, NEW_MESSAGE, 0);
     if (!r)
         r = lcbtest_mailbox(b, lcbtest_header("newbox", "user.joe.New", 1, 9, ""), records, NULL);
     if (!r)
@@ -324,8 +331,11 @@ static void use(struct victim *v, int flags, struct use *u)
     note(u, r);
     if (u->b) {
         ask_everything(u);
-        if (flags & LCB_WRITE)
-            note(u, write_something(u->b));
+        if (flags & LCB_WRITE) {
+            r = write_something(u->b);
+            u->written = !r;
+            note(u, r);
+        }
         lcb_close(&u->b);
     }
     CU_ASSERT(vfs_fault_calls(v->vfs) - calls < CALLS_MAX);
@@ -415,9 +425,11 @@ static void check_data(struct victim *v, const char *p, size_t n, int first, int
     CU_ASSERT_EQUAL(u.error, 0);
     CU_ASSERT_EQUAL(u.whole & want, want);
     check_kept(v, p, n, kept);
-    use(v, 0, &u);
-    CU_ASSERT_EQUAL(u.error, 0);
-    CU_ASSERT_EQUAL(u.whole & (want | NEW_BIT), want | NEW_BIT);
+    if (at % stride(3) == 0) {
+        use(v, 0, &u);
+        CU_ASSERT_EQUAL(u.error, 0);
+        CU_ASSERT_EQUAL(u.whole & (want | NEW_BIT), want | NEW_BIT);
+    }
     if (CU_get_number_of_failures() != failures)
         printf("\n%s at %zu, commits %d to %d\n", what, at, first, last);
     buf_free(&now);
@@ -495,9 +507,10 @@ static void check_index(struct victim *v, const struct lcbtest_index *ix, const 
     lcbtest_read(v->path, &now);
     CU_ASSERT(!buf_cmp(&now, &v->data));
     use(v, LCB_WRITE, &u);
-    if (u.error)
-        use(v, LCB_WRITE, &u); /* SQLite has seen it: this is another index */
-    CU_ASSERT_EQUAL(u.error, 0);
+    if (u.seen)
+        use(v, LCB_WRITE, &u); /* this is another index */
+    CU_ASSERT(!u.seen);
+    CU_ASSERT(u.written);
     lcbtest_read(v->path, &now);
     CU_ASSERT(!buf_cmp(&now, want));
     lcbtest_rmindex(v->path);

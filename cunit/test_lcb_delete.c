@@ -5,7 +5,6 @@
 #include "config.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,19 +51,16 @@ static void test_names(void)
     is_name("joe_abC123.index.new", LCB_NAME_NEW, "joe_abC123", 0);
     is_name("joe_abC123.tail.12.1", LCB_NAME_ASIDE, "joe_abC123", 0);
     is_name("joe_abC123.damaged.12", LCB_NAME_ASIDE, "joe_abC123", 0);
-    /* users of such names */
     is_name("x_abcdef.index_abcdeg", LCB_NAME_DATA, "x_abcdef.index_abcdeg", 0);
     is_name("x_abcdef.deleted.1_abcdeg.deleted.2", LCB_NAME_DELETED, "x_abcdef.deleted.1_abcdeg", 2);
     is_name("a.b_abcdef.index", LCB_NAME_INDEX, "a.b_abcdef", 0);
     is_name("%SHARED_abcdef", LCB_NAME_DATA, "%SHARED_abcdef", 0);
-    /* others */
     is_name("_abcdef", LCB_NAME_OTHER, "", 0);
     is_name("_abcdef.index", LCB_NAME_OTHER, "", 0);
     is_name("joe", LCB_NAME_OTHER, "", 0);
     is_name("joe_abcde", LCB_NAME_OTHER, "", 0);
     is_name("joe_abc.ef", LCB_NAME_OTHER, "", 0);
     is_name("joe_abcdef.gz", LCB_NAME_OTHER, "", 0);
-    is_name("joe_abcdef.deleted.", LCB_NAME_OTHER, "", 0);
     is_name("joe_abcdef.deleted.1x", LCB_NAME_OTHER, "", 0);
     is_name("joe_abcdef.deleted.99999999999999999999999", LCB_NAME_OTHER, "", 0);
     CU_ASSERT(lcb_name_is_for("joe_abcdef", 10, "joe"));
@@ -242,7 +238,6 @@ static void test_conditions(void)
     CU_ASSERT(is_live(&o, "joe", &o.golden, "untouched"));
     count_files(&o);
     CU_ASSERT_EQUAL(nfiles, 1);
-    /* the file is gone */
     CU_ASSERT_EQUAL(unlink(o.path), 0);
     CU_ASSERT_EQUAL(lcb_delete(o.t.store, &how, &kept), -ENOENT);
     how.forget = 1;
@@ -368,7 +363,6 @@ static void test_reader(void)
 
 /* ---- crashes ---- */
 
-/* Everything in order: no leftovers, and only as many files as there should be. */
 static void check_tidy(struct one *o, int files)
 {
     CU_ASSERT_EQUAL(lcb_deleted_purge(o->t.store, 0, NULL, NULL), 0);
@@ -392,6 +386,19 @@ static int run_delete(struct lcb_store *s)
     return r;
 }
 
+static int undelete_free(struct lcb_store *s, int replace)
+{
+    char *path;
+    int r = undelete_joe(s, replace, &path);
+    free(path);
+    return r;
+}
+
+static int run_undelete(struct lcb_store *s)
+{
+    return undelete_free(s, 0);
+}
+
 static void after_delete(struct one *o, const char *what, int *old)
 {
     *old = is_live(o, "joe", &o->golden, what);
@@ -401,9 +408,7 @@ static void after_delete(struct one *o, const char *what, int *old)
         CU_ASSERT_EQUAL(run_delete(o->t.store), 0);
     CU_ASSERT(!is_live(o, "joe", &o->golden, what));
     CU_ASSERT_EQUAL(deleted_count(o->t.store), 1);
-    char *path;
-    CU_ASSERT_EQUAL(undelete_joe(o->t.store, 0, &path), 0);
-    free(path);
+    CU_ASSERT_EQUAL(run_undelete(o->t.store), 0);
     CU_ASSERT(is_live(o, "joe", &o->golden, what));
     check_tidy(o, 1);
 }
@@ -430,14 +435,6 @@ static void before_undelete(struct one *o)
     CU_ASSERT_EQUAL(run_delete(o->t.store), 0);
 }
 
-static int run_undelete(struct lcb_store *s)
-{
-    char *path;
-    int r = undelete_joe(s, 0, &path);
-    free(path);
-    return r;
-}
-
 static void after_undelete(struct one *o, const char *what, int *old)
 {
     *old = !is_live(o, "joe", &o->golden, what);
@@ -462,10 +459,7 @@ static void before_replace(struct one *o)
 
 static int run_replace(struct lcb_store *s)
 {
-    char *path;
-    int r = undelete_joe(s, 1, &path);
-    free(path);
-    return r;
+    return undelete_free(s, 1);
 }
 
 static void after_replace(struct one *o, const char *what, int *old)
@@ -693,8 +687,6 @@ static void test_no_links(void)
     check_tidy(&o, 2);
     unmake(&o);
 }
-
-/* ---- renaming ---- */
 
 static void test_rename(void)
 {

@@ -46,6 +46,8 @@ int sqldb_failed(struct sqldb *, const char *what);
 /* 1 if an error since the opening was not the file's fault: disk full, I/O error, no memory, or
  * somebody else held a lock too long. */
 int sqldb_outside(const struct sqldb *);
+/* What was read cannot be: log that, return XERR_SQL. */
+int sqldb_setdamaged(struct sqldb *, const char *what);
 /* 1 if there were errors, and all were the file's fault: it is damaged. */
 int sqldb_damaged(const struct sqldb *);
 

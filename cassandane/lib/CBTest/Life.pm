@@ -17,6 +17,7 @@ use CBTest::Server;
 # Few names, so that they come again.
 my @PATHS = qw(A B C A.x A.x.y B.x C.z D);
 my @SYSTEM = qw(\\Seen \\Flagged \\Answered \\Draft);
+my $TEXT = CBTest::Imap::noise(3000, 7);
 my @KEYWORDS = qw($Label1 $Forwarded Junk later);
 
 # Keys: site, user, at_once (the server deletes folders at once). The user's INBOX must be there.
@@ -24,19 +25,11 @@ sub new
 {
     my ($class, %o) = @_;
     my $self = bless { %o, folders => { '' => 1 }, sent => [], scripts_there => {}, active => undef,
-        deleted => {}, did => [], count => 0 }, $class;
+        deleted => {}, did => [], count => 0,
+        touched => {}, quotas => 0, scripts => 0 }, $class;
     $self->{imap} = $o{site}->imap_as($o{user});
     $self->{admin} = $o{site}->admin;
-    $self->seen;
     return $self;
-}
-
-# Forget what has been touched; who has looked says this.
-sub seen
-{
-    my ($self) = @_;
-    @{$self}{qw(touched quotas scripts)} = ({}, 0, 0);
-    return;
 }
 
 # ---- names -----------------------------------------------------------------------------------
@@ -86,7 +79,7 @@ sub text
     return pick(@{ $self->{sent} }) if @{ $self->{sent} } && rand() < 0.12;    # the same content again
     my $n = ++$self->{count};
     my $message = CBTest::Imap::message(subject => "$self->{user} $n",
-        body => CBTest::Imap::noise(120 + int rand 1500, $n));
+        body => "$n " . substr($TEXT, int rand 900, 120 + int rand 1500) . "\r\n");
     push @{ $self->{sent} }, $message;
     return $message;
 }
@@ -293,7 +286,8 @@ sub quota
 sub script
 {
     my ($self) = @_;
-    my $client = $self->{sieve} //= $self->{site}->sieve_as($self->{user});
+    # not to be kept open: timsieved holds a lock that sync_client waits for
+    my $client = $self->{site}->sieve_as($self->{user});
     my $there = $self->{scripts_there};
     my @names = sort keys %{$there};
     my $how = @names ? pick(qw(put put activate activate delete none)) : 'put';

@@ -15,8 +15,8 @@ sub new
     return bless { site => $site, user => $user, known => {} }, $class;
 }
 
-# The state now, in the form of by_imap(). LIFE (CBTest::Life) knows what has been touched; without,
-# everything is asked for.
+# The state now, in the form of by_imap(). LIFE (CBTest::Life) knows what has been touched, and begins
+# anew; without, everything is asked for.
 sub take
 {
     my ($self, $life) = @_;
@@ -32,7 +32,7 @@ sub take
     $self->{sieve} = CBTest::Server::sieve($site, $user) if $all || !$self->{sieve} || $life->{scripts};
     my $imap = $site->imap_as($user);
     my ($lsub, $list) = map { $imap->must($_ => '', '*') } qw(lsub list);
-    $life->seen if $life;
+    @{$life}{qw(touched quotas scripts)} = ({}, 0, 0) if $life;
     return {
         mailboxes => \%mailboxes,
         subscriptions => [sort map { $site->names->from_user($user, $_->[2]) } ref $lsub ? @{$lsub} : ()],

@@ -88,7 +88,7 @@ sub ask
     chmod 0777, $dir;
     my $cyr = program('cyr_backup') . ' -C ' . $site->{backup}->conf;
     my $script = join '', map {
-        "$cyr --as-of=$_ $user json all >$dir/$_.out 2>$dir/$_.err; echo \$? >$dir/$_.rc\n"
+        "$cyr --as-of=\@$_ $user json all >$dir/$_.out 2>$dir/$_.err; echo \$? >$dir/$_.rc\n"
     } @times;
     my $r = run_cmd(cmd => [as_cyrus('/bin/sh', '-c', $script)], env => $site->{backup}->env,
         tmp => $site->{dir}, timeout => 300);
@@ -133,10 +133,10 @@ sub judge
     push @d, CBTest::Compare::crc_differences($backup);
     # comments that the server has no more
     for my $m (@{ $backup->{mailboxes} }) {
-        my $notes = ($state->{mailboxes}{ $m->{mboxname} } // next)->{annotations};
-        push @d, map { "$m->{mboxname}: only the backup has the comment '$_->{value}'" }
-            grep { !defined $notes->{"/comment\0$_->{userid}"} }
-            grep { $_->{entry} eq '/comment' && ($_->{userid} eq '' || $_->{userid} eq $self->{user}) }
+        my $server = $state->{mailboxes}{ $m->{mboxname} } // next;
+        push @d, map { "$m->{mboxname}: only the backup has a comment of '$_->{userid}'" }
+            grep { !defined $server->{annotations}{"/comment\0$_->{userid}"} }
+            grep { $_->{entry} eq '/comment' && ($_->{userid} eq '' || $_->{userid} eq ($server->{own} // '')) }
             @{ $m->{annotations} };
     }
     return @d;

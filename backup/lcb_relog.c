@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* lcb_relog - say again what only unreadable chunks had said.
+ *
+ * The old index still has the rows. Those that hold, and that began in a lost chunk, are logged as new
+ * lines through the same functions as live commands, which leave out what is known anyway (a later
+ * chunk may have said it too). Rows that ended in a lost chunk are ended again. What lies in between,
+ * versions that came and went, cannot be said at a time that has passed, and is lost.
+ *
+ * Order. Mailboxes that are gone come first: one that only lost chunks knew is logged and then ended
+ * again, so that it can be restored. If another mailbox has its name by now, that one is ended before and
+ * logged again behind it. Then those that exist, under their last names: one that takes a name from
+ * another ends that, and the other comes back under its own name in its turn.
+ *
+ * Rows of the index are believed only as far as they agree with themselves: a mailbox whose records do
+ * not have its checksum is not logged again, but asked for. */
+#include "config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backup/lcb_int.h"
+#include "backup/lcb_repair.h"
+#include "lib/prot.h"
+#include "lib/xerr.h"
+#include "lib/xmalloc.h"
+
+struct relog {
+    struct lcb *b;
+    struct lcb_index *old;
+    const struct lcb_seqs *lost;
+    struct lcb_repair *rp;
+    struct dlist_pool *pool;
+    struct buf userid, text, strings;
+};
+
+/* A mailbox as the old index has it, in its last state. */
+struct folder {
+    int64_t id, since, until; /* until 0: it exists */
+    uint32_t crc;
+    const char *uniqueid, *mboxname, *header;
+    size_t headerlen;
+    int state_lost, end_lost, records_lost, wrong;
+};
+
+int lcb_seqs_have(const struct lcb_seqs *s, int64_t pos)
+{
+    int64_t seq = LCB_POS_SEQ(pos);
+    size_t low = 0, high = s->n;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (s->list[mid] < seq)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < s->n && s->list[low] == seq;
+}
+
+static void add_seq(struct lcb_seqs *s, size_t *alloc, int64_t seq)
+{
+    if (s->n == *alloc) {
+        *alloc = *alloc ? 2 * *alloc : 64;
+        s->list = xrealloc(s->list, *alloc * sizeof(*s->list));
+    }
+    s->list[s->n++] = seq;
+}
+
+/* Both sides in the order of the file, which is that of their numbers. */
+int lcb_seqs_lost(struct lcb_index *old, struct lcb_index *new_, int64_t max, struct lcb_seqs *out)
+{
+    static const char was[] = "SELECT seq, start FROM chunks WHERE seq NOT IN (SELECT seq FROM pieces)"
+                              " AND seq<=? ORDER BY seq";
+    static const char is[] = "SELECT seq, start, seq IN (SELECT seq FROM pieces) FROM chunks"
+                             " ORDER BY seq";
+    sqlite3_stmt *a = sqldb_stmt(old->db, was), *b = sqldb_stmt(new_->db, is);
+    size_t alloc = 0;
+    int r = a && b ? sqldb_bind(a, "i", max) : XERR_SQL, step = 0;
+    int more = r ? 0 : sqldb_step(new_->db, b);
+    while (!r && more >= 0 && (step = sqldb_step(old->db, a)) > 0) {
+        int64_t start = sqlite3_column_int64(a, 1);
+        while (more > 0 && sqlite3_column_int64(b, 1) < start)
+            more = sqldb_step(new_->db, b);
+        if (more <= 0 || sqlite3_column_int64(b, 1) != start || sqlite3_column_int(b, 2))
+            add_seq(out, &alloc, sqlite3_column_int64(a, 0));
+    }
+    if (a)
+        sqlite3_reset(a);
+    if (b)
+        sqlite3_reset(b);
+    return r ? r : more < 0 ? more : step;
+}
+
+static int prepare(struct sqldb *db, const char *sql, sqlite3_stmt **st)
+{
+    return sqlite3_prepare_v2(db->db, sql, -1, st, NULL) == SQLITE_OK ? 0 : sqldb_failed(db, sql);
+}
+
+static int next(struct sqldb *db, sqlite3_stmt *st)
+{
+    int r = sqlite3_step(st);
+    return r == SQLITE_ROW ? 1 : r == SQLITE_DONE ? 0 : sqldb_failed(db, "reading the old index");
+}
+
+static const char *column(sqlite3_stmt *st, int col)
+{
+    const char *s = (const char *)sqlite3_column_text(st, col);
+    return s ? s : "";
+}
+
+/* VERB with the value that r->text is the text of. */
+static int log_line(struct relog *r, const char *verb)
+{
+    struct dlist_reader reader;
+    struct dlist *v;
+    buf_appendcstr(&r->text, "\r\n");
+    struct protstream *in = prot_readmem(r->text.s, r->text.len);
+    dlist_pool_reset(r->pool);
+    dlist_reader_init(&reader, in, r->pool);
+    int before = lcb_position(r->b) & 0xffffff;
+    int64_t seq = LCB_POS_SEQ(lcb_position(r->b));
+    int e = dlist_reader_value(&reader, &v);
+    if (!e)
+        e = lcb_log_dlist(r->b, verb, v);
+    prot_free(&in);
+    if (!e && (seq != LCB_POS_SEQ(lcb_position(r->b)) || before != (lcb_position(r->b) & 0xffffff)))
+        r->rp->others++;
+    return e;
+}
+
+static void put_key(struct relog *r, const char *key, const void *p, size_t n)
+{
+    buf_printf(&r->text, "%s%s ", r->text.len > 2 ? " " : "", key);
+    dlist_printastring(p, n, &r->text, 0);
+}
+
+static void put_text(struct relog *r, const char *key, const char *value)
+{
+    put_key(r, key, value, strlen(value));
+}
+
+static void put_num(struct relog *r, const char *key, int64_t n)
+{
+    buf_printf(&r->text, "%s%s %lld", r->text.len > 2 ? " " : "", key, (long long)n);
+}
+
+static void begin_value(struct relog *r)
+{
+    buf_setcstr(&r->text, "%(");
+    put_text(r, "USERID", buf_cstring(&r->userid));
+}
+
+static int end_value(struct relog *r, const char *verb)
+{
+    buf_putc(&r->text, ')');
+    return log_line(r, verb);
+}
+
+/* ---- mailboxes ---- */
+
+static int unmailbox(struct relog *r, const char *name)
+{
+    buf_reset(&r->text);
+    dlist_printastring(name, strlen(name), &r->text, 0);
+    return log_line(r, "UNMAILBOX");
+}
+
+/* The records of F that hold and were in lost chunks: LOOK whether there are any, or log them. */
+static int walk_records(struct relog *r, struct folder *f, int look)
+{
+    sqlite3_stmt *st = NULL;
+    struct sync_record rec = {.uid = 0};
+    uint32_t crc = 0;
+    int e = prepare(r->old->db, "SELECT " LCB_RECORD_COLUMNS ", r.since" LCB_RECORD_JOIN
+                    " WHERE r.folder=? AND r.until IS NULL ORDER BY r.uid", &st);
+    if (!e)
+        e = sqldb_bind(st, "i", f->id);
+    int more = 0;
+    while (!e && (more = next(r->old->db, st)) > 0) {
+        int lost = lcb_seqs_have(r->lost, sqlite3_column_int64(st, LCB_RECORD_WIDTH));
+        if (!look && !lost)
+            continue;
+        lcb_record_row(st, &rec);
+        if (look)
+            crc ^= sync_record_crc(&rec);
+        else if ((e = lcb_log_mailbox_record(r->b, &rec)) == 0)
+            r->rp->records++;
+        f->records_lost += lost;
+    }
+    sqlite3_finalize(st);
+    sync_record_fini(&rec);
+    if (look)
+        f->wrong = crc != f->crc;
+    return e ? e : more;
+}
+
+/* F with HEADER and its lost records. */
+static int log_mailbox(struct relog *r, struct folder *f, const char *header, size_t len)
+{
+    struct dlist_pool *pool = dlist_pool_new(LCB_STORED_MAX);
+    struct sync_header h;
+    int e = sync_header_parsetext(&h, pool, header, len);
+    if (!e)
+        e = lcb_log_mailbox_begin(r->b, &h);
+    if (!e && f)
+        e = walk_records(r, f, 0);
+    if (!e)
+        e = lcb_log_mailbox_end(r->b, NULL);
+    dlist_pool_free(&pool);
+    if (!e && f)
+        r->rp->mailboxes++;
+    return e;
+}
+
+/* One that exists. */
+static int relog_live(struct relog *r, struct folder *f)
+{
+    struct lcb_folder now = {.id = 0};
+    int e = lcb_find_uniqueid(r->b, f->uniqueid, &now, &r->strings);
+    if (e && e != XERR_NOTFOUND)
+        return e;
+    int have = !e;
+    if (have && !f->state_lost && !f->records_lost)
+        return 0;
+    if (f->wrong)
+        return have ? sqldb_run(r->b->index->db, "UPDATE folders SET mark=? WHERE uniqueid=?", "it",
+                                (int64_t)LCB_MARK_CONTENT, f->uniqueid) : 0;
+    if (have && !f->state_lost) {
+        struct buf header = BUF_INITIALIZER;
+        buf_setmap(&header, now.header, now.headerlen);
+        e = log_mailbox(r, f, header.s, header.len);
+        buf_free(&header);
+        return e;
+    }
+    return log_mailbox(r, f, f->header, f->headerlen);
+}
+
+/* One that is gone, of which chunks that are lost told: it comes and goes once more. */
+static int come_and_go(struct relog *r, struct folder *f)
+{
+    struct lcb_folder holder = {.id = 0};
+    struct buf strings = BUF_INITIALIZER, header = BUF_INITIALIZER;
+    int e = lcb_find_name(r->b, f->mboxname, &holder, &strings);
+    int taken = !e && strcmp(holder.uniqueid, f->uniqueid);
+    if (e == XERR_NOTFOUND)
+        e = 0;
+    if (!e && taken) {
+        buf_setmap(&header, holder.header, holder.headerlen);
+        e = unmailbox(r, f->mboxname);
+    }
+    if (!e)
+        e = log_mailbox(r, f, f->header, f->headerlen);
+    if (!e)
+        e = unmailbox(r, f->mboxname);
+    if (!e && taken)
+        e = log_mailbox(r, NULL, header.s, header.len);
+    buf_free(&strings);
+    buf_free(&header);
+    return e;
+}
+
+static int relog_gone(struct relog *r, struct folder *f)
+{
+    struct lcb_folder now = {.id = 0};
+    int e = lcb_find_uniqueid(r->b, f->uniqueid, &now, &r->strings);
+    if (e && e != XERR_NOTFOUND)
+        return e;
+    int have = !e;
+    int old = r->rp->gone_since && lcb_index_time(r->old, f->until) < r->rp->gone_since;
+    if ((f->state_lost || f->records_lost) && !old && !f->wrong)
+        return come_and_go(r, f);
+    if (!have)
+        return 0;
+    buf_setcstr(&r->text, now.mboxname);
+    char *name = buf_release(&r->text);
+    e = unmailbox(r, name);
+    free(name);
+    return e;
+}
+
+static int walk_folders(struct relog *r, int gone)
+{
+    static const char sql[] =
+        "SELECT f.id, f.uniqueid, f.crc, s.since, s.until, s.mboxname, s.header FROM folders f"
+        " JOIN folder_states s ON s.folder=f.id AND s.since=(SELECT max(since) FROM folder_states"
+        " WHERE folder=f.id) WHERE (s.until IS NULL)<>?1 ORDER BY s.since";
+    sqlite3_stmt *st = NULL;
+    int e = prepare(r->old->db, sql, &st);
+    if (!e)
+        e = sqldb_bind(st, "i", (int64_t)gone);
+    int more = 0;
+    while (!e && (more = next(r->old->db, st)) > 0) {
+        struct folder f = {
+            .id = sqlite3_column_int64(st, 0), .uniqueid = column(st, 1),
+            .crc = (uint32_t)sqlite3_column_int64(st, 2), .since = sqlite3_column_int64(st, 3),
+            .until = sqlite3_column_int64(st, 4), .mboxname = column(st, 5),
+            .header = sqlite3_column_blob(st, 6), .headerlen = (size_t)sqlite3_column_bytes(st, 6),
+        };
+        f.state_lost = lcb_seqs_have(r->lost, f.since);
+        f.end_lost = f.until && lcb_seqs_have(r->lost, f.until);
+        if (!r->userid.len)
+            mboxname_to_userid(r->b->index->names, f.mboxname, &r->userid);
+        e = walk_records(r, &f, 1);
+        int any = f.state_lost || f.records_lost || f.end_lost;
+        f.records_lost = f.records_lost > 0;
+        if (!e && any)
+            e = gone ? relog_gone(r, &f) : relog_live(r, &f);
+    }
+    sqlite3_finalize(st);
+    return e ? e : more;
+}
+
+/* ---- all the rest ---- */
+
+static int log_sub(struct relog *r, sqlite3_stmt *st, int holds)
+{
+    begin_value(r);
+    put_text(r, "MBOXNAME", column(st, 2));
+    return end_value(r, holds ? "SUB" : "UNSUB");
+}
+
+static int log_seen(struct relog *r, sqlite3_stmt *st, int holds)
+{
+    if (!holds)
+        return 0; /* only with the user, and then with the next seen state, if there is one */
+    begin_value(r);
+    put_text(r, "UNIQUEID", column(st, 2));
+    put_num(r, "LASTREAD", sqlite3_column_int64(st, 3));
+    put_num(r, "LASTUID", sqlite3_column_int64(st, 4));
+    put_num(r, "LASTCHANGE", sqlite3_column_int64(st, 5));
+    put_text(r, "SEENUIDS", column(st, 6));
+    return end_value(r, "SEEN");
+}
+
+static int log_script(struct relog *r, sqlite3_stmt *st, int holds)
+{
+    begin_value(r);
+    put_text(r, "FILENAME", column(st, 2));
+    if (holds) {
+        const void *p = sqlite3_column_blob(st, 4);
+        put_num(r, "LAST_UPDATE", sqlite3_column_int64(st, 3));
+        put_key(r, "CONTENT", p ? p : "", (size_t)sqlite3_column_bytes(st, 4));
+    }
+    return end_value(r, holds ? "SIEVE" : "UNSIEVE");
+}
+
+static int log_active(struct relog *r, sqlite3_stmt *st, int holds)
+{
+    begin_value(r);
+    if (holds)
+        put_text(r, "FILENAME", column(st, 2));
+    return end_value(r, holds ? "ACTIVATE_SIEVE" : "UNACTIVATE_SIEVE");
+}
+
+static int log_quota(struct relog *r, sqlite3_stmt *st, int holds)
+{
+    buf_reset(&r->text);
+    if (holds)
+        buf_appendmap(&r->text, sqlite3_column_blob(st, 3), (size_t)sqlite3_column_bytes(st, 3));
+    else
+        dlist_printastring(column(st, 2), strlen(column(st, 2)), &r->text, 0);
+    return log_line(r, holds ? "QUOTA" : "UNQUOTA");
+}
+
+static int log_annotation(struct relog *r, sqlite3_stmt *st, int holds)
+{
+    buf_setcstr(&r->text, "%(");
+    put_text(r, "MBOXNAME", column(st, 2));
+    put_text(r, "ENTRY", column(st, 3));
+    put_text(r, "USERID", column(st, 4));
+    if (holds) {
+        const void *p = sqlite3_column_blob(st, 5);
+        put_key(r, "VALUE", p ? p : "", (size_t)sqlite3_column_bytes(st, 5));
+    }
+    return end_value(r, holds ? "ANNOTATION" : "UNANNOTATION");
+}
+
+/* The last row of each key; keys and values behind since and until. */
+static const struct {
+    const char *sql;
+    int (*log)(struct relog *, sqlite3_stmt *, int holds);
+} kinds[] = {
+    {"SELECT since, until, mboxname FROM subs t WHERE since=(SELECT max(since) FROM subs WHERE"
+     " mboxname=t.mboxname) ORDER BY since", log_sub},
+    {"SELECT since, until, uniqueid, lastread, lastuid, lastchange, seenuids FROM seens t WHERE since="
+     "(SELECT max(since) FROM seens WHERE uniqueid=t.uniqueid) ORDER BY since", log_seen},
+    {"SELECT since, until, filename, last_update, content FROM scripts t WHERE since=(SELECT max(since)"
+     " FROM scripts WHERE filename=t.filename) ORDER BY until IS NULL, since", log_script},
+    {"SELECT since, until, filename FROM active ORDER BY since DESC LIMIT 1", log_active},
+    {"SELECT since, until, root, limits FROM quotas t WHERE since=(SELECT max(since) FROM quotas WHERE"
+     " root=t.root) ORDER BY since", log_quota},
+    {"SELECT since, until, mboxname, entry, userid, value FROM annots t WHERE since=(SELECT max(since)"
+     " FROM annots WHERE mboxname=t.mboxname AND entry=t.entry AND userid=t.userid) ORDER BY since",
+     log_annotation},
+};
+
+static int walk_kind(struct relog *r, size_t kind)
+{
+    sqlite3_stmt *st = NULL;
+    int more = 0, e = prepare(r->old->db, kinds[kind].sql, &st);
+    while (!e && (more = next(r->old->db, st)) > 0) {
+        int holds = sqlite3_column_type(st, 1) == SQLITE_NULL;
+        if (lcb_seqs_have(r->lost, sqlite3_column_int64(st, holds ? 0 : 1)))
+            e = kinds[kind].log(r, st, holds);
+    }
+    sqlite3_finalize(st);
+    return e ? e : more;
+}
+
+int lcb_relog(struct lcb *b, struct lcb_index *old, const struct lcb_seqs *lost,
+              struct lcb_repair *rp)
+{
+    struct relog r = {.b = b, .old = old, .lost = lost, .rp = rp,
+                      .pool = dlist_pool_new(LCB_STORED_MAX)};
+    buf_setcstr(&r.userid, b->userid);
+    int e = walk_folders(&r, 1);
+    if (!e)
+        e = walk_folders(&r, 0);
+    for (size_t i = 0; !e && i < sizeof(kinds) / sizeof(*kinds); i++)
+        e = walk_kind(&r, i);
+    dlist_pool_free(&r.pool);
+    buf_free(&r.userid);
+    buf_free(&r.text);
+    buf_free(&r.strings);
+    return e;
+}

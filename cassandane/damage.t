@@ -1,0 +1,208 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The Cyrus Backups authors
+#
+# A byte of a backup is wrong, or a file ends too early: of the data file, the index, backups.db; at
+# places all over each. Every program ends by itself, with an exit code that is documented, says what
+# is wrong, and gives out what is not; a real sync_client can go on; and after verify and a sync the
+# backup is what IMAP says. What the library does with each single byte is cunit/test_lcb_damage.c.
+# CYRUS_BACKUPS_LONG=1: every byte here, too, which takes hours.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use CBTest::Case;
+use CBTest::Compare qw(backup_state differences);
+use CBTest::Damage;
+use CBTest::Imap;
+use CBTest::Scenarios qw(no_differences);
+use CBTest::Site;
+use CBTest::Util qw(slurp);
+use JSON;
+use Test::More;
+
+my $long = $ENV{CYRUS_BACKUPS_LONG};
+my $site = CBTest::Site->new(users => ['alice'], options => { backup => { backup_error_pause => '0' } });
+my $c = CBTest::Case->new(site => $site, user => 'alice');
+
+# ---- a small backup, in some commits -------------------------------------------------------------
+
+my @script = ('main', "keep;\r\nstop;\r\n");
+for my $step (
+    sub { $c->{imap}->append('INBOX', CBTest::Imap::message(subject => 'one')) },
+    sub { $c->{imap}->must(create => 'INBOX.Work'); $c->{imap}->must(subscribe => 'INBOX.Work') },
+    sub { $c->{imap}->append('INBOX.Work', CBTest::Imap::message(subject => $_)) for qw(two three) },
+    sub { $c->expunge('Work', 1) },
+    sub { my $s = $site->sieve_as('alice'); $s->put(@script); $s->activate('main') },
+    sub { $c->{imap}->append('INBOX', CBTest::Imap::message(subject => 'four')) },
+    )
+{
+    $step->();
+    is($site->sync('unix', '-u', 'alice')->{rc}, 0, 'sync');
+}
+my $d = CBTest::Damage->new($site, 'alice');
+my @members = @{ $d->{members} };
+my $index = "$d->{file}.index";
+ok(@members >= 6, @members . ' members in ' . length($d->{data}) . ' bytes');
+is(join(' ', values %{ $d->messages }), join(' ', ('whole') x keys %{ $d->{chunk_of} }), 'all can be read');
+my $good = canonical(backup_state($site, 'alice'));
+
+sub canonical { return JSON->new->canonical->encode($_[0]) }
+
+# ---- what must be true of every program ----------------------------------------------------------
+
+my @readers = (
+    (map { ['cyr_backup', 'alice', @{$_}] } ['list', 'all'], ['show', 'mailboxes', 'user.alice'],
+        ['dump', 'mailbox', 'user.alice'], ['json', 'all'], ['json', 'chunks'],
+        ['json', 'headers', keys %{ $d->{chunk_of} }], ['list', 'mailboxes', '--as-of=-1m'], ['log']),
+    (map { ['ctl_backups', @{$_}] } ['list', 'alice'], ['stat', 'alice'], ['-j', 'list'], ['-j', 'stat', 'alice'],
+        ['verify', '--dry-run', 'alice'], ['-j', 'verify', '--dry-run', 'alice'],
+        ['reconstruct', '--dry-run'], ['lock', '-x', 'true', 'alice']),
+);
+my @menders = map { ['ctl_backups', @{$_}] } ['reindex', 'alice'], ['compact', '-F', 'alice'];
+
+# What is wrong with how it ended.
+sub unfit
+{
+    my ($r, @words) = @_;
+    my @wrong;
+    push @wrong, "exit code $r->{rc}" if $r->{rc} != 0 && $r->{rc} != 75;
+    push @wrong, 'silent failure' if $r->{rc} == 75 && "$r->{out}$r->{err}" !~ /\S/;
+    push @wrong, "says $1" if $r->{err} =~ /(Unknown code|Success|Internal Error)/;
+    if (grep { /^(?:json|-j)$/ } @words) {
+        my $json = JSON->new->utf8;
+        push @wrong, "no JSON: $@" unless eval { $json->incr_parse($r->{out}); 1 while $json->incr_parse; 1 };
+    }
+    return map { "@words: $_\n$r->{out}$r->{err}" } @wrong;
+}
+
+my %codes;
+
+# Run it; the result.
+sub check
+{
+    my ($where, @words) = @_;
+    my $r = $d->tool(@words);
+    my @wrong = unfit($r, @words);
+    ok(!@wrong, "$where: @words[0 .. 2]") or diag(@wrong) if @wrong;
+    $codes{ join ' ', @words[0 .. ($words[0] eq 'ctl_backups' ? 1 : 2)] }{ $r->{rc} }++;
+    return $r;
+}
+
+sub positions
+{
+    my ($size, $number, @more) = @_;
+    my $by = $long ? 1 : int($size / $number) || 1;
+    my %at = map { $_ => 1 } @more, map { $_ * $by } 0 .. ($size - 1) / $by;
+    return sort { $a <=> $b } keys %at;
+}
+
+# IMAP has it, and so has the backup.
+sub healed
+{
+    my ($where) = @_;
+    is($site->sync('unix', '-u', 'alice')->{rc}, 0, "$where: a sync");
+    my $r = $d->tool('ctl_backups', 'verify', 'alice');
+    is($r->{rc}, 0, "$where: after that verify is content") or diag("$r->{out}$r->{err}");
+    no_differences("$where: and both sides are equal", eval { differences($site, 'alice', full => 1) }, $@ || ());
+    return;
+}
+
+# ---- the data file ---------------------------------------------------------------------------------
+
+# Messages that do not come out although nothing of theirs is damaged, or come out wrong.
+sub lost
+{
+    my (@damaged) = @_;
+    my %damaged = map { $_->{seq} => 1 } @damaged;
+    my $got = $d->messages;
+    return map { "$_: $got->{$_}" } grep {
+        $got->{$_} eq 'wrong' || ($got->{$_} ne 'whole' && !$damaged{ $d->{chunk_of}{$_} }) } sort keys %{$got};
+}
+
+sub damage_data
+{
+    my ($how, $at, $heal) = @_;
+    my $where = "data file, $how at $at";
+    my ($member, @group) = $d->group($at);
+    my @gone = $how eq 'cut' ? grep { $_->{end} > $group[0]{at} } @members
+        : $group[-1] == $members[-1] ? @group : ($member);
+    $d->restore;
+    $d->$how($d->{file}, $at);
+    my $damaged = slurp($d->{file});
+    check($where, @{$_}) for @readers;
+    no_differences("$where: what is whole comes out", lost(@gone));
+    is(slurp($d->{file}), $damaged, "$where: reading changed nothing");
+    if ($heal) {
+        my $r = check($where, 'ctl_backups', 'verify', 'alice');
+        healed($where);
+    } else {
+        is($site->sync('unix', '-u', 'alice')->{rc}, 0, "$where: a sync");
+        check($where, @{$_}) for @menders;
+        no_differences("$where: after that, too", grep { /: wrong$/ } lost(@gone));
+    }
+    return;
+}
+
+# Of each kind one: header, mailbox line, message, script, the last member and its trailer.
+my %sample = map { $_ => 1 } $members[1]{at} + 20, $members[-1]{at} + 3, $members[-1]{end} - 3,
+    map { int(($_->{at} + $_->{end}) / 2) } @members[0 .. 3, -1];
+damage_data('flip', $_, $sample{$_}) for positions(length $d->{data}, 12, keys %sample);
+%sample = map { $_ => 1 } $members[2]{at} + 60, $members[-1]{at}, $members[-1]{end} - 1;
+damage_data('cut', $_, $sample{$_}) for grep { $_ < length $d->{data} } positions(length $d->{data}, 4, keys %sample);
+
+# ---- the index ---------------------------------------------------------------------------------------
+
+sub damage_index
+{
+    my ($how, $at, $heal) = @_;
+    my $where = "index, $how at $at";
+    $d->restore;
+    unlink "$index-wal", "$index-shm";
+    $d->$how($index, $at);
+    check($where, @{$_}) for @readers;
+    no_differences("$where: no wrong message", grep { /: wrong$/ } lost());
+    is(slurp($d->{file}), $d->{data}, "$where: the data file is as it was");
+    check($where, 'ctl_backups', 'verify', 'alice');
+    is($d->tool('ctl_backups', 'verify', 'alice')->{rc}, 0, "$where: verify mends it");
+    is(canonical(backup_state($site, 'alice')), $good, "$where: it says what it said");
+    healed($where) if $heal;
+    return;
+}
+
+$d->shell('sqlite3 "$0" "PRAGMA wal_checkpoint(TRUNCATE)" > /dev/null', $index);
+$d = CBTest::Damage->new($site, 'alice');
+my $size = -s $index;
+damage_index('flip', $_, $_ == 18 || $_ > $size * 0.9) for positions($size, 16, 18, 100, int $size * 0.95);
+damage_index('cut', $_, $_ == 1) for positions($size, 3, 1);
+
+# ---- backups.db --------------------------------------------------------------------------------------
+
+sub damage_db
+{
+    my ($how, $at, $heal) = @_;
+    my $where = "backups.db, $how at $at";
+    $d->restore;
+    $d->$how($d->{db}, $at);
+    check($where, @{$_}) for @readers;
+    my $files = join ' ', $site->all_data_files;
+    my $r = $site->sync('unix', '-u', 'alice');
+    is(join(' ', $site->all_data_files), $files, "$where: no second backup is begun");
+    $r = check($where, 'ctl_backups', 'reconstruct');
+    is($r->{rc}, 0, "$where: reconstruct mends it") or diag("$r->{out}$r->{err}");
+    $r = $d->tool('ctl_backups', 'list', 'alice');
+    like($r->{out}, qr/\talice\t\Q$d->{file}\E$/, "$where: the backup is found");
+    healed($where) if $heal;
+    return;
+}
+
+$size = -s $d->{db};
+damage_db('flip', $_, $_ == 70) for positions($size, 12, 70);
+damage_db("cut", $_, $_ == 1) for grep { $_ } positions($size, 3, 1);
+
+# ---- all the same, somebody must have complained ---------------------------------------------------------
+
+ok($codes{$_}{75}, "$_ has reported damage") for 'cyr_backup alice dump', 'ctl_backups verify', 'ctl_backups stat',
+    'ctl_backups reindex', 'ctl_backups compact';
+note(map { my $k = $_; "$k: " . join(', ', map { "$_ x $codes{$k}{$_}" } sort keys %{ $codes{$k} }) . "\n" } sort keys %codes);
+done_testing;

@@ -1,0 +1,161 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The Cyrus Backups authors
+#
+# Whole backups are deleted, come back, and go for good when their time has passed; and the user
+# whom the backup knows by a former name is the same one.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use CBTest::Compare qw(differences backup_state);
+use CBTest::Imap;
+use CBTest::Scenarios qw(memory_ok no_differences);
+use CBTest::Site;
+use CBTest::Util qw(slurp);
+use JSON;
+use Test::More;
+
+my $DAY = 86400;
+my $site = CBTest::Site->new(users => [qw(alice bob old)], clock => 1,
+    options => { backup => { backup_delete_delay => '10d' } });
+my $clock = $site->{clock};
+
+for my $user (qw(alice bob old)) {
+    $site->imap_as($user)->append('INBOX', CBTest::Imap::message()) for 1 .. 4;
+    synced($user);
+}
+
+sub synced
+{
+    my ($user, $channel) = @_;
+    my $r = $site->sync($channel // 'unix', '-u', $user);
+    is($r->{rc}, 0, "$user: synced") or diag("$r->{out}$r->{err}");
+    return $r;
+}
+
+sub ctl
+{
+    my ($rc, $out, @args) = @_;
+    my $r = $site->ctl_backups(@args);
+    is($r->{rc}, $rc, "@args: exit") or diag("$r->{out}$r->{err}");
+    ref $out ? like($r->{out}, $out, "@args: what it says") : is($r->{out}, $out, "@args: what it says")
+        if defined $out;
+    return $r;
+}
+
+subtest 'delete and undelete' => sub {
+    my $file = $site->data_file('alice');
+    my $bytes = slurp($file);
+    ctl(75, '', 'delete', 'nobody');
+    ctl(64, '', 'delete', '-A');
+    ctl(64, '', 'delete', '--now', 'alice');
+    ctl(0, "delete alice: ok\n", 'delete', 'alice');
+    ok(!-e $file, 'its file is gone');
+    ctl(0, qr/\A[^\t]+\t\d+\tbob\t.*\n[^\t]+\t\d+\told\t.*\n\z/, 'list');
+    my $r = ctl(0, qr/\A[-0-9]{10} [:0-9]{8}\t\d+\talice\t\Q$file\E\.deleted\.\d+\t[-0-9]{10} [:0-9]{8}\n\z/,
+        'list', '--deleted');
+    my ($kept) = $r->{out} =~ /\t(\/\S+)\t/;
+    is(slurp($kept), $bytes, 'and is kept as it was');
+    $r = ctl(0, undef, 'list', '--deleted', '-j');
+    my $object = JSON->new->decode($r->{out});
+    is(join(' ', sort keys %{$object}),
+        'compressed deleted deleted_epoch deleted_iso due due_epoch due_iso fname userid', 'the same as JSON');
+    is($object->{due_epoch} - $object->{deleted_epoch}, 10 * $DAY, 'when it goes');
+    ctl(0, '', 'list', '--deleted', 'bob');
+    ctl(75, "undelete bob: failed (no deleted backup is there)\n", 'undelete', '-F', 'bob');
+    ctl(0, "undelete alice: ok\n", 'undelete', 'alice');
+    is(slurp($file), $bytes, 'it is back');
+    ctl(0, '', 'list', '--deleted');
+    my $sync = synced('alice', 'proxy');
+    my @unwanted = CBTest::Scenarios::unwanted(@{ $sync->{commands} });
+    ok(!@unwanted, 'nothing had to be sent') or diag(CBTest::Relay::excerpt(@unwanted));
+    no_differences('both sides equal', differences($site, 'alice'));
+};
+
+subtest 'the user lives on' => sub {
+    my $first = $site->data_file('alice');
+    ctl(0, "delete alice: ok\n", 'delete', 'alice');
+    $clock->advance(60);
+    $site->imap_as('alice')->append('INBOX', CBTest::Imap::message());
+    synced('alice');
+    my $second = $site->data_file('alice');
+    isnt($second, $first, 'a new backup');
+    no_differences('both sides equal', differences($site, 'alice', full => 1));
+    ctl(75, "undelete alice: failed (the user has a backup; with -F that one is deleted)\n", 'undelete', 'alice');
+    ctl(0, "undelete alice: ok\n", 'undelete', '-F', 'alice');
+    is($site->data_file('alice'), $first, 'the first one again');
+    ctl(0, qr/\A[^\t]*\t\d+\talice\t\Q$second\E\.deleted/, 'list', '--deleted');
+    synced('alice');
+    no_differences('and what it had missed', differences($site, 'alice', full => 1));
+};
+
+subtest 'their time passes' => sub {
+    ctl(0, "delete bob: ok\n", 'delete', 'bob');
+    my ($bob) = glob "$site->{backup}{dir}/part/b/bob_*.deleted.*";
+    $clock->advance(9 * $DAY);
+    ctl(0, '', 'delete', '--expired');
+    ctl(64, '', 'delete', '--expired', 'bob');
+    ok(-e $bob, 'nine days later it is there');
+    $clock->advance(1 * $DAY + 60);
+    ctl(0, qr/^delete \Q$bob\E: skipped \(dry run\)$/m, 'delete', '--expired', '--dry-run');
+    ok(-e $bob, 'a dry run');
+    my $r = ctl(0, undef, 'delete', '--expired', '--json=array');
+    is(join(' ', sort map { "$_->{userid} $_->{status}" } @{ JSON->new->decode($r->{out}) }), 'alice ok bob ok',
+        'after ten days it goes');
+    is(join(' ', glob "$site->{backup}{dir}/part/*/*.deleted.*"), '', 'nothing is left');
+    ctl(75, qr/^undelete bob: failed/, 'undelete', 'bob');
+};
+
+subtest 'at once' => sub {
+    synced('bob');
+    ctl(0, "delete bob: ok\n", 'delete', '-F', '--now', 'bob');
+    is(join(' ', glob "$site->{backup}{dir}/part/b/*"), '', 'nothing is left');
+    synced('bob');
+    no_differences('both sides equal', differences($site, 'bob', full => 1));
+};
+
+subtest 'the file is gone' => sub {
+    my $file = $site->data_file('bob');
+    unlink glob "$file*";
+    ctl(75, qr/^delete bob: failed \(.*with -F its record is removed\)$/, 'delete', 'bob');
+    ctl(0, "delete bob: ok\n", 'delete', '-F', 'bob');
+    synced('bob');
+    no_differences('both sides equal', differences($site, 'bob', full => 1));
+};
+
+# The server renames a user, and the log that would have told it is lost.
+subtest 'a user is renamed' => sub {
+    my $admin = $site->admin;
+    my $before = backup_state($site, 'old');
+    my %ids = map { $_->{mboxname} => $_->{uniqueid} } @{ $before->{mailboxes} };
+    $site->add_user('new');
+    $admin->must(rename => 'user.old', 'user.new');
+    $admin->must(setacl => 'user.new', 'admin', 'lrswipkxtecdan');
+    unlink glob "$site->{imap}{dir}/conf/sync/*/log*";
+    ctl(64, '', 'rename', 'old');
+    ctl(75, "rename nobody: failed (not found in backups.db)\n", 'rename', 'nobody', 'new');
+    ctl(75, "rename old: failed (the new user has a backup)\n", 'rename', 'old', 'alice');
+    ctl(0, "rename old: ok\n", 'rename', 'old', 'new');
+    my $file = $site->data_file('new');
+    ok($file, 'the file has the new name');
+    is($site->data_file('old'), undef, 'and not the old one');
+    my $size = -s $file;
+    my $state = backup_state($site, 'new');
+    is(join(' ', map { "$_->{mboxname} $_->{uniqueid}" } @{ $state->{mailboxes} }),
+        "user.new $ids{'user.old'}", 'its mailbox is called so, and is the same one');
+    my $r = synced('new', 'proxy');
+    no_differences('both sides equal', differences($site, 'new'));
+    my $sent = join "\n", map { ref $_ eq 'HASH' ? $_->{text} // $_->{line} // '' : $_ } @{ $r->{commands} };
+    note($sent);
+    unlike($sent, qr/APPLY MESSAGE/, 'no message was sent again');
+    is($site->data_file('new'), $file, 'it is the same file');
+    $r = synced('new', 'proxy');
+    my @unwanted = CBTest::Scenarios::unwanted(@{ $r->{commands} });
+    ok(!@unwanted, 'then nothing more') or diag(CBTest::Relay::excerpt(@unwanted));
+    ctl(75, '', 'list', 'old');
+    is(scalar(grep { $_->{guid} } map { @{ $_->{records} } } @{ backup_state($site, 'new')->{mailboxes} }), 4,
+        'all four messages are there');
+};
+memory_ok($site);
+done_testing;

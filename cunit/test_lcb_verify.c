@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* Tests of verification and repair: damage anywhere is named for what it is, what is intact stays, and
+ * after a repair, and a client that sends what is asked for, everything is there again. */
+#include "config.h"
+
+#include <errno.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backup/lcb_int.h"
+#include "backup/lcb_repair.h"
+#include "backup/lcb_scan.h"
+#include "backup/lcb_verify.h"
+#include "cunit/lcbtest.h"
+#include "cunit/lcbtest_foreign.h"
+#include "cunit/unit.h"
+#include "lib/vfs_fault.h"
+#include "lib/xerr.h"
+#include "lib/xmalloc.h"
+
+/* What a verification said. */
+struct said {
+    struct buf text;
+    int count[LCB_FOUND_INFO + 1];
+};
+
+static void note(void *rock, const struct lcb_finding *f)
+{
+    struct said *s = rock;
+    s->count[f->kind]++;
+    buf_printf(&s->text, "%d %lld@%lld %s\n", (int)f->kind, (long long)f->seq, (long long)f->offset,
+               f->what);
+}
+
+static void verify(struct lcbtest *t, const char *path, struct lcb_verify *v, struct said *s)
+{
+    *v = (struct lcb_verify){.found = note, .rock = s};
+    buf_reset(&s->text);
+    memset(s->count, 0, sizeof(s->count));
+    int r = lcb_verify(t->store, path, v);
+    if (r)
+        printf("\nverify: %s\n", error_message(r));
+    CU_ASSERT_EQUAL(r, 0);
+}
+
+static void must_be_clean(struct lcbtest *t, const char *path, int waiting, const char *what)
+{
+    struct lcb_verify v;
+    struct said s = {.text = BUF_INITIALIZER};
+    verify(t, path, &v, &s);
+    if (v.data || v.index || v.waiting != waiting)
+        printf("\n%s: %lld, %lld, %lld\n%s", what, (long long)v.data, (long long)v.index,
+               (long long)v.waiting, buf_cstring(&s.text));
+    CU_ASSERT_EQUAL(v.data, 0);
+    CU_ASSERT_EQUAL(v.index, 0);
+    CU_ASSERT_EQUAL(v.waiting, waiting);
+    buf_free(&s.text);
+}
+
+static int repair(struct lcbtest *t, const char *path, struct lcb_repair *rp)
+{
+    struct lcb *b = NULL;
+    *rp = (struct lcb_repair){.chunks = -1};
+    int r = lcb_open_file(t->store, path, LCB_WRITE, 0, &b);
+    if (!r)
+        r = lcb_repair(b, rp);
+    lcb_close(&b);
+    return r;
+}
+
+/* ---- nothing is wrong ---- */
+
+static void test_clean(void)
+{
+    struct lcbtest t;
+    struct lcbtest_history h;
+    for (unsigned seed = 1; seed <= 4; seed++) {
+        lcbtest_init(&t, "");
+        lcbtest_open(&t, NULL);
+        struct lcb *b = lcbtest_joe(&t);
+        lcbtest_start(&h, seed);
+        h.big = seed == 4;
+        for (int i = 0; i < 60; i++) {
+            CU_ASSERT_EQUAL_FATAL(lcbtest_step(&h, b), 0);
+            if (i % 5 == 4)
+                CU_ASSERT_EQUAL(lcb_commit(b), 0);
+            if (i % 20 == 19)
+                must_be_clean(&t, lcb_path(b), 0, "a history");
+        }
+        /* what is under way is left out */
+        CU_ASSERT_EQUAL_FATAL(lcbtest_upload(b, 5000, 1), 0);
+        CU_ASSERT_EQUAL_FATAL(lcbtest_upload(b, 5001, 1), 0);
+        must_be_clean(&t, lcb_path(b), 0, "in the middle of a commit");
+        lcb_close(&b);
+        lcbtest_fini(&t);
+    }
+}
+
+static void test_clean_foreign(void)
+{
+    static const char *const lines[] = {
+        "1700000000 APPLY SUB %(USERID joe MBOXNAME user.joe)\r\n",
+        "1700000001 APPLY UNSUB %(USERID joe MBOXNAME user.joe)\r\n", NULL,
+    };
+    struct lcbtest t;
+    struct cyrus_member m;
+    struct buf data = BUF_INITIALIZER;
+    char path[300];
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, NULL);
+    snprintf(path, sizeof(path), "%s/joe_AbCdEf", t.dir);
+    cyrus_chunk(&data, lines);
+    cyrus_begin(&m, &data);
+    cyrus_line(&m, LCB_CHUNK_START);
+    cyrus_line(&m, lines[0]);
+    cyrus_abandon(&m);
+    cyrus_empty(&data);
+    cyrus_chunk(&data, lines);
+    lcbtest_write(path, data.s, data.len);
+    struct lcb *b = NULL;
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(t.store, path, LCB_WRITE, 0, &b), 0);
+    must_be_clean(&t, path, 0, "a file of Cyrus");
+    CU_ASSERT_EQUAL(lcbtest_log(b, "SUB", "%(USERID joe MBOXNAME user.joe.x)"), 0);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    must_be_clean(&t, path, 0, "with a chunk of ours behind");
+    lcb_close(&b);
+    buf_free(&data);
+    lcbtest_fini(&t);
+}
+
+/* ---- the index is wrong ---- */
+
+static void spoil(const char *path, const char *sql)
+{
+    char index[400];
+    sqlite3 *db = NULL;
+    int one = 1;
+    snprintf(index, sizeof(index), "%s.index", path);
+    CU_ASSERT_EQUAL_FATAL(sqlite3_open_v2(index, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    sqlite3_file_control(db, "main", SQLITE_FCNTL_PERSIST_WAL, &one);
+    CU_ASSERT_EQUAL(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static void test_index(void)
+{
+    static const char *const changes[] = {
+        "UPDATE records SET flags=x'2829' WHERE id=1", "DELETE FROM records WHERE id=2",
+        "UPDATE contents SET start=start+1 WHERE id=1", "UPDATE contents SET chunk=NULL WHERE id=1",
+        "UPDATE folder_states SET mboxname='user.joe.zzz' WHERE folder=2", "UPDATE folders SET crc=0",
+        "DELETE FROM chunks WHERE seq=2", "DELETE FROM folders", "UPDATE ticks SET time=time-5",
+        "DELETE FROM meta WHERE key='end'", "DROP TABLE seens", "UPDATE meta SET value=99 WHERE"
+        " key='version'", NULL,
+    };
+    struct lcbtest_file f;
+    struct lcb_verify v;
+    struct lcb_repair rp;
+    struct said s = {.text = BUF_INITIALIZER};
+    struct buf now = BUF_INITIALIZER;
+    lcbtest_makefile(&f);
+    must_be_clean(&f.t, f.path, 0, "before");
+    for (int i = 0; changes[i]; i++) {
+        lcbtest_putindex(f.path, &f.index[LCBTEST_GROUPS]);
+        spoil(f.path, changes[i]);
+        verify(&f.t, f.path, &v, &s);
+        if (!v.index || v.data)
+            printf("\n%s: %s", changes[i], buf_cstring(&s.text));
+        CU_ASSERT(v.index > 0);
+        CU_ASSERT_EQUAL(v.data, 0);
+        CU_ASSERT_EQUAL(repair(&f.t, f.path, &rp), 0);
+        CU_ASSERT_EQUAL(rp.chunks, 0);
+        must_be_clean(&f.t, f.path, 0, changes[i]);
+        lcbtest_dump(f.path, &now);
+        CU_ASSERT(lcbtest_same(&now, &f.dump[LCBTEST_GROUPS], changes[i]));
+        lcbtest_read(f.path, &now);
+        CU_ASSERT(!buf_cmp(&now, &f.data)); /* nothing was logged */
+    }
+    lcbtest_rmindex(f.path);
+    verify(&f.t, f.path, &v, &s);
+    CU_ASSERT_EQUAL(v.index, 1);
+    CU_ASSERT_EQUAL(v.data, 0);
+    buf_free(&now);
+    buf_free(&s.text);
+    lcbtest_freefile(&f);
+}
+
+/* Every page of the index is garbage in its turn: nothing but the index is ever blamed, and it can be made
+ * anew. */
+static void test_index_pages(void)
+{
+    struct lcbtest_file f;
+    struct lcb_verify v;
+    struct lcb_repair rp;
+    struct said s = {.text = BUF_INITIALIZER};
+    struct buf now = BUF_INITIALIZER;
+    lcbtest_makefile(&f);
+    struct lcbtest_index *ix = &f.index[LCBTEST_GROUPS];
+    for (size_t at = 0; at + 1024 <= ix->db.len; at += 1024) {
+        char *page = xmemdup(ix->db.s + at, 1024);
+        memset(ix->db.s + at + 8, 0x5a, 1000);
+        lcbtest_putindex(f.path, ix);
+        memcpy(ix->db.s + at, page, 1024);
+        free(page);
+        verify(&f.t, f.path, &v, &s);
+        CU_ASSERT_EQUAL(v.data, 0);
+        CU_ASSERT_EQUAL(repair(&f.t, f.path, &rp), 0);
+        must_be_clean(&f.t, f.path, 0, "after a damaged page");
+        lcbtest_dump(f.path, &now);
+        CU_ASSERT(lcbtest_same(&now, &f.dump[LCBTEST_GROUPS], "after a damaged page"));
+    }
+    buf_free(&now);
+    buf_free(&s.text);
+    lcbtest_freefile(&f);
+}
+
+/* ---- the data file is wrong ---- */
+
+/* The message that mailbox uN of the file has. */
+static void content_of(unsigned n, struct buf *text, struct message_guid *guid)
+{
+    lcbtest_message(n * 3 + 100, text, guid);
+}
+
+static int drop(void *rock, const void *p, size_t n)
+{
+    (void)rock;
+    (void)p;
+    return n ? 0 : 0;
+}
+
+static int mark_of(const char *path, unsigned n)
+{
+    char sql[100];
+    snprintf(sql, sizeof(sql), "SELECT coalesce(max(mark), 0) FROM folders WHERE uniqueid='u%u'", n);
+    return (int)lcbtest_int(path, sql);
+}
+
+/* What a client does that is asked for mailbox N: what is missing above the listed LAST_UID, and all
+ * records. */
+static int client_sends(struct lcb *b, unsigned n)
+{
+    struct lcb_folder folder = {.id = 0};
+    struct buf strings = BUF_INITIALIZER, text = BUF_INITIALIZER;
+    struct message_guid guid;
+    const char *records[2] = {NULL, NULL};
+    char id[16], name[32], hex[41];
+    uint32_t floor = 0;
+    int sent = 0;
+    snprintf(id, sizeof(id), "u%u", n);
+    snprintf(name, sizeof(name), "user.joe.f%u", n);
+    content_of(n, &text, &guid);
+    message_guid_encode(&guid, hex);
+    records[0] = lcbtest_record(1, 5, "\\Seen", hex);
+    int r = lcb_find_uniqueid(b, id, &folder, &strings);
+    int listed = !r && folder.mark != LCB_MARK_RESEND;
+    if (listed && folder.mark == LCB_MARK_CONTENT)
+        CU_ASSERT_EQUAL(lcb_content_floor(b, &folder, &floor), 0);
+    if (listed && folder.mark != LCB_MARK_CONTENT)
+        floor = folder.last_uid;
+    if (floor < 1 && !lcb_has_content(b, &guid, NULL)) {
+        CU_ASSERT_EQUAL(lcb_log_message(b, "default", &guid, text.len, text.s, -1, 0), 0);
+        sent = 1;
+    }
+    if (!listed || folder.mark != LCB_MARK_NONE) {
+        CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header(id, name, 1, 5, ""), records, NULL), 0);
+        CU_ASSERT_EQUAL(lcb_setmark(b, id, LCB_MARK_NONE), 0);
+    }
+    buf_free(&strings);
+    buf_free(&text);
+    return sent;
+}
+
+static void remove_asides(const char *path)
+{
+    char pattern[400];
+    glob_t g;
+    snprintf(pattern, sizeof(pattern), "%s.tail.*", path);
+    if (!glob(pattern, 0, NULL, &g))
+        for (size_t i = 0; i < g.gl_pathc; i++)
+            unlink(g.gl_pathv[i]);
+    globfree(&g);
+}
+
+/* All that the file held is there and can be read. */
+static void must_be_whole(struct lcbtest_file *f, const char *what)
+{
+    struct lcb *b = NULL;
+    struct buf text = BUF_INITIALIZER;
+    struct message_guid guid;
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(f->t.store, f->path, 0, 0, &b), 0);
+    for (unsigned n = 0; n < LCBTEST_GROUPS; n++) {
+        content_of(n, &text, &guid);
+        int r = lcb_read_content(b, &guid, drop, NULL);
+        if (r)
+            printf("\n%s: message of mailbox %u: %s\n", what, n, error_message(r));
+        CU_ASSERT_EQUAL(r, 0);
+        CU_ASSERT_EQUAL(mark_of(f->path, n), 0);
+    }
+    lcb_close(&b);
+    CU_ASSERT_EQUAL(lcbtest_int(f->path, "SELECT count(*) FROM records r JOIN folder_states s ON"
+                                         " s.folder=r.folder WHERE s.until IS NULL AND r.until IS NULL"
+                                         " AND r.expunged=0"), LCBTEST_GROUPS);
+    buf_free(&text);
+}
+
+/* An index that is made anew says the same. */
+static void must_rebuild(struct lcbtest_file *f, const char *what)
+{
+    struct buf data = BUF_INITIALIZER, live = BUF_INITIALIZER, again = BUF_INITIALIZER;
+    lcbtest_read(f->path, &data);
+    lcbtest_dump(f->path, &live);
+    lcbtest_rebuild(&f->t, data.s, data.len, &again);
+    CU_ASSERT(lcbtest_same(&live, &again, what));
+    buf_free(&data);
+    buf_free(&live);
+    buf_free(&again);
+}
+
+/* The file as it is, damaged in GROUP, MEMBER (or anywhere: -1), heals. */
+static void must_heal(struct lcbtest_file *f, int group, int member, const char *what)
+{
+    struct lcb_repair rp;
+    struct lcb *b = NULL;
+    struct buf text = BUF_INITIALIZER;
+    struct message_guid guid;
+    int waiting = 0, sent = 0;
+    CU_ASSERT_EQUAL(repair(&f->t, f->path, &rp), 0);
+    for (unsigned n = 0; n < LCBTEST_GROUPS; n++) {
+        int mark = mark_of(f->path, n);
+        waiting += mark == LCB_MARK_CONTENT;
+        if (group >= 0 && (int)n != group)
+            CU_ASSERT_EQUAL(mark, 0); /* others are left alone */
+    }
+    if (group >= 0)
+        CU_ASSERT_EQUAL(waiting, member == 0);
+    must_be_clean(&f->t, f->path, waiting, what);
+    must_rebuild(f, what);
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(f->t.store, f->path, LCB_WRITE, 0, &b), 0);
+    for (unsigned n = 0; n < LCBTEST_GROUPS; n++) {
+        content_of(n, &text, &guid);
+        int have = !lcb_read_content(b, &guid, drop, NULL);
+        if (group >= 0 && ((int)n != group || member != 0))
+            CU_ASSERT(have); /* the intact ones are given out */
+        sent += client_sends(b, n);
+    }
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    lcb_close(&b);
+    if (group >= 0)
+        CU_ASSERT_EQUAL(sent, member == 0);
+    must_be_clean(&f->t, f->path, 0, what);
+    must_be_whole(f, what);
+    must_rebuild(f, what);
+    buf_free(&text);
+}
+
+/* Time and origin in a gzip header mean nothing; another name on our field makes it one of Cyrus 3.x. */
+static int harmless(off_t in)
+{
+    return (in >= 4 && in < 10) || in == 12 || in == 13;
+}
+
+static void one_byte(struct lcbtest_file *f, off_t at, int group, int member)
+{
+    struct lcb_verify v;
+    struct said s = {.text = BUF_INITIALIZER};
+    char what[80], offset[40];
+    f->data.s[at] ^= 0x55;
+    lcbtest_write(f->path, f->data.s, f->data.len);
+    lcbtest_putindex(f->path, &f->index[LCBTEST_GROUPS]);
+    f->data.s[at] ^= 0x55;
+    snprintf(what, sizeof(what), "byte %lld (group %d, member %d)", (long long)at, group, member);
+    verify(&f->t, f->path, &v, &s);
+    int last = group == LCBTEST_GROUPS - 1 && member == LCBTEST_MEMBERS - 1;
+    if (v.data) {
+        snprintf(offset, sizeof(offset), "offset %lld:", (long long)f->start[group][member]);
+        int named = strstr(buf_cstring(&s.text), offset) != NULL;
+        if (!named || s.count[LCB_FOUND_CHUNK] != 1)
+            printf("\n%s: %s", what, buf_cstring(&s.text));
+        CU_ASSERT(named);
+        CU_ASSERT_EQUAL(s.count[LCB_FOUND_CHUNK], 1);
+        CU_ASSERT_EQUAL(s.count[LCB_FOUND_MESSAGE], member < 2);
+        CU_ASSERT_EQUAL(s.count[LCB_FOUND_RECORD], member == 2);
+        CU_ASSERT_EQUAL(s.count[LCB_FOUND_INDEX], 0);
+        must_heal(f, last ? -1 : group, member, what);
+    } else {
+        CU_ASSERT(harmless(at - f->start[group][member]) || last);
+    }
+    remove_asides(f->path);
+    buf_free(&s.text);
+}
+
+static void test_every_byte(void)
+{
+    struct lcbtest_file f;
+    lcbtest_makefile(&f);
+    for (int group = 0; group < LCBTEST_GROUPS; group += group ? LCBTEST_GROUPS - 2 : 1)
+        for (int member = 0; member < LCBTEST_MEMBERS; member++)
+            for (off_t at = f.start[group][member]; at < f.start[group][member + 1];
+                 at += at - f.start[group][member] < 44 ? 1 : 11)
+                one_byte(&f, at, group, member);
+    lcbtest_freefile(&f);
+}
+
+void suite_lcb_verify(void);
+void suite_lcb_verify(void)
+{
+    static const struct unit_test tests[] = {
+        {"nothing is wrong", test_clean},
+        {"nothing is wrong with a file of Cyrus 3.x", test_clean_foreign},
+        {"the index is wrong", test_index},
+        {"a page of the index is wrong", test_index_pages},
+        {"every byte of the data file", test_every_byte},
+        {NULL, NULL},
+    };
+    unit_suite("lcb_verify", tests);
+}
