@@ -61,17 +61,16 @@ int sqldb_outside(const struct sqldb *db)
     return db->outside;
 }
 
-<<<<<<< HEAD
 void sqldb_setup(void)
 {
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-=======
+}
+
 int sqldb_setdamaged(struct sqldb *db, const char *what)
 {
     db->inside = 1;
     xlog_errorx("%s: %s: the index is damaged", db->path, what);
     return XERR_SQL;
->>>>>>> main
 }
 
 int sqldb_damaged(const struct sqldb *db)
