@@ -169,6 +169,10 @@ int ctl_targets_open(struct ctl *ctl, struct ctl_targets *t)
     } else if (ctl->opt->sort && t->count) {
         qsort(t->list, t->count, sizeof(*t->list), by_name);
     }
+    if (!r && ctl->opt->subset && (r = ctl_subset_choose(ctl->opt->subset, t)) != 0) {
+        fprintf(stderr, "ctl_backups: --subset=%s: neither N/T nor X%%\n", ctl->opt->subset);
+        free_list(t);
+    }
     return r;
 }
 
