@@ -178,15 +178,15 @@ void ctl_compact(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
         ctl_result_error(result, r);
 }
 
-/* A run over all backups also removes those that were deleted long enough ago. */
+/* A run over all backups first removes those that were deleted long enough ago. (Afterwards the store is
+ * closed: every process of the run opens its own.) */
 int ctl_compact_run(struct ctl *ctl)
 {
+    int r = 0;
+    if (ctl->opt->mode == 'A' && !ctl->opt->dry_run)
+        r = lcb_deleted_purge(ctl->store, (int64_t)time(NULL), NULL, NULL);
+    if (r)
+        fprintf(stderr, "ctl_backups: deleted backups cannot be removed: %s\n", error_message(r));
     int code = ctl_run(ctl);
-    if (ctl->opt->mode != 'A' || ctl->opt->dry_run)
-        return code;
-    int r = lcb_deleted_purge(ctl->store, (int64_t)time(NULL), NULL, NULL);
-    if (!r)
-        return code;
-    fprintf(stderr, "ctl_backups: deleted backups cannot be removed: %s\n", error_message(r));
-    return EX_TEMPFAIL;
+    return r && !code ? EX_TEMPFAIL : code;
 }

@@ -206,7 +206,7 @@ damage_db("cut", $_, $_ == 1) for grep { $_ } positions($size, 3, 1);
 # ---- all the same, somebody must have complained ---------------------------------------------------------
 
 ok($codes{$_}{75}, "$_ has failed") for 'cyr_backup alice dump', 'ctl_backups verify', 'ctl_backups stat',
-    'ctl_backups compact';
+    'ctl_backups reindex', 'ctl_backups compact';
 ok($named{$_}, "$_ has named damage") for 'reindex', 'compact';
 note(map { my $k = $_; "$k: " . join(', ', map { "$_ x $codes{$k}{$_}" } sort keys %{ $codes{$k} }) . "\n" } sort keys %codes);
 done_testing;
