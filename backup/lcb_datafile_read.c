@@ -125,7 +125,7 @@ ssize_t lcb_piece_read(void *reader, void *p, size_t n)
     return gzreader_read(reader, p, n);
 }
 
-static ssize_t text_read(struct lcb_text *t, void *p, size_t n)
+ssize_t lcb_text_read(struct lcb_text *t, void *p, size_t n)
 {
     if (n > t->end - t->at)
         n = (size_t)(t->end - t->at);
@@ -162,8 +162,7 @@ static int find_piece(struct lcb *b, int64_t seq, uint64_t start, int64_t *text,
     return 0;
 }
 
-/* START is where reading is to begin; it begins at t->at, at or before that. */
-static int text_open(struct lcb *b, int64_t seq, uint64_t start, struct lcb_text *t)
+int lcb_text_open(struct lcb *b, int64_t seq, uint64_t start, struct lcb_text *t)
 {
     int64_t offset, text, at, end;
     struct lcb_member m;
@@ -202,7 +201,7 @@ static int text_goto(struct lcb *b, int64_t seq, uint64_t start, struct lcb_text
     if (same && t->at <= start && start < t->end)
         return 0;
     lcb_text_close(t);
-    return text_open(b, seq, start, t);
+    return lcb_text_open(b, seq, start, t);
 }
 
 int lcb_read_chunk(struct lcb *b, int64_t seq, int (*fn)(void *rock, const void *p, size_t n),
@@ -214,8 +213,8 @@ int lcb_read_chunk(struct lcb *b, int64_t seq, int (*fn)(void *rock, const void 
     int r = sqldb_int(b->index->db, &length, "SELECT text_length FROM chunks WHERE seq=?", "i", seq);
     for (uint64_t at = 0; !r && at < (uint64_t)length; at = t.end) {
         ssize_t n = 0;
-        r = text_open(b, seq, at, &t);
-        while (!r && (n = text_read(&t, piece, sizeof(piece))) > 0)
+        r = lcb_text_open(b, seq, at, &t);
+        while (!r && (n = lcb_text_read(&t, piece, sizeof(piece))) > 0)
             r = fn(rock, piece, (size_t)n);
         r = r ? r : (int)n;
         if (t.member)
@@ -232,7 +231,7 @@ static int pass_slice(struct lcb_text *t, uint64_t start, uint64_t size, struct 
     char piece[64 << 10];
     while (start || size) {
         uint64_t want = start ? start : size;
-        ssize_t n = text_read(t, piece, want < sizeof(piece) ? (size_t)want : sizeof(piece));
+        ssize_t n = lcb_text_read(t, piece, want < sizeof(piece) ? (size_t)want : sizeof(piece));
         if (n <= 0) {
             t->end = 0; /* no good for another one */
             return n < 0 ? (int)n : XERR_FORMAT;

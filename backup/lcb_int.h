@@ -150,6 +150,10 @@ struct lcb_text {
     uint64_t at;  /* offset in the chunk's text of what is read next */
     uint64_t end; /* and that behind the piece */
 };
+/* START is where reading is to begin; it begins at t->at, at or before that. */
+int lcb_text_open(struct lcb *, int64_t seq, uint64_t start, struct lcb_text *);
+/* As read(2); 0 at the end, which has been checked if it is that of a whole chunk. */
+ssize_t lcb_text_read(struct lcb_text *, void *p, size_t n);
 void lcb_text_close(struct lcb_text *);
 
 struct lcb_index;
@@ -355,6 +359,8 @@ int lcb_renew_index(struct lcb *, const char *why);
 /* Marks after rows were made from the data file, of mailboxes that changed from position FROM on;
  * LOST: not all of the file could be read, so of all. In the open transaction. */
 int lcb_marks_set(struct lcb_index *, int64_t from, int lost);
+/* Messages that the master is asked for: those that mailboxes marked CONTENT lack. */
+int lcb_marks_waiting(struct lcb_index *, int64_t *n);
 
 /* ---- lcb_recover.c ---- */
 
@@ -373,8 +379,6 @@ int lcb_index_fits(struct lcb *);
 /* A handle to a data file that is being made: FD, at PATH, is the handle's from now on if this returns
  * 0. Its index, PATH.index, is opened or made; lcb_recover() fills it. */
 int lcb_new(struct lcb_store *, const char *userid, const char *path, int fd, struct lcb **);
-/* Open the index of a locked data file and bring both together; lines may be added then. */
-int lcb_reopen(struct lcb *);
 /* Behind lcb_recover(): lines may be added. */
 void lcb_recovered(struct lcb *);
 

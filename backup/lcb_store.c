@@ -280,7 +280,7 @@ static struct lcb *new_backup(struct lcb_store *s, const char *userid, const cha
     return b;
 }
 
-int lcb_reopen(struct lcb *b)
+static int finish_write(struct lcb *b)
 {
     int r = open_or_create_index(b);
     if (r)
@@ -350,7 +350,7 @@ static int take_lock(struct lcb *b, int wait_ms)
 static int open_write(struct lcb *b, int wait_ms)
 {
     int r = take_lock(b, wait_ms);
-    return r ? r : lcb_reopen(b);
+    return r ? r : finish_write(b);
 }
 
 static int open_read(struct lcb *b)

@@ -30,8 +30,8 @@
  * touched, and the next run finds out.
  *
  * A file that is not in backups.db is replaced by rename(2). Its index is live, so that one is not
- * renamed over but filled anew in place, still under the lock, which is held on the new file from its
- * beginning. */
+ * renamed over, but becomes a copy of the new one in a transaction, still under the lock, which is held
+ * on the new file from its beginning. */
 #include "config.h"
 
 #include <errno.h>
@@ -41,6 +41,7 @@
 #include <sys/random.h>
 
 #include "backup/lcb_db.h"
+#include "backup/lcb_scan.h"
 #include "backup/lcb_switch.h"
 #include "lib/filelock.h"
 #include "lib/xerr.h"
@@ -165,20 +166,42 @@ int lcb_switch_copy(struct lcb_switch *s)
 
 /* ---- the new index ---- */
 
-static int replay(struct lcb_switch *s)
+/* All that is new in the new file must be readable. Only what was copied as it was may have been
+ * damaged before (OLD_DAMAGE); then it is for the caller to compare. */
+static int scan_new(struct lcb_switch *s, int old_damage, struct lcb_scan *scan)
 {
+    int r = lcb_scan(scan);
+    if (r || (scan->at == s->end && (old_damage || !(scan->rotten + scan->unsound + scan->lost))))
+        return r;
+    xlog_errorx("%s: not all of the %lld bytes that were written can be read again: given up",
+                s->made->path, (long long)s->end);
+    return XERR_INTERNAL;
+}
+
+static int replay(struct lcb_switch *s, int old_damage)
+{
+    struct lcb_mark_point p;
+    struct lcb_scan scan;
+    struct lcb *b = s->made;
     int r = vfs_fdatasync(s->vfs, s->fd);
+    if (!r)
+        r = lcb_index_begin(b->index);
+    if (!r)
+        r = lcb_index_getpoint(b->index, &p);
     if (r)
         return r;
-    r = lcb_recover(s->made);
-    if (!r && s->made->df.end != s->end) {
-        xlog_errorx("%s: only %lld of %lld bytes that were written can be read again", s->made->path,
-                    (long long)s->made->df.end, (long long)s->end);
-        r = XERR_INTERNAL;
-    }
+    lcb_recover_scan(b, &p, s->end, &scan);
+    r = scan_new(s, old_damage, &scan);
+    lcb_scan_point(&scan, &p);
     if (!r)
-        lcb_recovered(s->made);
-    return r;
+        r = lcb_index_setpoint(b->index, &p);
+    if (!r)
+        r = lcb_index_commit(b->index);
+    if (r)
+        return r;
+    lcb_recover_ready(b, &scan);
+    lcb_recovered(b);
+    return 0;
 }
 
 int lcb_switch_replay(struct lcb_switch *s)
@@ -189,12 +212,9 @@ int lcb_switch_replay(struct lcb_switch *s)
     if (r)
         return r;
     s->made->index->single = 1;
-    s->made->keep_tail = 1; /* what cannot be read is no tail but an error */
     s->shift = (int64_t)s->seq - s->point.seq;
     s->merged = s->seq;
-    r = replay(s);
-    /* The first transaction of an index is not over before something was applied. */
-    return r ? r : lcb_index_commit(s->made->index);
+    return replay(s, s->how.same_id);
 }
 
 /* ---- what was appended meanwhile ---- */
@@ -206,7 +226,7 @@ static int take_over(struct lcb_switch *s, off_t to)
     int r = to < s->taken ? XERR_STALE : lcb_switch_members(s, s->taken, to);
     if (!r) {
         s->taken = to;
-        r = replay(s);
+        r = replay(s, 0);
     }
     return r;
 }
@@ -384,34 +404,36 @@ static int commit_record(struct lcb_switch *s)
     return r;
 }
 
-/* Not in backups.db: the new file takes the name of the old one, and its index is filled anew. */
+/* The live index becomes a copy of the new one, in one transaction. */
+static int fill_index(struct lcb_switch *s)
+{
+    struct sqldb *to = s->locked->index->db;
+    lcb_index_rollback(s->locked->index);
+    sqlite3_backup *copy = sqlite3_backup_init(to->db, "main", s->made->index->db->db, "main");
+    int r = copy ? sqlite3_backup_step(copy, -1) : SQLITE_ERROR;
+    if (copy)
+        sqlite3_backup_finish(copy);
+    return r == SQLITE_DONE ? 0 : sqldb_failed(to, "filling the index");
+}
+
+/* Not in backups.db: the new file takes the name of the old one, and then the index follows. If that
+ * does not come to its end the index is of another file, and the next opening makes it anew. */
 static int commit_rename(struct lcb_switch *s)
 {
-    struct lcb *b = s->made;
     int r = s->how.keep_previous ? lcb_switch_link(s->vfs, s->path) : 0;
     if (!r)
-        r = vfs_rename(s->vfs, b->path, s->path);
+        r = vfs_rename(s->vfs, s->made->path, s->path);
     if (!r) {
         s->switched = 1;
         r = vfs_fsyncparent(s->vfs, s->path);
     }
     if (r)
         return r;
-    lcb_index_close(&b->index);
+    if (fill_index(s))
+        xlog_warnx("%s: its index will be made anew at the next opening", s->path);
+    lcb_index_close(&s->made->index);
     lcb_index_close(&s->locked->index);
-    lcb_switch_rmindex(s->vfs, b->path);
-    free(b->path);
-    free(b->index_path);
-    b->path = xstrdup(s->path);
-    b->index_path = xasprintf("%s.index", s->path);
-    b->keep_tail = 0;
-    r = lcb_reopen(b);
-    if (!r)
-        r = lcb_index_begin(b->index);
-    if (!r)
-        r = sqldb_run(b->index->db, "INSERT OR REPLACE INTO meta VALUES ('merged',?)", "i",
-                      (int64_t)s->merged);
-    return r ? r : lcb_index_commit(b->index);
+    return lcb_switch_rmindex(s->vfs, s->made->path);
 }
 
 int lcb_switch_commit(struct lcb_switch *s)

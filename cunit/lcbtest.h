@@ -65,6 +65,11 @@ int64_t lcbtest_int(const char *datapath, const char *sql);
 /* 1 if equal; else shows the first line that differs. */
 int lcbtest_same(const struct buf *got, const struct buf *want, const char *what);
 
+/* What the backup answers for the state at TIME: added to OUT. XERR_NOTFOUND before its history. */
+int lcbtest_state(struct lcb *, int64_t time, struct buf *out);
+/* The same of the file PATH for each second from FROM until now. */
+void lcbtest_states(const char *path, struct lcbtest *, int64_t from, struct buf *out);
+
 /* ---- commands in text ---- */
 
 /* VALUE is a dlist in text form. */

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backup/lcb_compare.h"
 #include "backup/lcb_switch.h"
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
@@ -72,6 +73,11 @@ static int one_switch(struct lcbtest *t, struct lcbtest_history *h, int what, co
         *reached = 1;
     if (!r)
         r = lcb_switch_replay(s);
+    if (!r && how.same_id) {
+        struct lcb_compare c = {.old = s->old->index, .new_ = s->made->index,
+                                .to = LCB_POS(s->point.seq + 1, 0) - 1};
+        r = lcb_compare(&c) ? XERR_FORMAT : 0;
+    }
     if (!r && what & APPEND_MUCH)
         r = append_much(t);
     if (!r && what & APPEND && (r = steps(t, h, 6)) == 0 && reached)

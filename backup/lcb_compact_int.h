@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* What the files of compaction share. */
+#ifndef BACKUP_LCB_COMPACT_INT_H
+#define BACKUP_LCB_COMPACT_INT_H
+
+#include "backup/lcb_compact.h"
+#include "backup/lcb_compare.h"
+#include "backup/lcb_int.h"
+#include "backup/lcb_switch.h"
+
+/* ---- lcb_compact_plan.c ---- */
+
+/* How chunks are cut, as Cyrus 3.x' options say it. */
+struct lcb_compact_sizes {
+    uint64_t min, max; /* backup_compact_minsize and _maxsize */
+    size_t fill;       /* both 0: chunks are filled up to this, wherever their lines came from */
+};
+
+struct lcb_plan {
+    struct lcb *b;
+    int64_t now;
+    struct lcb_compact_sizes sizes;
+    /* Positions. State at FROM is written down, lines up to it go; lines up to TO are there. 0: all of
+     * history stays. */
+    int64_t from, to;
+    struct lcb_mark_point point; /* where TO is in the file */
+    struct lcb_compact_account account;
+    void (*say)(void *rock, const char *text); /* what is combined and split; or NULL */
+    void *rock;
+};
+/* Find out what stays. The handle must be one for reading; it carries temporary tables from then on:
+ * temp.live (chunk, start, size, guid): messages that stay, of chunks up to TO
+ * temp.kept (id): folders that existed at FROM or later
+ * temp.dead (seq): chunks in which nothing stays
+ * SAY and its ROCK are the caller's, all else is filled in. NOW 0: that of the clock. */
+int lcb_plan_make(struct lcb_plan *, struct lcb *, int64_t now);
+/* Say which chunks stay, as Cyrus 3.x does. */
+int lcb_plan_say(struct lcb_plan *);
+/* One chunk of LENGTH text, another of NEXT (0: none) behind it. */
+int lcb_plan_wants_combining(const struct lcb_compact_sizes *, uint64_t length, uint64_t next);
+/* WRITTEN 0: nothing has been written of it. */
+int lcb_plan_wants_splitting(const struct lcb_compact_sizes *, uint64_t length, uint64_t written);
+
+/* ---- lcb_compact_write.c ---- */
+
+/* The new data file, chunk by chunk. */
+struct lcb_writer {
+    struct lcb_switch *s;
+    size_t fill; /* a chunk that has this much text is full */
+    struct gzpacker *packer, *coded;
+    struct buf text, packed;
+    uint32_t lines;
+    int full;
+    int64_t last; /* position of the line written last */
+    struct gzwriter *stream;
+    int64_t written, copied; /* chunks */
+    /* Where lines of the old file went. */
+    struct lcb_posrun *runs;
+    size_t nruns, runs_alloc;
+};
+void lcb_writer_init(struct lcb_writer *, struct lcb_switch *);
+void lcb_writer_fini(struct lcb_writer *);
+/* A whole line, its end included. LITERAL: it holds a string literal. POS: its position in the old
+ * file, 0 if it is a new one. */
+int lcb_writer_line(struct lcb_writer *, const void *p, size_t n, int literal, int64_t pos);
+/* A line that is too large for memory, in pieces, as a chunk of its own. */
+int lcb_writer_stream(struct lcb_writer *, int64_t pos);
+int lcb_writer_piece(struct lcb_writer *, const void *p, size_t n);
+int lcb_writer_streamed(struct lcb_writer *);
+/* Line POS of the old file became several: from FIRST to the one written last. */
+void lcb_writer_spread(struct lcb_writer *, int64_t pos, int64_t first);
+/* Where the next line will be, at the earliest. */
+int64_t lcb_writer_position(const struct lcb_writer *);
+/* A chunk (SEQ) of the old file, as it is. */
+int lcb_writer_whole(struct lcb_writer *, const struct lcb_member *, int64_t seq);
+/* End the open chunk, if there is one; with GZ_BASE in FLAGS there will be one. */
+int lcb_writer_seal(struct lcb_writer *, int flags);
+
+/* ---- lcb_compact_base.c ---- */
+
+/* The state at P->from, as lines. */
+int lcb_base_write(struct lcb_plan *p, struct lcb_writer *w);
+
+/* ---- lcb_compact_read.c: lines of the old file ---- */
+
+struct lcb_oldline {
+    const char *text; /* with its end */
+    size_t len;
+    int literal;
+    /* Of a message: */
+    int message;
+    struct message_guid guid;
+    uint64_t start, size; /* start: in the chunk's text */
+    const char *body;
+};
+/* The next line of the TEXT of a chunk that our programs wrote, from *AT on, which moves behind it.
+ * 1, 0 at the end, XERR_FORMAT if it is none that they would write. */
+int lcb_oldline_next(const struct buf *text, size_t *at, struct lcb_oldline *);
+/* TEXT is the beginning of a chunk of LENGTH: 1 if all of it is one message. */
+int lcb_oldline_single(const struct buf *text, uint64_t length, struct lcb_oldline *);
+
+/* The text of a chunk as a stream, whole or in pieces. */
+struct lcb_oldtext {
+    struct lcb *b;
+    int64_t seq;
+    uint64_t at, length;
+    struct lcb_text t;
+    int open;
+    int error; /* that ended it */
+};
+void lcb_oldtext_open(struct lcb_oldtext *, struct lcb *, int64_t seq, uint64_t length);
+ssize_t lcb_oldtext_read(void *oldtext, void *p, size_t n);
+void lcb_oldtext_close(struct lcb_oldtext *);
+
+/* ---- lcb_compact_aside.c: what cannot be understood ---- */
+
+struct lcb_aside {
+    off_t *from, *to;
+    size_t count, alloc;
+};
+void lcb_aside_fini(struct lcb_aside *);
+/* Bytes FROM .. TO of the old file are to be kept beside the new one. */
+void lcb_aside_add(struct lcb_aside *, off_t from, off_t to);
+/* Add those that no chunk of the index accounts for (up to P->point). */
+int lcb_aside_gaps(struct lcb_aside *, struct lcb_plan *p);
+/* Write them to <data>.damaged.<time> beside the pair PATH, if there are any; its name to NAME. */
+int lcb_aside_write(struct lcb_aside *, struct lcb *, const char *path, struct buf *name);
+
+/* ---- lcb_compact_chunk.c, lcb_compact_foreign.c: from the old file to the new one ---- */
+
+struct lcb_pass {
+    struct lcb_plan *p;
+    struct lcb_writer *w;
+    int log;          /* lines of the window; else messages before it */
+    struct buf text;  /* of the chunk at hand */
+    sqlite3_stmt *live;
+    struct {
+        int64_t seq;
+        int there;    /* in what follows is a message that stays, and was not met as yet */
+        uint64_t start, size;
+        struct message_guid guid;
+    } next;
+    uint64_t follows; /* length of the chunk behind this one, 0 if there is none */
+    int began;        /* the temporary table of that name is there */
+    int lost;         /* lines of the chunk at hand that cannot be understood */
+    struct lcb_aside *aside;
+};
+/* Take what stays of a chunk over. XERR_FORMAT if it cannot be read. */
+int lcb_pass_chunk(struct lcb_pass *, const struct lcb_chunk *);
+void lcb_pass_fini(struct lcb_pass *);
+/* Does line POS belong to this pass? */
+int lcb_pass_has(const struct lcb_pass *, int64_t pos);
+/* Does the message stay? 1, 0, or XERR_FORMAT if the index knows it otherwise. To be asked of all
+ * messages of a chunk in their order. */
+int lcb_pass_live(struct lcb_pass *, uint64_t start, uint64_t size, const struct message_guid *);
+int lcb_pass_live_begin(struct lcb_pass *, int64_t seq);
+/* A line of a source chunk of LENGTH text was written: perhaps the chunk ends there. */
+int lcb_pass_line_done(struct lcb_pass *, uint64_t length);
+/* The same for chunks that Cyrus 3.x wrote, or that are not quite in our form. */
+int lcb_pass_foreign(struct lcb_pass *, const struct lcb_chunk *);
+
+/* ---- lcb_compact_prove.c ---- */
+
+/* Does the new backup say what the old one does? 0, XERR_INTERNAL with a line in syslog, or an error. */
+int lcb_compact_prove(struct lcb_plan *, struct lcb_switch *, const struct lcb_writer *);
+
+#endif

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* lcb_compact_plan - what of a backup stays, and whether it is worth the work, from the index alone.
+ *
+ * The window begins behind FROM, the last position whose time is not within the retention. Rows that
+ * ended at FROM or before go; rows that held at FROM are written down again; what came later stays as it
+ * is. A message that was expunged by then goes, and so does whatever a mailbox had that was gone by
+ * then and did not come back. If an earlier compaction kept less than the retention now asks for,
+ * history begins where that one let it begin.
+ *
+ * Content stays if a record that stays, and is not expunged, names it. Content that no record ever
+ * named stays for a day, because its record may be on the way.
+ *
+ * Work. What goes is counted by what is dead, not as the difference between a file's size and what is
+ * alive: after a compaction nothing is dead, so the next one finds nothing to do, whatever an estimate
+ * of live text would say. One for each chunk with nothing in it that stays, one for each
+ * chunk's worth of dead text, and what could be gained by merging small chunks that came after the last
+ * compaction (its note "merged" in the index; after a rebuild of the index it is made once more). */
+#include "config.h"
+
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+#include "backup/lcb_compact_int.h"
+#include "lib/xerr.h"
+#include "lib/xlog.h"
+
+#define DAY 86400
+/* So many small chunks are worth as much as a full one. */
+#define SMALL_MANY 100
+/* Text of a line beside what is counted. */
+#define MESSAGE_TEXT "110"
+#define RECORD_TEXT "160"
+
+/* ---- chunk sizes, as Cyrus 3.x has them ---- */
+
+int lcb_plan_wants_combining(const struct lcb_compact_sizes *s, uint64_t length, uint64_t next)
+{
+    if (!next || (length >= s->min && next >= s->min))
+        return 0;
+    return !s->max || length + next <= s->max;
+}
+
+int lcb_plan_wants_splitting(const struct lcb_compact_sizes *s, uint64_t length, uint64_t written)
+{
+    if (!s->max || (written && written < s->max) || length < s->max + s->min)
+        return 0;
+    /* More may have been written than the chunk is long, if it was combined with another. */
+    return !written || written > length || length - written > s->min;
+}
+
+/* ---- the window ---- */
+
+static int find_window(struct lcb_plan *p, int64_t retention)
+{
+    struct sqldb *db = p->b->index->db;
+    int64_t history, first = 0;
+    int r = lcb_index_getpoint(p->b->index, &p->point);
+    if (!r)
+        r = lcb_index_gethistory(p->b->index, &history);
+    if (r)
+        return r;
+    p->to = LCB_POS(p->point.seq + 1, 0) - 1;
+    p->from = 0;
+    if (retention > 0) {
+        r = sqldb_int(db, &first, "SELECT pos FROM ticks WHERE time>? ORDER BY pos LIMIT 1", "i",
+                      p->now - retention);
+        p->from = r == XERR_NOTFOUND || first > p->to ? p->to : first - 1;
+        if (!r || r == XERR_NOTFOUND)
+            r = sqldb_int(db, &first, "SELECT min(pos) FROM ticks", "");
+        if (r == XERR_NOTFOUND || (!r && first > p->from))
+            p->from = 0; /* nothing happened before it */
+        r = r == XERR_NOTFOUND ? 0 : r;
+    }
+    if (history && p->from < history - 1)
+        p->from = history - 1;
+    p->account.window = p->from ? lcb_index_time(p->b->index, p->from) : 0;
+    return r;
+}
+
+/* ---- what stays ---- */
+
+static int find_live(struct lcb_plan *p)
+{
+    struct sqldb *db = p->b->index->db;
+    int64_t young = INT64_MAX;
+    int r = sqldb_int(db, &young, "SELECT min(seq) FROM chunks WHERE last_time>?", "i", p->now - DAY);
+    if (r && r != XERR_NOTFOUND)
+        return r;
+    r = sqldb_run(db, "INSERT INTO temp.kept SELECT DISTINCT folder FROM folder_states"
+                      " WHERE until IS NULL OR until>?", "i", p->from);
+    if (!r)
+        r = sqldb_run(db, "INSERT INTO temp.live SELECT c.chunk, c.start, c.size, c.guid FROM contents c"
+                      " WHERE c.chunk IS NOT NULL AND c.chunk<=?1 AND (EXISTS (SELECT 1 FROM records r"
+                      " WHERE r.content=c.id AND r.expunged=0 AND (r.until IS NULL OR r.until>?2)"
+                      " AND r.folder IN (SELECT id FROM temp.kept)) OR (c.chunk>=?3 AND NOT EXISTS"
+                      " (SELECT 1 FROM records r WHERE r.content=c.id AND r.since>=c.chunk<<24)))",
+                      "iii", LCB_POS_SEQ(p->to), p->from, young);
+    return r;
+}
+
+/* Rows by the chunk they began in: how many stay, how many go, and how much text that is. */
+static int account_rows(struct lcb_plan *p)
+{
+    static const char *const sums[] = {
+        "INSERT INTO temp.acct SELECT c.chunk, l.chunk IS NOT NULL, count(*), sum(c.size+" MESSAGE_TEXT
+        ") FROM contents c LEFT JOIN temp.live l ON l.chunk=c.chunk AND l.start=c.start"
+        " WHERE c.chunk<=?2 AND ?1 IS NOT NULL GROUP BY 1, 2",
+        "INSERT INTO temp.acct SELECT since>>24, NOT (coalesce(until,?1+1)<=?1 OR (since<=?1 AND"
+        " (expunged OR folder NOT IN (SELECT id FROM temp.kept)))), count(*), sum(" RECORD_TEXT
+        "+length(flags)+coalesce(length(annotations),0)+coalesce(length(extra),0)) FROM records"
+        " WHERE since>>24<=?2 GROUP BY 1, 2",
+#define TABLE_SUM(table, text) \
+        "INSERT INTO temp.acct SELECT since>>24, coalesce(until,?1+1)>?1, count(*), sum(" text \
+        ") FROM " table " WHERE since>>24<=?2 GROUP BY 1, 2"
+        TABLE_SUM("folder_states", "60+length(header)"),
+        TABLE_SUM("subs", "60+length(mboxname)"),
+        TABLE_SUM("seens", "150+length(seenuids)"),
+        TABLE_SUM("scripts", "100+length(content)"),
+        TABLE_SUM("active", "60"),
+        TABLE_SUM("quotas", "30+length(limits)"),
+        TABLE_SUM("annots", "80+length(value)"),
+        NULL,
+    };
+    int r = 0;
+    for (int i = 0; !r && sums[i]; i++)
+        r = sqldb_run(p->b->index->db, sums[i], "ii", p->from, LCB_POS_SEQ(p->to));
+    return r;
+}
+
+static int one(struct lcb_plan *p, int64_t *out, const char *sql)
+{
+    *out = 0;
+    int r = sqldb_int(p->b->index->db, out, sql, "ii", p->from, LCB_POS_SEQ(p->to));
+    return r == XERR_NOTFOUND ? 0 : r;
+}
+
+static int count(struct lcb_plan *p)
+{
+    struct lcb_compact_account *a = &p->account;
+    int64_t n, chunk_bytes = 0, dead_bytes = 0, message_bytes = 0;
+    int r = one(p, &a->chunks, "SELECT count(*) FROM chunks WHERE ?1 IS NOT NULL AND seq<=?2");
+    if (!r)
+        r = one(p, &chunk_bytes, "SELECT sum(text_length) FROM chunks WHERE ?1 IS NOT NULL AND seq<=?2");
+    if (!r)
+        r = one(p, &a->messages, "SELECT count(*) FROM contents WHERE ?1 IS NOT NULL AND chunk<=?2");
+    if (!r)
+        r = one(p, &message_bytes, "SELECT sum(size) FROM contents WHERE ?1 IS NOT NULL AND chunk<=?2");
+    if (!r)
+        r = one(p, &n, "SELECT count(*) FROM temp.live WHERE ?1+?2 IS NOT NULL");
+    a->messages_dead = a->messages - n;
+    if (!r)
+        r = one(p, &n, "SELECT sum(size) FROM temp.live WHERE ?1+?2 IS NOT NULL");
+    a->text = (uint64_t)chunk_bytes;
+    a->message_bytes = (uint64_t)message_bytes;
+    a->messages_dead_bytes = (uint64_t)(message_bytes - n);
+    if (!r && a->messages_dead)
+        r = one(p, &a->messages_unused, "SELECT count(*) FROM contents c WHERE ?1 IS NOT NULL AND"
+                " chunk<=?2 AND NOT EXISTS (SELECT 1 FROM records WHERE content=c.id) AND NOT EXISTS"
+                " (SELECT 1 FROM temp.live WHERE chunk=c.chunk AND start=c.start)");
+    if (!r)
+        r = one(p, &a->mailboxes_dead, "SELECT count(*) FROM folders WHERE id NOT IN (SELECT id FROM"
+                " temp.kept) AND ?1+?2 IS NOT NULL");
+    if (!r)
+        r = one(p, &n, "SELECT sum(n) FROM temp.acct WHERE alive AND ?1+?2 IS NOT NULL");
+    a->versions = n - (a->messages - a->messages_dead);
+    if (!r)
+        r = one(p, &n, "SELECT sum(n) FROM temp.acct WHERE NOT alive AND ?1+?2 IS NOT NULL");
+    a->versions_dead = n - a->messages_dead;
+    a->versions += a->versions_dead;
+    if (!r)
+        r = one(p, &dead_bytes, "SELECT sum(text) FROM temp.acct WHERE NOT alive AND ?1+?2 IS NOT NULL");
+    a->text_dead = (uint64_t)(dead_bytes < chunk_bytes ? dead_bytes : chunk_bytes);
+    return r;
+}
+
+/* Nothing of anything that a user has, and not lately, either. (Server annotations do not count: what
+ * ends a user does not end those.) */
+static int is_empty(struct lcb_plan *p)
+{
+    int64_t rows = 0;
+    if (!p->account.chunks || p->from != p->to)
+        return 0;
+    int r = sqldb_int(p->b->index->db, &rows,
+        "SELECT (SELECT count(*) FROM temp.kept) + (SELECT count(*) FROM temp.live) +"
+        " (SELECT count(*) FROM subs WHERE until IS NULL) +"
+        " (SELECT count(*) FROM seens WHERE until IS NULL) +"
+        " (SELECT count(*) FROM scripts WHERE until IS NULL) +"
+        " (SELECT count(*) FROM quotas WHERE until IS NULL) +"
+        " (SELECT count(*) FROM active WHERE until IS NULL)", "");
+    return r ? r : !rows;
+}
+
+/* ---- whether it is worth it ---- */
+
+struct weigh {
+    struct lcb_plan *p;
+    int64_t merged;       /* chunks up to this one were merged before as far as can be */
+    uint64_t small_text, last_length;
+    int64_t want, last_seq;
+};
+
+static void say(struct lcb_plan *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void say(struct lcb_plan *p, const char *fmt, ...)
+{
+    struct buf text = BUF_INITIALIZER;
+    va_list ap;
+    if (!p->say)
+        return;
+    va_start(ap, fmt);
+    buf_vprintf(&text, fmt, ap);
+    va_end(ap);
+    p->say(p->rock, buf_cstring(&text));
+    buf_free(&text);
+}
+
+static void weigh_kept(struct weigh *w, int64_t seq, uint64_t length)
+{
+    const struct lcb_compact_sizes *sizes = &w->p->sizes;
+    if (seq > w->merged && sizes->fill && length < sizes->fill / 2) {
+        w->p->account.chunks_small++;
+        w->small_text += length;
+    }
+    if (seq > w->merged && !sizes->fill) {
+        if (w->last_length && lcb_plan_wants_combining(sizes, w->last_length, length)) {
+            say(w->p, "combining chunks %lld and %lld", (long long)w->last_seq, (long long)seq);
+            w->want++;
+        }
+        if (lcb_plan_wants_splitting(sizes, length, 0)) {
+            say(w->p, "splitting chunk %lld", (long long)seq);
+            w->want++;
+        }
+    }
+    w->last_length = length;
+    w->last_seq = seq;
+}
+
+/* A chunk before the window with nothing that stays is dead if anything of it is counted as dead, or
+ * if no compaction has seen it: what compaction itself writes may begin no rows. */
+static int weigh_chunks(struct weigh *w)
+{
+    struct sqldb *db = w->p->b->index->db;
+    int more = 0, r = 0;
+    sqlite3_stmt *st = sqldb_stmt(db,
+        "SELECT c.seq, c.text_length, coalesce(sum(a.n) FILTER (WHERE alive),0),"
+        " coalesce(sum(a.n) FILTER (WHERE NOT alive),0) FROM chunks c LEFT JOIN temp.acct a"
+        " ON a.seq=c.seq WHERE c.seq<=? GROUP BY c.seq ORDER BY c.seq");
+    if (!st || sqldb_bind(st, "i", LCB_POS_SEQ(w->p->to)))
+        return XERR_SQL;
+    while (!r && (more = sqldb_step(db, st)) > 0) {
+        int64_t seq = sqlite3_column_int64(st, 0);
+        int before = LCB_POS(seq + 1, 0) - 1 <= w->p->from;
+        if (before && !sqlite3_column_int64(st, 2) && (sqlite3_column_int64(st, 3) || seq > w->merged)) {
+            w->p->account.chunks_dead++;
+            r = sqldb_run(db, "INSERT INTO temp.dead VALUES (?)", "i", seq);
+        } else {
+            weigh_kept(w, seq, (uint64_t)sqlite3_column_int64(st, 1));
+        }
+    }
+    sqlite3_reset(st);
+    return r ? r : more;
+}
+
+static int weigh_work(struct lcb_plan *p)
+{
+    struct weigh w = {.p = p, .merged = 0};
+    int64_t fill = p->sizes.fill ? (int64_t)p->sizes.fill : (int64_t)p->b->settings->chunk_size;
+    int r = sqldb_int(p->b->index->db, &w.merged, "SELECT value FROM meta WHERE key='merged'", "");
+    if (!r || r == XERR_NOTFOUND)
+        r = weigh_chunks(&w);
+    p->account.work = p->account.chunks_dead + (int64_t)p->account.text_dead / fill + w.want +
+                      (int64_t)w.small_text / fill + p->account.chunks_small / SMALL_MANY;
+    return r;
+}
+
+static void read_options(struct lcb_plan *p, int64_t *retention)
+{
+    const struct config *c = lcb_store_config(p->b->store);
+    int64_t min = config_getbytesize(c, IMAPOPT_BACKUP_COMPACT_MINSIZE);
+    int64_t max = config_getbytesize(c, IMAPOPT_BACKUP_COMPACT_MAXSIZE);
+    int threshold = config_getint(c, IMAPOPT_BACKUP_COMPACT_WORK_THRESHOLD);
+    *retention = config_getduration(c, IMAPOPT_BACKUP_RETENTION);
+    p->sizes.min = min > 0 ? (uint64_t)min : 0;
+    p->sizes.max = max > 0 ? (uint64_t)max : 0;
+    if (!p->sizes.min && !p->sizes.max)
+        p->sizes.fill = p->b->settings->chunk_size;
+    /* Cyrus 3.x has no opinion then: chunks stay as they are. */
+    if (p->sizes.min && p->sizes.max && p->sizes.min >= p->sizes.max)
+        p->sizes.min = p->sizes.max = 0;
+    p->account.threshold = threshold < 1 ? 1 : threshold;
+}
+
+static int make(struct lcb_plan *p, int64_t retention)
+{
+    struct sqldb *db = p->b->index->db;
+    int r = sqldb_exec(db,
+        "DROP TABLE IF EXISTS temp.live; DROP TABLE IF EXISTS temp.kept; DROP TABLE IF EXISTS temp.acct;"
+        "DROP TABLE IF EXISTS temp.dead; CREATE TEMP TABLE dead (seq INTEGER PRIMARY KEY);"
+        "CREATE TEMP TABLE live (chunk INTEGER, start INTEGER, size INTEGER, guid BLOB,"
+        " PRIMARY KEY (chunk, start)) WITHOUT ROWID;"
+        "CREATE TEMP TABLE kept (id INTEGER PRIMARY KEY);"
+        "CREATE TEMP TABLE acct (seq INTEGER, alive INTEGER, n INTEGER, text INTEGER)");
+    if (!r)
+        r = find_window(p, retention);
+    if (!r)
+        r = find_live(p);
+    if (!r)
+        r = account_rows(p);
+    if (!r)
+        r = count(p);
+    if (!r)
+        r = weigh_work(p);
+    if (!r) {
+        r = is_empty(p);
+        p->account.empty = r == 1;
+    }
+    return r < 0 ? r : 0;
+}
+
+int lcb_plan_make(struct lcb_plan *p, struct lcb *b, int64_t now)
+{
+    struct sqldb *db = b->index->db;
+    int64_t retention;
+    memset(&p->account, 0, sizeof(p->account));
+    p->b = b;
+    p->now = now ? now : (int64_t)time(NULL);
+    read_options(p, &retention);
+    /* All of it from one state of the index; the tables are not part of any file that others see. */
+    int r = sqldb_exec(db, "PRAGMA query_only=0; PRAGMA temp_store=FILE; BEGIN");
+    if (!r) {
+        r = make(p, retention);
+        int end = sqldb_exec(db, r ? "ROLLBACK" : "COMMIT");
+        r = r ? r : end;
+    }
+    return r;
+}
+
+int lcb_plan_say(struct lcb_plan *p)
+{
+    struct sqldb *db = p->b->index->db;
+    struct buf list = BUF_INITIALIZER;
+    int more;
+    sqlite3_stmt *st = sqldb_stmt(db, "SELECT seq FROM chunks WHERE seq<=? AND seq NOT IN (SELECT seq FROM"
+                                      " temp.dead) ORDER BY seq");
+    if (!st || sqldb_bind(st, "i", LCB_POS_SEQ(p->to)))
+        return XERR_SQL;
+    while ((more = sqldb_step(db, st)) > 0)
+        buf_printf(&list, " %lld", (long long)sqlite3_column_int64(st, 0));
+    say(p, "keeping %lld chunks:", (long long)(p->account.chunks - p->account.chunks_dead));
+    say(p, "%s", buf_cstring(&list));
+    buf_free(&list);
+    return more;
+}
+
+int lcb_compact_estimate(struct lcb *b, int64_t now, struct lcb_compact_account *a)
+{
+    struct lcb_plan p = {.b = b};
+    int r = lcb_plan_make(&p, b, now);
+    *a = p.account;
+    return r;
+}
