@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "backup/backupd_session.h"
+#include "lib/sqldb.h"
 #include "lib/xlog.h"
 #include "lib/xmalloc.h"
 
@@ -69,6 +70,7 @@ static int init(struct service *service, int argc, char **argv)
         return code;
     }
     prepare_tls(service->config, setup);
+    sqldb_setup();
 #ifdef M_MMAP_THRESHOLD
     /* Large blocks go back to the system when they are freed. (Left alone, glibc raises the limit
      * after the first one, and keeps them.) */

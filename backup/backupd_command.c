@@ -127,14 +127,12 @@ static const char *reply_text(struct backupd *d, int r)
     return sync_reply_text(r);
 }
 
-int backupd_at_end(struct backupd *d)
+/* Read to the end of the line if R is 0 (else skip the rest of the command), then say OK or NO. VERB
+ * as replies name it. */
+static enum backupd_next finish(struct backupd *d, const char *verb, int r)
 {
-    int c = dlist_reader_peek(d->reader);
-    return c < 0 ? c : c == '\r' || c == '\n' ? 0 : BACKUPD_EXTRA;
-}
-
-enum backupd_next backupd_finish(struct backupd *d, const char *verb, int r)
-{
+    if (r == BACKUPD_BROKEN_OFF)
+        return BACKUPD_CLOSE;
     if (!r) {
         r = dlist_reader_eol(d->reader);
         if (r == XERR_SYNTAX)
@@ -177,7 +175,7 @@ static enum backupd_next named_get(struct backupd *d)
                 name.s[i] -= 'a' - 'A';
         if (!r)
             r = backupd_get_named(d, buf_cstring(&name));
-        next = backupd_finish(d, "Get", r == XERR_SYNTAX ? SYNC_BAD_GET : r);
+        next = finish(d, "Get", r == XERR_SYNTAX ? SYNC_BAD_GET : r);
     }
     buf_free(&name);
     return next;
@@ -191,7 +189,7 @@ static enum backupd_next named_apply(struct backupd *d)
     if (r == XERR_SYNTAX)
         next = missing_argument(d, "Apply");
     else
-        next = backupd_finish(d, "Apply", r ? r : backupd_apply_named(d, buf_cstring(&name)));
+        next = finish(d, "Apply", r ? r : backupd_apply_named(d, buf_cstring(&name)));
     buf_free(&name);
     return next;
 }

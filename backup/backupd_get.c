@@ -182,19 +182,6 @@ static int list_meta(struct listing *l, struct lcb *b)
     return r ? r : lcb_foreach_script(b, LCB_NOW, list_script, l);
 }
 
-int backupd_read_string(struct backupd *d, struct buf *s)
-{
-    int c = dlist_reader_peek(d->reader);
-    if (c < 0)
-        return c;
-    if (c == '\r' || c == '\n')
-        return XERR_SYNTAX;
-    int r = dlist_reader_astring(d->reader, s, d->max_text);
-    if (!r)
-        r = backupd_at_end(d);
-    return r ? r : memchr(buf_cstring(s), '\0', s->len) ? XERR_PARAM : 0;
-}
-
 static int read_userid(struct backupd *d, struct buf *userid)
 {
     struct buf raw = BUF_INITIALIZER;

@@ -92,7 +92,8 @@ static int send_piece(void *rock, const void *p, size_t n)
     return prot_write(((struct backupd *)rock)->out, p, n);
 }
 
-/* Read twice: once to see that the content is good, because the length is announced first. */
+/* Read twice: once to see that the content is good, because the length is announced first. Should it be
+ * good no longer when it is sent, all that is left to say is nothing. */
 static int get_fetch(struct backupd *d)
 {
     const char *name, *partition;
@@ -123,8 +124,8 @@ static int get_fetch(struct backupd *d)
         dlist_printastring(partition, strlen(partition), &d->text, 0);
         buf_printf(&d->text, " %s %llu}\r\n", hex, (unsigned long long)size);
         prot_write(d->out, d->text.s, d->text.len);
-        r = lcb_read_content(b, &guid, send_piece, d);
-        prot_puts(d->out, "\r\n");
+        r = lcb_read_content(b, &guid, send_piece, d) ? BACKUPD_BROKEN_OFF : 0;
+        prot_puts(d->out, r ? "" : "\r\n");
     }
     buf_free(&userid);
     return r == XERR_FORMAT ? XERR_NOTFOUND : r;

@@ -81,12 +81,16 @@ enum {
     BACKUPD_BADCONTENT = SYNC_LAST + 1, /* content and GUID differ */
     BACKUPD_EXTRA,                      /* the line goes on behind its value */
     BACKUPD_TOLERATED,                  /* not done, and not the client's business: OK */
+    BACKUPD_BROKEN_OFF,                 /* the answer ended in the middle: nothing can follow it */
 };
+
+/* ---- backupd_read.c: arguments ---- */
+
 /* 0 if the line ends here. To be asked before anything is kept: what is answered BAD has no effect. */
 int backupd_at_end(struct backupd *);
-/* Read to the end of the line if R is 0 (else skip the rest of the command), then say OK or NO. VERB
- * as replies name it. */
-enum backupd_next backupd_finish(struct backupd *, const char *verb, int r);
+/* The one argument of a GET, a string without NUL, and the end of the line: a question that is answered
+ * BAD must not mark anything. */
+int backupd_read_string(struct backupd *, struct buf *s);
 
 /* ---- backupd_unit.c: whose backups, and which are open ---- */
 
@@ -110,7 +114,11 @@ void backupd_undo(struct backupd *, struct lcb *);
 /* Around each command: locks are counted by command. */
 void backupd_command_begin(struct backupd *);
 void backupd_command_end(struct backupd *);
+
 /* ---- backupd_shown.c: what was shown, and does it still hold? ---- */
+
+/* Mailboxes that are remembered at the most. */
+#define BACKUPD_SHOWN_MAX 30000
 
 void backupd_shown_init(struct backupd *);
 void backupd_shown_free(struct backupd *);
@@ -162,9 +170,6 @@ int backupd_staging_supply(struct backupd *, struct lcb *, const struct message_
 int backupd_get_named(struct backupd *, const char *name);
 /* All but USER, META and MAILBOXES (backupd_get_one.c). */
 int backupd_get_one(struct backupd *, const char *name);
-/* The one argument of a GET, a string without NUL, and the end of the line: a question that is answered
- * BAD must not mark anything. */
-int backupd_read_string(struct backupd *, struct buf *s);
 int backupd_apply_named(struct backupd *, const char *name);
 /* Log that the mailbox called NAME, which lives until that is done, has ended. */
 int backupd_log_end(struct lcb *, struct dlist_pool *, const char *name);

@@ -14,8 +14,9 @@
  *     whether it has come since.
  * A question about a name replaces what was shown under it before, and of a mailbox that has the name
  * by then and that the answer did not name; a new unit of work forgets all.
- * Of a client that asks for names without end within one unit the older questions are forgotten: what
- * is not known then counts as changed, which makes the client ask once more. */
+ * Of a client that asks for names without end within one unit the older answers are forgotten, and the
+ * older questions with them: what is not known then counts as changed, which makes the client ask once
+ * more. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -24,8 +25,9 @@
 #include "backup/backupd_int.h"
 #include "lib/xmalloc.h"
 
-/* Names whose questions are remembered; some 5 MB. */
-#define ASKED_MAX 50000
+/* Names whose questions are remembered, and mailboxes that were shown: some 4 and 12 MB. */
+#define ASKED_MAX 40000
+#define SHOWN_MAX BACKUPD_SHOWN_MAX
 
 /* When a name was asked for. */
 struct asked {
@@ -59,6 +61,53 @@ void backupd_shown_free(struct backupd *d)
     d->asked_user = NULL;
 }
 
+struct forgetting {
+    struct backupd *d;
+    uint64_t before; /* what is of an earlier command than this */
+};
+
+static int forget_one_shown(const char *key, size_t n, void *data, void *rock)
+{
+    struct forgetting *f = rock;
+    struct backupd_shown *s = data;
+    if (s->command >= f->before)
+        return 0;
+    if (s->mboxname && hash_lookup(f->d->shown_names, s->mboxname) == s)
+        hash_del(f->d->shown_names, s->mboxname);
+    hash_delmap(f->d->shown, key, n);
+    free_shown(s);
+    return 0;
+}
+
+static int forget_one_asked(const char *key, size_t n, void *data, void *rock)
+{
+    struct forgetting *f = rock;
+    struct asked *a = data;
+    if (a->command < f->before)
+        free(hash_delmap(f->d->asked, key, n));
+    return 0;
+}
+
+/* Of a mailbox without a note it must not be known that its name was asked for: it would count as one
+ * that was not there then. */
+static void forget(struct backupd *d, uint64_t before)
+{
+    struct forgetting f = {d, before};
+    hash_enumerate(d->shown, forget_one_shown, &f);
+    hash_enumerate(d->asked, forget_one_asked, &f);
+    d->asked_lost = 1;
+}
+
+/* Room for one more: what the command at hand has noted goes last. */
+static void make_room(struct backupd *d)
+{
+    if (hash_count(d->shown) < SHOWN_MAX && hash_count(d->asked) < ASKED_MAX)
+        return;
+    forget(d, d->command);
+    if (hash_count(d->shown) >= SHOWN_MAX || hash_count(d->asked) >= ASKED_MAX)
+        forget(d, UINT64_MAX);
+}
+
 /* S is known by NAME from now on. */
 static void name_shown(struct backupd *d, struct backupd_shown *s, const char *name)
 {
@@ -75,7 +124,9 @@ void backupd_show(struct backupd *d, struct lcb *b, const struct lcb_folder *f, 
 {
     struct backupd_shown *s = hash_lookup(d->shown, f->uniqueid);
     if (!s) {
+        make_room(d);
         s = xzmalloc(sizeof(*s));
+        s->command = d->command;
         hash_insert(d->shown, f->uniqueid, s);
     }
     name_shown(d, s, f->mboxname);
@@ -146,12 +197,8 @@ void backupd_ask_user(struct backupd *d, const char *userid, struct lcb *b)
 void backupd_ask_name(struct backupd *d, const char *mboxname, struct lcb *b)
 {
     struct asked *a = hash_lookup(d->asked, mboxname);
-    if (!a && hash_count(d->asked) >= ASKED_MAX) {
-        hash_free(&d->asked, free);
-        d->asked = hash_new();
-        d->asked_lost = 1;
-    }
     if (!a) {
+        make_room(d);
         a = xzmalloc(sizeof(*a));
         hash_insert(d->asked, mboxname, a);
     }

@@ -65,6 +65,7 @@ struct ctl_target {
     const char *userid; /* key in backups.db; NULL if not known (-f) */
     const char *shown;  /* the same for printing; NULL also for shared mailboxes named by -m */
     const char *path;   /* of the data file; NULL if it is not registered (verbs with CTL_NEW) */
+    char *strings;      /* memory of all of these */
 };
 
 enum ctl_status { CTL_OK, CTL_SKIPPED, CTL_LOCKED, CTL_FAILED };
@@ -87,6 +88,10 @@ typedef int ctl_whole_fn(struct ctl *);
 ctl_whole_fn ctl_list, ctl_stat, ctl_lock, ctl_reconstruct, ctl_rename;
 /* These look at what is asked for, and mostly call ctl_run(). */
 ctl_whole_fn ctl_compact_run, ctl_delete_run, ctl_move_run;
+/* The time before which nobody wants to know of deleted mailboxes (backup_retention); 0: all. */
+int64_t ctl_gone_since(const struct ctl *);
+/* What compact -A does at its end: remove deleted backups whose time has passed. */
+int ctl_remove_expired(struct ctl *);
 /* list --deleted */
 int ctl_list_deleted(struct ctl *);
 
@@ -153,6 +158,11 @@ int ctl_targets_open(struct ctl *, struct ctl_targets *);
 int ctl_target_failed(struct ctl *, struct ctl_targets *, const struct ctl_target *, int r);
 /* The exit code, after the result was printed. */
 int ctl_targets_close(struct ctl *, struct ctl_targets *);
+
+/* ---- ctl_backups_subset.c ---- */
+
+/* Leave those of --subset=TEXT, the longest unverified first: 0, or XERR_PARAM if TEXT is none. */
+int ctl_subset_choose(const char *text, struct ctl_targets *);
 
 /* ---- ctl_backups_result.c ---- */
 

@@ -185,9 +185,6 @@ int ctl_compact_run(struct ctl *ctl)
     int code = ctl_run(ctl);
     if (ctl->opt->mode != 'A' || ctl->opt->dry_run)
         return code;
-    int r = lcb_deleted_purge(ctl->store, (int64_t)time(NULL), NULL, NULL);
-    if (!r)
-        return code;
-    fprintf(stderr, "ctl_backups: deleted backups cannot be removed: %s\n", error_message(r));
-    return EX_TEMPFAIL;
+    int expired = ctl_remove_expired(ctl);
+    return code ? code : expired;
 }

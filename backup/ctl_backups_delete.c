@@ -118,6 +118,29 @@ static int remove_expired(struct ctl *ctl)
     return r ? EX_TEMPFAIL : code;
 }
 
+static int log_removed(void *rock, const struct lcb_deleted *d)
+{
+    (void)rock;
+    xlog_info("%s: deleted long enough ago, removed", d->path);
+    return 0;
+}
+
+int ctl_remove_expired(struct ctl *ctl)
+{
+    struct buf err = BUF_INITIALIZER;
+    struct lcb_store *store = NULL;
+    int r = lcb_store_open(ctl->config, NULL, &store, &err); /* that of the run is closed */
+    if (!r)
+        r = lcb_deleted_purge(store, time(NULL), log_removed, NULL);
+    lcb_store_close(&store);
+    buf_free(&err);
+    if (!r)
+        return EX_OK;
+    fprintf(stderr, "expired backups: %s\n", error_message(r));
+    xlog_errorx("expired backups: %s", error_message(r));
+    return EX_TEMPFAIL;
+}
+
 int ctl_delete_run(struct ctl *ctl)
 {
     const struct ctl_options *opt = ctl->opt;

@@ -87,7 +87,8 @@ static void print_result(struct run *run, struct ctl_worker *w, struct ctl_resul
     if (w->left_out)
         buf_printf(&w->lines, "(%zu more bytes are not shown)\n", w->left_out);
     ctl_result_text(result, &status);
-    fwrite(w->lines.s, 1, w->lines.len, opt->json ? stderr : stdout);
+    if (w->lines.len)
+        fwrite(w->lines.s, 1, w->lines.len, opt->json ? stderr : stdout);
     if (opt->json)
         print_object(run, t, &w->lines, result, buf_cstring(&status));
     else

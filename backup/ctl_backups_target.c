@@ -25,20 +25,26 @@ static void add(struct ctl_targets *t, char mode, const char *userid, const char
         t->alloc = t->alloc ? 2 * t->alloc : 16;
         t->list = xrealloc(t->list, t->alloc * sizeof(*t->list));
     }
-    struct ctl_target *new_ = &t->list[t->count++];
-    new_->name = xstrdup(known ? userid : path);
-    new_->userid = xstrdupnull(userid);
-    new_->shown = known ? new_->userid : NULL;
-    new_->path = xstrdupnull(path);
+    /* One piece of memory, since there may be very many: the path, and the user id. */
+    size_t npath = path ? strlen(path) + 1 : 0, nuser = userid ? strlen(userid) + 1 : 0;
+    char *strings = xmalloc(npath + nuser + 1);
+    if (path)
+        memcpy(strings, path, npath);
+    if (userid)
+        memcpy(strings + npath, userid, nuser);
+    t->list[t->count++] = (struct ctl_target){
+        .strings = strings,
+        .name = known ? strings + npath : strings,
+        .userid = userid ? strings + npath : NULL,
+        .shown = known ? strings + npath : NULL,
+        .path = path ? strings : NULL,
+    };
 }
 
 static void free_list(struct ctl_targets *t)
 {
-    for (size_t i = 0; i < t->count; i++) {
-        free((void *)(uintptr_t)t->list[i].name);
-        free((void *)(uintptr_t)t->list[i].userid);
-        free((void *)(uintptr_t)t->list[i].path);
-    }
+    for (size_t i = 0; i < t->count; i++)
+        free(t->list[i].strings);
     free(t->list);
     t->list = NULL;
     t->count = t->alloc = 0;
@@ -162,6 +168,10 @@ int ctl_targets_open(struct ctl *ctl, struct ctl_targets *t)
         free_list(t);
     } else if (ctl->opt->sort && t->count) {
         qsort(t->list, t->count, sizeof(*t->list), by_name);
+    }
+    if (!r && ctl->opt->subset && (r = ctl_subset_choose(ctl->opt->subset, t)) != 0) {
+        fprintf(stderr, "ctl_backups: --subset=%s: neither N/T nor X%%\n", ctl->opt->subset);
+        free_list(t);
     }
     return r;
 }

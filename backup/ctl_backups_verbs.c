@@ -13,9 +13,11 @@ const struct ctl_verb ctl_verbs[] = {
     {"lock", NULL, ctl_lock, CTL_OPT_LOCK, CTL_ONE | CTL_NEW, 0},
     {"move", ctl_move, ctl_move_run, CTL_OPT_TO | CTL_OPT_DRY_RUN, CTL_GUARD, 0},
     {"reconstruct", NULL, ctl_reconstruct, CTL_OPT_DRY_RUN, CTL_WORDS | CTL_NOSTORE, 0},
+    {"reindex", ctl_reindex, NULL, 0, 0, 0},
     {"rename", NULL, ctl_rename, 0, CTL_WORDS, 2},
     {"stat", NULL, ctl_stat, 0, 0, 0},
     {"undelete", ctl_undelete, NULL, 0, CTL_NAMES | CTL_NEW, 0},
+    {"verify", ctl_verify, NULL, CTL_OPT_DRY_RUN | CTL_OPT_SUBSET, CTL_GUARD, 0},
     {NULL, NULL, NULL, 0, 0, 0},
 };
 
@@ -29,9 +31,11 @@ const char ctl_usage[] =
     "    lock                        hold the lock of one backup\n"
     "    move                        to another partition; -A alone: make the partitions alike\n"
     "    reconstruct                 make backups.db from the data files\n"
+    "    reindex                     make the index anew from the data file\n"
     "    rename old new              a user has another name now\n"
     "    stat                        sizes and ratios\n"
     "    undelete                    bring back the backup that was deleted last\n"
+    "    verify                      read all of a backup, and mend what is wrong\n"
     "\n"
     "Modes, at most one:\n"
     "    -A, --all                   all backups\n"
@@ -69,6 +73,10 @@ const char ctl_usage[] =
     "    --now                       delete: for good (with -F)\n"
     "    --to=partition              move: where to\n"
     "    --dry-run                   say what would be done\n"
+    "\n"
+    "Options of verify:\n"
+    "    --dry-run                   mend nothing\n"
+    "    --subset=N/T, --subset=X%   the N-th of T parts, or X percent: longest unverified first\n"
     "\n"
     "Options of lock, at most one of -p -s -x:\n"
     "    -c, --create                make the backup, which must not exist\n"

@@ -21,6 +21,7 @@
 
 #include "backup/cyr_backup.h"
 #include "lib/cyrususer.h"
+#include "lib/sqldb.h"
 #include "lib/times.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
@@ -369,6 +370,7 @@ int main(int argc, char **argv)
     int r = parse_arguments(argc, argv, &q);
     if (r)
         return r == -1 ? usage() : EX_USAGE;
+    sqldb_setup();
     if (config_open(q.config, "cyr_backup", &config, &err)) {
         fprintf(stderr, "fatal error: %s\n", buf_cstring(&err));
         buf_free(&err);

@@ -32,7 +32,7 @@ static int find(struct cyr_backup *cb, const char *item, int64_t from, int64_t t
 static int of_mailbox(struct cyr_backup *cb, const char *item, int64_t from, int64_t to,
                       int (*fn)(void *rock, const struct lcb_event *), void *rock)
 {
-    int64_t id[2];
+    int64_t id[2] = {0, 0};
     int n = find(cb, item, from, to, id), r = n < 0 ? n : 0;
     if (!n) {
         cyr_backup_say(cb, "Item does not exist (mailbox %s)", item);

@@ -85,6 +85,8 @@ static int note_taken(struct lcb_index *ix, int64_t pos, int64_t folder, const c
 
 static int find_folder(struct lcb_index *ix, const char *uniqueid, int64_t *id, uint32_t *crc)
 {
+    if (ix->no_folders)
+        return XERR_NOTFOUND;
     sqlite3_stmt *st = sqldb_stmt(ix->db, "SELECT id, crc FROM folders WHERE uniqueid=?");
     if (!st || sqldb_bind(st, "t", uniqueid))
         return XERR_SQL;
@@ -135,6 +137,7 @@ int lcb_apply_mailbox_begin(struct lcb_index *ix, int64_t pos, const struct sync
         sync_header_print(h, &ix->header);
     int r = find_folder(ix, h->uniqueid, &ix->folder, &ix->crc);
     if (r == XERR_NOTFOUND) {
+        ix->no_folders = 0;
         r = sqldb_run(ix->db, "INSERT INTO folders (uniqueid) VALUES (?)", "t", h->uniqueid);
         ix->folder = sqlite3_last_insert_rowid(ix->db->db);
         ix->crc = ix->crc_stored = ix->maxuid = 0;

@@ -104,6 +104,15 @@ int lcb_content_floor(struct lcb *b, const struct lcb_folder *f, uint32_t *last_
     return r == XERR_NOTFOUND ? 0 : r;
 }
 
+int lcb_marks_waiting(struct lcb_index *ix, int64_t *n)
+{
+    return sqldb_int(ix->db, n,
+                     "SELECT count(*) FROM folders f JOIN folder_states t ON t.folder=f.id AND t.until IS"
+                     " NULL JOIN records r ON r.folder=f.id AND r.until IS NULL AND r.expunged=0 JOIN"
+                     " contents c ON c.id=r.content AND c.chunk IS NULL WHERE f.mark=?", "i",
+                     (int64_t)LCB_MARK_CONTENT);
+}
+
 /* What the data file can tell of marks, which are not in it. A mailbox whose records do not have the
  * client's checksum may have been marked for that. (If the difference had been accepted, its records
  * are sent once more.) Where something was lost, they may lack content, too, and so may those

@@ -35,6 +35,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -75,6 +76,15 @@ static void remember(const struct lcb_datafile *df, struct lcb_datafile_state *s
     };
 }
 
+void lcb_packing_fini(struct lcb_packing *p)
+{
+    gzpacker_free(&p->packer);
+    gzpacker_free(&p->small_packer);
+    gzpacker_free(&p->coded_packer);
+    buf_free(&p->packed);
+    buf_free(&p->spare_text);
+}
+
 void lcb_datafile_init(struct lcb_datafile *df, struct vfs *vfs, int fd, size_t chunk_size,
                        int level)
 {
@@ -82,6 +92,7 @@ void lcb_datafile_init(struct lcb_datafile *df, struct vfs *vfs, int fd, size_t 
     df->fd = fd;
     df->chunk_size = chunk_size;
     df->level = level;
+    df->packing = &df->own;
     df->pack_max = LCB_PACK_MAX;
     df->last_member = -1;
     buf_reset(&df->text);
@@ -91,13 +102,32 @@ void lcb_datafile_init(struct lcb_datafile *df, struct vfs *vfs, int fd, size_t 
     remember(df, &df->commit);
 }
 
+/* The larger text is left with the packing. */
+static void swap_text(struct lcb_datafile *df)
+{
+    struct buf text = df->text;
+    if (!df->packing || text.alloc <= df->packing->spare_text.alloc)
+        return;
+    df->text = df->packing->spare_text;
+    df->packing->spare_text = text;
+}
+
+void lcb_datafile_share(struct lcb_datafile *df, struct lcb_packing *p)
+{
+    lcb_packing_fini(&df->own);
+    df->packing = p;
+    buf_free(&df->text);
+    df->text = p->spare_text;
+    memset(&p->spare_text, 0, sizeof(p->spare_text));
+    buf_reset(&df->text);
+}
+
 void lcb_datafile_fini(struct lcb_datafile *df)
 {
-    gzpacker_free(&df->packer);
-    gzpacker_free(&df->small_packer);
-    gzpacker_free(&df->coded_packer);
+    buf_shrink(&df->text, LCB_LINE_MAX);
+    swap_text(df);
+    lcb_packing_fini(&df->own);
     buf_free(&df->text);
-    buf_free(&df->packed);
     buf_free(&df->save_text);
 }
 
@@ -142,13 +172,13 @@ static int mostly_coded(const struct buf *text)
 /* The packer that suits the open chunk. */
 static struct gzpacker *packer_for(struct lcb_datafile *df)
 {
-    struct gzpacker **packer = &df->packer;
+    struct gzpacker **packer = &df->packing->packer;
     int level = df->level;
     if (df->text.len < SMALL_CHUNK) {
-        packer = &df->small_packer;
+        packer = &df->packing->small_packer;
         level = 1;
     } else if (level > CODED_LESS && mostly_coded(&df->text)) {
-        packer = &df->coded_packer;
+        packer = &df->packing->coded_packer;
         level -= CODED_LESS;
     }
     if (!*packer)
@@ -162,13 +192,14 @@ static int seal(struct lcb_datafile *df, int flags)
     if (df->save.valid && df->save.seq == df->seq)
         buf_setmap(&df->save_text, df->text.s, df->save.text_len);
     struct gzextra extra = {.present = 1, .flags = flags, .id = df->id, .seq = df->seq};
-    buf_reset(&df->packed);
-    gzpacker_pack(packer_for(df), &df->packed, df->text.s, df->text.len, &extra);
+    struct buf *packed = &df->packing->packed;
+    buf_reset(packed);
+    gzpacker_pack(packer_for(df), packed, df->text.s, df->text.len, &extra);
     df->torn = 1;
-    ssize_t n = vfs_pwrite(df->vfs, df->fd, df->packed.s, df->packed.len, df->end);
+    ssize_t n = vfs_pwrite(df->vfs, df->fd, packed->s, packed->len, df->end);
     if (n < 0)
         return (int)n;
-    buf_shrink(&df->packed, LCB_LINE_MAX);
+    buf_shrink(packed, LCB_LINE_MAX);
     return written(df, &extra, df->text.len);
 }
 

@@ -271,11 +271,7 @@ static int visit(void *rock, const char *key, size_t keylen, const char *value, 
                    keylen < 200 ? (int)keylen : 200, key);
         return 0;
     }
-    char *userid = xstrndup(key, keylen), *path = xstrndup(value, valuelen);
-    int r = walk->fn(walk->rock, userid, path);
-    free(userid);
-    free(path);
-    return r;
+    return walk->fn(walk->rock, key, value);
 }
 
 int lcb_db_foreach(struct lcb_db *db, const char *prefix, lcb_db_fn *fn, void *rock)

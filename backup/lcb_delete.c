@@ -31,21 +31,31 @@
 
 /* ---- whose is it? ---- */
 
-static int is_path(void *rock, const char *userid, const char *path)
-{
-    (void)userid;
-    return !strcmp(path, rock);
-}
-
-int lcb_path_registered(struct lcb_store *s, char *path)
-{
-    return lcb_db_foreach(lcb_store_db(s), "", is_path, path);
-}
-
 static const char *last_part(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
+}
+
+struct search {
+    struct lcb_store *store;
+    const char *path;
+};
+
+/* The record may lead to it over another directory (a symbolic link). */
+static int is_path(void *rock, const char *userid, const char *path)
+{
+    const struct search *search = rock;
+    (void)userid;
+    if (strcmp(last_part(path), last_part(search->path)))
+        return 0;
+    return !strcmp(path, search->path) ? 1 : lcb_same_file(search->store, path, search->path);
+}
+
+int lcb_path_registered(struct lcb_store *s, const char *path)
+{
+    struct search search = {s, path};
+    return lcb_db_foreach(lcb_store_db(s), "", is_path, &search);
 }
 
 char *lcb_deleted_livepath(const char *path, const struct lcb_name *n)
@@ -186,7 +196,7 @@ struct finder {
 
 /* PATH and LIVE are one file. Under its lock, remove the name that does not count: 1 if PATH is
  * gone, 0 if LIVE is. */
-static int tidy_up(struct finder *f, const char *path, char *live)
+static int tidy_up(struct finder *f, const char *path, const char *live)
 {
     struct lcb_newname n = {.from = live, .to = path};
     struct lcb_hold *h;

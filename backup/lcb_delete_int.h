@@ -8,7 +8,7 @@
 #include "backup/lcb_walk.h"
 
 /* 1 if a record names PATH, 0 if none does, or an error. */
-int lcb_path_registered(struct lcb_store *, char *path);
+int lcb_path_registered(struct lcb_store *, const char *path);
 /* Begin to give a held data file the name of a deleted one: N->to is for the caller to free. */
 int lcb_deleted_name(struct lcb_hold *, struct lcb_newname *n);
 /* The path that the deleted file at PATH, named N, had; the caller frees it. */

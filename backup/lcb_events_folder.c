@@ -158,7 +158,7 @@ static int compare_key(struct eventwalk *w, int64_t pos, const char *key, const 
 
 int event_headers(struct eventwalk *w, int64_t pos)
 {
-    struct sync_header was, is;
+    struct sync_header was = {.tree = NULL}, is = {.tree = NULL};
     dlist_pool_reset(w->pool);
     dlist_pool_reset(w->pool_before);
     int r = sync_header_parsetext(&is, w->pool, w->state.header.s, w->state.header.len);

@@ -40,17 +40,12 @@
 #include <unistd.h>
 
 #include "backup/lcb_int.h"
-#include "backup/lcb_index_sql.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 #include "lib/xmalloc.h"
 
-#define APPLICATION_ID 0x43794261 /* "CyBa" */
-#define INDEX_VERSION 3
-#define BUSY_MS 20000
 #define READER_BUSY_MS 1000 /* a commit may be on its way; who is longer at it, is at a rebuild */
 #define CACHE_KIB 2048
-#define PAGE_SIZE 1024
 #define WAL_REST (64 << 10)
 #define NO_CHECK 1 /* no sum that lcb_check_end() gives */
 #define STR(x) #x
@@ -62,7 +57,7 @@ static int wal_grew(void *rock, sqlite3 *db, const char *name, int pages)
     struct lcb_index *ix = rock;
     (void)db;
     (void)name;
-    ix->wal_bytes = (int64_t)pages * PAGE_SIZE;
+    ix->wal_bytes = (int64_t)pages * LCB_INDEX_PAGE;
     return SQLITE_OK;
 }
 
@@ -79,7 +74,7 @@ static void fold(struct lcb_index *ix, int64_t limit)
         ix->wal_stuck = ix->wal_bytes;
     else
         ix->wal_bytes = ix->wal_stuck = 0;
-    sqlite3_busy_timeout(ix->db->db, BUSY_MS);
+    sqlite3_busy_timeout(ix->db->db, LCB_INDEX_BUSY_MS);
 }
 
 /* From now on with a WAL. While somebody reads without one, or writes, this cannot be; then perhaps
@@ -88,7 +83,7 @@ static void enter_wal(struct lcb_index *ix)
 {
     sqlite3_busy_timeout(ix->db->db, 0);
     ix->wal = sqlite3_exec(ix->db->db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL) == SQLITE_OK;
-    sqlite3_busy_timeout(ix->db->db, ix->readonly ? READER_BUSY_MS : BUSY_MS);
+    sqlite3_busy_timeout(ix->db->db, ix->readonly ? READER_BUSY_MS : LCB_INDEX_BUSY_MS);
 }
 
 /* Without a WAL, a writer whose transaction outgrew its cache keeps readers out. */
@@ -98,7 +93,7 @@ static int is_busy(struct sqldb *db)
     return (r & 0xff) == SQLITE_BUSY;
 }
 
-static int set_pragmas(struct lcb_index *ix)
+int lcb_index_setup(struct lcb_index *ix)
 {
     int one = 1;
     sqlite3_db_config(ix->db->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
@@ -113,7 +108,8 @@ static int set_pragmas(struct lcb_index *ix)
                               "PRAGMA temp_store=FILE");
 }
 
-/* 1 ours and current, 0 an empty file, XERR_FORMAT not ours, XERR_VERSION another version. */
+/* 1 ours and current, 0 an empty file, XERR_FORMAT not ours, XERR_VERSION another version, XERR_STALE
+ * not settled. */
 static int examine(struct sqldb *db)
 {
     int64_t id = 0, tables = 0, version = 0;
@@ -125,26 +121,20 @@ static int examine(struct sqldb *db)
         if (!tables)
             return 0;
     }
-    if (id != APPLICATION_ID ||
+    if (id == LCB_INDEX_UNSETTLED)
+        return XERR_STALE;
+    if (id != LCB_INDEX_ID ||
         sqldb_int(db, &version, "SELECT value FROM meta WHERE key='version'", "") < 0)
         return XERR_FORMAT;
-    return version == INDEX_VERSION ? 1 : XERR_VERSION;
+    return version == LCB_INDEX_VERSION ? 1 : XERR_VERSION;
 }
 
 /* In a transaction that stays open. */
 static int create_schema(struct lcb_index *ix)
 {
-    char sql[160];
-    snprintf(sql, sizeof(sql),
-             "PRAGMA application_id=%d; PRAGMA user_version=3;"
-             "INSERT INTO meta VALUES ('version', %d)", APPLICATION_ID, INDEX_VERSION);
-    int r = sqldb_exec(ix->db, "PRAGMA page_size=" XSTR(PAGE_SIZE) "; BEGIN IMMEDIATE");
+    int r = sqldb_exec(ix->db, "PRAGMA page_size=" XSTR(LCB_INDEX_PAGE) "; BEGIN IMMEDIATE");
     ix->transaction = ix->fresh = !r;
-    if (!r)
-        r = sqldb_exec(ix->db, lcb_index_schema);
-    if (!r)
-        r = sqldb_exec(ix->db, sql);
-    return r;
+    return r ? r : lcb_index_schema_exec(ix->db, LCB_INDEX_ID);
 }
 
 /* SQLite does not write to a file whose header asks for a later SQLite. No such one made ours. */
@@ -153,14 +143,15 @@ static int header_forbids_writing(struct sqldb *db, const char *path)
     return sqlite3_db_readonly(db->db, "main") == 1 && access(path, W_OK) == 0;
 }
 
-int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
-                   struct lcb_index **ixp)
+static int open_one(const char *path, int create, int readonly, int64_t checkpoint,
+                    struct lcb_index **ixp)
 {
     struct lcb_index *ix = xzmalloc(sizeof(*ix));
     ix->readonly = readonly;
     ix->checkpoint = checkpoint;
     ix->last_tick = -1;
-    int r = sqldb_open(path, create ? SQLDB_CREATE : 0, readonly ? READER_BUSY_MS : BUSY_MS, &ix->db);
+    int busy_ms = readonly ? READER_BUSY_MS : LCB_INDEX_BUSY_MS;
+    int r = sqldb_open(path, create ? SQLDB_CREATE : 0, busy_ms, &ix->db);
     if (!r && readonly && is_busy(ix->db))
         r = XERR_LOCKED;
     if (!r)
@@ -172,7 +163,7 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
     int empty = !r;
     /* Not before it is known to be ours: WAL mode stays in the file. */
     if (r >= 0)
-        r = set_pragmas(ix) ? XERR_FORMAT : 0;
+        r = lcb_index_setup(ix) ? XERR_FORMAT : 0;
     if (!r && empty)
         r = create_schema(ix);
     if (r) {
@@ -185,6 +176,20 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
     ix->pool = dlist_pool_new(LCB_STORED_MAX);
     *ixp = ix;
     return 0;
+}
+
+int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
+                   struct lcb_index **ixp)
+{
+    int r = open_one(path, create, readonly, checkpoint, ixp);
+    if (r != XERR_STALE)
+        return r;
+    if (!create)
+        return XERR_FORMAT;
+    xlog_info("%s: was not completed: making it again", path);
+    lcb_index_remove(path);
+    r = open_one(path, create, readonly, checkpoint, ixp);
+    return r == XERR_STALE ? XERR_SQL : r;
 }
 
 void lcb_index_close(struct lcb_index **ixp)
@@ -215,9 +220,13 @@ int lcb_index_begin(struct lcb_index *ix)
 {
     if (ix->transaction)
         return 0;
-    if (!ix->wal && !ix->single)
+    int r = lcb_index_settle(ix);
+    if (r)
+        return r;
+    if (!ix->wal && !ix->no_wal && !ix->single)
         enter_wal(ix);
-    int r = sqldb_run(ix->db, "BEGIN IMMEDIATE", NULL);
+    ix->no_wal = 0;
+    r = sqldb_run(ix->db, "BEGIN IMMEDIATE", NULL);
     if (r)
         return r;
     ix->transaction = 1;
@@ -233,6 +242,7 @@ int lcb_index_commit(struct lcb_index *ix)
     if (r)
         return r;
     ix->transaction = ix->fresh = 0;
+    (void)lcb_index_settle(ix); /* if it cannot be now, then before the next */
     fold(ix, ix->checkpoint);
     return 0;
 }
@@ -244,12 +254,19 @@ int lcb_index_rollback(struct lcb_index *ix)
     ix->transaction = 0;
     /* Some errors end the transaction by themselves. */
     int r = sqlite3_get_autocommit(ix->db->db) ? 0 : sqldb_exec(ix->db, "ROLLBACK");
-    return r || !ix->fresh ? r : create_schema(ix);
+    if (r || !ix->fresh)
+        return r;
+    ix->last_tick = -1;
+    return ix->unsettled ? lcb_index_begin_first(ix) : create_schema(ix);
 }
 
 /* In one statement, so that a reader sees one commit and not the halves of two. */
 int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
 {
+    if (ix->fresh && ix->unsettled) {
+        *p = (struct lcb_mark_point){.last_offset = -1};
+        return 0;
+    }
     sqlite3_stmt *st = sqldb_stmt(ix->db,
         "SELECT max(value) FILTER (WHERE key='backup_id'), max(value) FILTER (WHERE key='end'),"
         " max(value) FILTER (WHERE key='last_offset'), max(value) FILTER (WHERE key='seq'),"

@@ -23,6 +23,7 @@ CREATE UNIQUE INDEX folder_name ON folder_states (mboxname) WHERE until IS NULL;
 CREATE TABLE replaced (mboxname TEXT PRIMARY KEY, pos INTEGER NOT NULL, times INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE records (id INTEGER PRIMARY KEY, folder INTEGER NOT NULL, uid INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGER, modseq INTEGER NOT NULL, last_updated INTEGER NOT NULL, internaldate INTEGER NOT NULL, size INTEGER NOT NULL, content INTEGER NOT NULL, expunged INTEGER NOT NULL, flags BLOB NOT NULL, annotations BLOB, extra BLOB);
 CREATE UNIQUE INDEX record_now ON records (folder, uid) WHERE until IS NULL;
+-- What has ended: the past of a mailbox, and (uid) the version before one that began at that position.
 CREATE INDEX record_past ON records (folder, until, uid) WHERE until IS NOT NULL;
 CREATE INDEX record_content ON records (content);
 CREATE TABLE subs (mboxname TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER, PRIMARY KEY (mboxname, since)) WITHOUT ROWID;

@@ -51,13 +51,22 @@ struct lcb_datafile_state {
     int valid;
 };
 
+/* What it takes to compress, lent to whichever data file needs it: a compressor is larger than most
+ * of what it compresses. Zero-filled memory is valid. */
+struct lcb_packing {
+    struct gzpacker *packer, *small_packer, *coded_packer;
+    struct buf packed;    /* scratch */
+    struct buf spare_text; /* for the next data file's open chunk */
+};
+void lcb_packing_fini(struct lcb_packing *);
+
 struct lcb_datafile {
     struct vfs *vfs;
     int fd;
     uint64_t id;       /* backup id; 0 until the first member of ours */
     size_t chunk_size;
     size_t pack_max; /* LCB_PACK_MAX; tests set another */
-    struct gzpacker *packer, *small_packer, *coded_packer;
+    struct lcb_packing own, *packing;
     int level;
 
     off_t end;         /* where the next member goes */
@@ -72,7 +81,6 @@ struct lcb_datafile {
     uint32_t lines;    /* complete lines in it */
     int64_t first_time;
     int full;          /* the next line belongs into another chunk */
-    struct buf packed; /* scratch */
     int torn;          /* a write failed: bytes of it may stand behind end */
 
     struct lcb_datafile_state commit, save; /* states to come back to */
@@ -85,6 +93,9 @@ struct lcb_datafile {
 
 /* FD is open for reading and writing and locked. The position is where the last commit ended. */
 void lcb_datafile_init(struct lcb_datafile *, struct vfs *, int fd, size_t chunk_size, int level);
+/* Use P, which outlives it, instead of compressors and buffers of its own. All that share one have the
+ * same level. */
+void lcb_datafile_share(struct lcb_datafile *, struct lcb_packing *p);
 void lcb_datafile_fini(struct lcb_datafile *);
 /* Begin a line of about EXPECT bytes: "<time> APPLY <verb> " is in df->text when it returns, and the
  * caller appends the value. */
@@ -191,6 +202,9 @@ struct lcb_index {
     struct sqldb *db;
     int transaction; /* one is open */
     int fresh;       /* it is the first one, in which the tables were made */
+    int unsettled;   /* lcb_index_new.c: not yet marked as whole */
+    int no_wal;      /* the next transaction does without */
+    int no_folders;  /* no mailbox has been applied ever */
     int readonly;
     int wal;         /* in WAL mode */
     int single;      /* not to be: it is still being made, as one file */
@@ -235,6 +249,8 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
                    struct lcb_index **);
 /* For READONLY: only to look at; not even WAL mode is switched on. */
 #define LCB_INDEX_LOOK 2
+/* How a writer's connection is to be. */
+int lcb_index_setup(struct lcb_index *);
 void lcb_index_close(struct lcb_index **);
 int lcb_index_begin(struct lcb_index *);    /* idempotent */
 int lcb_index_commit(struct lcb_index *);
@@ -252,6 +268,27 @@ int lcb_index_clear(struct lcb_index *);
 int lcb_index_addchunk(struct lcb_index *, const struct lcb_chunk *);
 /* Time of a position: the newest tick at or before it. */
 int64_t lcb_index_time(struct lcb_index *, int64_t pos);
+
+/* ---- lcb_index_new.c: the index of a new backup ---- */
+
+#define LCB_INDEX_VERSION 3
+#define LCB_INDEX_PAGE 1024
+#define LCB_INDEX_BUSY_MS 20000
+
+#define LCB_INDEX_ID 0x43794261         /* application_id: "CyBa" */
+#define LCB_INDEX_UNSETTLED 0x43794230  /* "CyB0": being made, or given up while it was */
+/* Run the statements that make all tables, in the open transaction. */
+int lcb_index_schema_exec(struct sqldb *, int64_t id);
+/* An index for an empty data file, at PATH, where there is none; its first transaction is open. IMAGE:
+ * the bytes of an index without rows, made at the first call and kept by the caller for later ones. */
+int lcb_index_create(const char *path, struct buf *image, int64_t checkpoint, struct lcb_index **);
+int lcb_index_begin_first(struct lcb_index *);
+/* Remove the index at PATH, with all that SQLite keeps beside it. */
+void lcb_index_remove(const char *path);
+/* After the first commit, and before the next begins: mark it as whole. Idempotent. */
+int lcb_index_settle(struct lcb_index *);
+/* 1 if the first transaction has become too large to be undone in memory. */
+int lcb_index_outgrown(const struct lcb_index *);
 
 /* ---- lcb_apply*.c: the one way in ----
  * POS and TIME are those of the line. */
@@ -322,6 +359,8 @@ int lcb_renew_index(struct lcb *, const char *why);
 /* Marks after rows were made from the data file, of mailboxes that changed from position FROM on;
  * LOST: not all of the file could be read, so of all. In the open transaction. */
 int lcb_marks_set(struct lcb_index *, int64_t from, int lost);
+/* Messages that the master is asked for: those that mailboxes marked CONTENT lack. */
+int lcb_marks_waiting(struct lcb_index *, int64_t *n);
 
 /* ---- lcb_recover.c ---- */
 

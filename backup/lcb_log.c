@@ -103,6 +103,10 @@ int lcb_commit(struct lcb *b)
 int lcb_savepoint(struct lcb *b)
 {
     int r = ready(b);
+    if (!r && lcb_index_outgrown(b->index) && !(r = lcb_commit(b))) {
+        b->index->no_wal = 1;
+        r = ready(b);
+    }
     if (!r)
         r = sqldb_run(b->index->db, "SAVEPOINT cmd", NULL);
     if (!r)

@@ -140,6 +140,8 @@ static void keep_strings(struct lcb_folder *f, struct buf *strings)
 static int find_one(struct lcb *b, const char *sql, int64_t at, const char *key,
                     struct lcb_folder *f, struct buf *strings)
 {
+    if (b->index->no_folders)
+        return XERR_NOTFOUND;
     sqlite3_stmt *st = sqldb_stmt(b->index->db, sql);
     if (!st || sqldb_bind(st, "it", at, key))
         return XERR_SQL;

@@ -326,11 +326,25 @@ static void describe_duplicate(struct decision *d)
     buf_appendcstr(&d->b->text, " ctl_backups delete -f sets the one aside that is not needed");
 }
 
+/* Is F the one that counts, found over another directory? */
+static int same_path(const struct decision *d, const struct file *f)
+{
+    if (!d->best.there || made_from(&d->best, f) != SAME)
+        return 0;
+    char *a = realpath(d->best.path.s, NULL), *b = realpath(f->path.s, NULL);
+    int same = a && b && !strcmp(a, b);
+    free(a);
+    free(b);
+    return same;
+}
+
 /* A data file that is not the one that counts. */
 static int tell_data(struct decision *d)
 {
     struct buf *t = &d->b->text;
     const struct file *f = &d->file;
+    if (same_path(d, f))
+        return 0;
     const char *gone = d->best.there ? may_go(&d->best, f) : NULL;
     int deleted = is_deleted(d->b, f);
     if (deleted < 0)

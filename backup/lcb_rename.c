@@ -193,6 +193,17 @@ static int change_names(struct renaming *w, struct lcb_hold *h, char **path)
     return 0;
 }
 
+/* As it is written in backups.db: OLD, or else its canonical form, in *BUF. */
+static void find_old(struct lcb_store *s, const char *old, struct buf *buf)
+{
+    char *path = NULL;
+    int r = lcb_db_find(lcb_store_db(s), old, &path);
+    free(path);
+    if (r != XERR_NOTFOUND ||
+        mboxname_userid_canonical(lcb_store_names(s), old, strlen(old), buf))
+        buf_setcstr(buf, old);
+}
+
 /* Is there anything to do, and may it be done? */
 static int check(struct lcb_store *s, const char *old, const char *new_)
 {
@@ -210,18 +221,20 @@ static int check(struct lcb_store *s, const char *old, const char *new_)
 
 int lcb_rename_user(struct lcb_store *s, const char *old, const char *new_, int wait_ms, char **path)
 {
-    struct renaming w = {.store = s, .old = old};
-    struct buf canonical = BUF_INITIALIZER;
+    struct renaming w = {.store = s};
+    struct buf canonical = BUF_INITIALIZER, was = BUF_INITIALIZER;
     struct lcb_hold *h = NULL;
     *path = NULL;
     int r = mboxname_userid_canonical(lcb_store_names(s), new_, strlen(new_), &canonical);
+    find_old(s, old, &was);
+    w.old = buf_cstring(&was);
     w.new_ = buf_cstring(&canonical);
     if (!r)
-        r = check(s, old, w.new_);
+        r = check(s, w.old, w.new_);
     if (!r)
         r = log_names(&w, wait_ms);
     if (!r)
-        r = lcb_hold(s, old, wait_ms, &h);
+        r = lcb_hold(s, w.old, wait_ms, &h);
     if (!r)
         r = change_names(&w, h, path);
     lcb_hold_end(&h);
@@ -232,5 +245,6 @@ int lcb_rename_user(struct lcb_store *s, const char *old, const char *new_, int 
     strarray_fini(&w.uniqueids);
     buf_free(&w.owner);
     buf_free(&canonical);
+    buf_free(&was);
     return r;
 }

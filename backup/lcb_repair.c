@@ -30,6 +30,7 @@
 
 #include "backup/lcb_repair.h"
 #include "backup/lcb_scan.h"
+#include "lib/filelock.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
@@ -191,10 +192,20 @@ static int mark_differing(struct repair *rp)
     return r ? r : more;
 }
 
+/* Without an old index: what is referred to and not there may have been lost. */
+static int mark_alone(struct repair *rp)
+{
+    int lost = rp->scan.rotten || rp->scan.unsound;
+    int r = lcb_marks_set(rp->b->index, 0, lost);
+    if (!r && lost)
+        r = lcb_marks_waiting(rp->b->index, &rp->rp->messages);
+    return r;
+}
+
 static int set_marks(struct repair *rp)
 {
     if (!rp->old)
-        return lcb_marks_set(rp->b->index, 0, rp->scan.rotten || rp->scan.unsound);
+        return mark_alone(rp);
     int r = carry_marks(rp);
     if (!r)
         r = mark_lost_content(rp);
@@ -246,8 +257,11 @@ int lcb_repair(struct lcb *b, struct lcb_repair *options)
     struct repair rp = {.b = b, .rp = options, .point = {.last_offset = -1}};
     if (!b->writable || lcb_dirty(b))
         return XERR_PARAM;
+    int r = options->maintained ? 0 : filelock_maintain(b->fd);
+    if (r)
+        return r;
     xlog_info("%s: making the index anew from the data file", b->path);
-    int r = open_old(&rp);
+    r = open_old(&rp);
     if (!r && options->keep_index && rp.old)
         r = keep_old(b);
     if (!r && !rp.old && (r = lcb_renew_index(b, "damaged")) == 0)

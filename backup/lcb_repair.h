@@ -16,6 +16,7 @@ struct lcb_repair {
     /* The caller's. */
     int64_t gone_since; /* mailboxes deleted before this time are not logged again; 0: all are */
     int keep_index;     /* the old index stays as <index>.<time> */
+    int maintained;     /* the maintenance lock is the caller's; else it is taken (XERR_LOCKED) */
     void (*damage)(void *rock, const struct lcb_damage *); /* or NULL */
     int (*chunk)(void *rock, const struct lcb_chunk *);    /* one was read; or NULL */
     void *rock;

@@ -36,6 +36,8 @@ struct lcb_store {
     struct lcb_partition *partitions;
     size_t npartitions;
     char *staging;
+    struct lcb_packing packing; /* for all data files that are written to */
+    struct buf empty_index;     /* see lcb_index_create */
     int (*stop)(void *);
     void *stop_rock;
 };
@@ -107,6 +109,8 @@ void lcb_store_close(struct lcb_store **sp)
     lcb_db_close(&s->db);
     free(s->partitions);
     free(s->staging);
+    lcb_packing_fini(&s->packing);
+    buf_free(&s->empty_index);
     free(s);
     *sp = NULL;
 }
@@ -212,6 +216,14 @@ static int set_index_aside(struct lcb *b, const char *why)
     return r;
 }
 
+static void index_opened(struct lcb *b)
+{
+    struct stat st = {.st_ino = 0};
+    b->index->names = &b->store->names;
+    vfs_stat(b->vfs, b->index_path, &st);
+    b->index_ino = st.st_ino;
+}
+
 static int open_index(struct lcb *b, int write)
 {
     int64_t checkpoint = b->settings->index_checkpoint;
@@ -222,12 +234,26 @@ static int open_index(struct lcb *b, int write)
         if (!r)
             r = lcb_index_open(b->index_path, 1, 0, checkpoint, &b->index);
     }
-    struct stat st = {.st_ino = 0};
-    if (!r) {
-        b->index->names = &b->store->names;
-        vfs_stat(b->vfs, b->index_path, &st);
-        b->index_ino = st.st_ino;
-    }
+    if (!r)
+        index_opened(b);
+    return r;
+}
+
+/* A new backup gets a new index; but it may have one, if its first commit did not come about. */
+static int open_or_create_index(struct lcb *b)
+{
+    struct stat st;
+    int r = vfs_fstat(b->vfs, b->fd, &st);
+    if (r)
+        return r;
+    if (st.st_size)
+        return open_index(b, 1);
+    r = lcb_index_create(b->index_path, &b->store->empty_index, b->settings->index_checkpoint,
+                         &b->index);
+    if (r == -EEXIST)
+        return open_index(b, 1);
+    if (!r)
+        index_opened(b);
     return r;
 }
 
@@ -256,7 +282,7 @@ static struct lcb *new_backup(struct lcb_store *s, const char *userid, const cha
 
 static int finish_write(struct lcb *b)
 {
-    int r = open_index(b, 1);
+    int r = open_or_create_index(b);
     if (r)
         return r;
     r = lcb_recover(b);
@@ -274,6 +300,7 @@ static int finish_write(struct lcb *b)
 void lcb_recovered(struct lcb *b)
 {
     lcb_datafile_init(&b->df, b->vfs, b->fd, b->settings->chunk_size, b->settings->level);
+    lcb_datafile_share(&b->df, &b->store->packing);
     b->df.sealed = chunk_sealed;
     b->df.rock = b;
     b->first_own = b->df.seq;

@@ -58,6 +58,7 @@ struct verify {
     struct damaged *damaged;
     size_t ndamaged, alloc;
     struct hash *unsound;        /* GUIDs */
+    int lacking;                 /* without a live index: what is left lacks something */
     struct buf text;
 };
 
@@ -223,7 +224,7 @@ static void tell_place(struct verify *s, const struct damaged *d)
     if (seq)
         f.seq = seq;
     buf_reset(&s->text);
-    if (!s->live || is_lost(s, seq)) {
+    if (s->live ? is_lost(s, seq) : s->lacking) {
         buf_printf(&s->text, "error reading chunk at offset %lld: damaged", (long long)d->offset);
         if (d->lines)
             buf_printf(&s->text, ", %d lines of it can be read", d->lines);
@@ -347,19 +348,6 @@ static int difference(void *rock, const struct lcb_difference *d)
     return 0;
 }
 
-/* Messages that were lost before. */
-static int count_waiting(struct verify *s)
-{
-    int64_t n = 0;
-    int r = sqldb_int(s->live->db, &n,
-                      "SELECT count(*) FROM folders f JOIN folder_states t ON t.folder=f.id AND t.until IS"
-                      " NULL JOIN records r ON r.folder=f.id AND r.until IS NULL AND r.expunged=0 JOIN"
-                      " contents c ON c.id=r.content AND c.chunk IS NULL WHERE f.mark=?", "i",
-                      (int64_t)LCB_MARK_CONTENT);
-    s->v->waiting = n;
-    return r == XERR_NOTFOUND ? 0 : r;
-}
-
 static int compare(struct verify *s)
 {
     struct lcb_mark_point now;
@@ -381,7 +369,7 @@ static int compare(struct verify *s)
         .found = difference, .rock = s,
     };
     r = lcb_compare(&c);
-    return r < 0 ? r : count_waiting(s);
+    return r < 0 ? r : lcb_marks_waiting(s->live, &s->v->waiting);
 }
 
 /* An index whose pages are damaged may end the comparison anywhere. */
@@ -398,9 +386,24 @@ static int compare_live(struct verify *s)
     return r;
 }
 
-/* Without an index all that can be said is what cannot be read, and what is referred to and not there. */
+/* Does what could be read agree with itself? Damage that was mended has left nothing that lacks. */
+static int is_lacking(struct verify *s)
+{
+    int64_t n = 0, differ = 0;
+    int r = lcb_marks_set(s->scratch, 0, 1);
+    if (!r)
+        r = lcb_marks_waiting(s->scratch, &n);
+    if (!r)
+        r = sqldb_int(s->scratch->db, &differ,
+                      "SELECT count(*) FROM folders f JOIN folder_states t ON t.folder=f.id AND"
+                      " t.until IS NULL WHERE t.sync_crc<>f.crc", "");
+    return r ? r : n || differ;
+}
+
+/* Without an index there is only that to judge by. */
 static void tell_alone(struct verify *s)
 {
+    s->lacking = is_lacking(s) != 0;
     for (size_t i = 0; i < s->ndamaged; i++)
         tell_place(s, &s->damaged[i]);
     if (hash_count(s->unsound)) {

@@ -22,16 +22,16 @@ my @users = qw(alice frank);
 my $site = CBTest::Site->new(users => \@users);
 my $dir = $site->{dir};
 my $c = CBTest::Case->new(site => $site, user => 'alice', reader => 'frank');
-$site->{backup}{options}{'backuppartition-big'} = "$dir/big";
-$site->{backup}->write_config;
-$site->{backup}->stop;
-$site->{backup}->start;
 
 for my $n (1 .. 4) {
     $c->{imap}->append('INBOX', CBTest::Imap::message(subject => "number $n", body => CBTest::Imap::noise(3000, $n)));
     $site->deliver('frank', CBTest::Imap::message(subject => "to frank $n"));
     is($site->sync('unix', '-A')->{rc}, 0, 'sync');
 }
+$site->{backup}->stop;
+$site->{backup}{options}{'backuppartition-big'} = "$dir/big";
+$site->{backup}->write_config;
+$site->{backup}->start;
 my $before = state();
 my $then = time;
 
@@ -41,7 +41,7 @@ run_cmd(cmd => [as_cyrus('mkdir', '-p', "$other/conf", "$other/part", "$other/st
 my $text = slurp($site->{backup}->conf);
 $text =~ s{^configdirectory:.*}{configdirectory: $other/conf}m;
 $text =~ s{^backuppartition-big:.*\n}{}m;
-$text =~ s{\Q$dir\E/backup/part}{$other/part}g;
+$text =~ s{\Q$dir\E/backup/(part|conf/backups)}{$other/$1}g;
 spew("$other/imapd.conf", $text);
 
 my $conf = "\${CONF:-@{[ $site->{backup}->conf ]}}";
@@ -56,7 +56,10 @@ my $guide = CBTest::Guide->new(
         (map { $_ => program($_) . " -C $conf" } qw(cyr_backup ctl_backups)),
         sync_client => '/usr/lib/cyrus/bin/sync_client -C ' . $site->{imap}->conf,
     },
-    said => { map { $_ => qr/^reconstruct(?: \(dry run\))?: |^reconstruct: .*damaged/ } '9.3', '12.4' });
+    said => {
+        (map { $_ => qr/^reconstruct(?: \(dry run\))?: |^reconstruct: .*damaged/ } '9.3', '12.4'),
+        '11.4' => qr/^\w+: [\d.]+% .* free now, /,
+    });
 spew($site->{imap}->conf, slurp($site->{imap}->conf) . "backup_sync_host: $dir/backup/conf/backupd.sock\n");
 
 sub state { return { map { $_ => backup_state($site, $_) } @users } }
@@ -105,6 +108,17 @@ is(scalar(() = glob "{$dir/big,$dir/backup/part}/*/frank*"), 0, '11.5: with all 
 is($site->sync('unix', '-u', 'frank')->{rc}, 0, '11.5: the next sync');
 equal_ok('11.5');
 
+# ---- 13: the past ------------------------------------------------------------------------------------
+
+$out = $guide->follow('13', 0);
+like($out, qr/ user\.alice$/m, '13: the mailbox was there');
+$guide->follow('13', 1);
+is(scalar(() = slurp("$dir/tape/work.mbox") =~ /^From /mg), 4, '13: all its messages were');
+$c->expunge('', 1);
+is($site->sync('unix', '-u', 'alice')->{rc}, 0, '13: a sync');
+$out = $guide->follow('13', 2);
+like($out, qr/^\S+ \S+\texpunged\t.*uid=1\b.*^gone\t/ms, '13: what happened, and what is different');
+
 # ---- 12: damage --------------------------------------------------------------------------------------
 
 my ($file) = split /\n/, $site->{backup}->tool(program('ctl_backups'), 'list', 'alice')->{out} =~ s/.*\t//r;
@@ -132,15 +146,5 @@ equal_ok('12.4');
 like($guide->follow('12.5'), qr/^reindex alice: ok/m, '12.5: made anew');
 equal_ok('12.5');
 
-# ---- 13: the past ------------------------------------------------------------------------------------
-
-$out = $guide->follow('13', 0);
-like($out, qr/ user\.alice$/m, '13: the mailbox was there');
-$guide->follow('13', 1);
-is(scalar(() = slurp("$dir/tape/work.mbox") =~ /^From /mg), 4, '13: all its messages were');
-$c->expunge('', 1);
-is($site->sync('unix', '-u', 'alice')->{rc}, 0, '13: a sync');
-$out = $guide->follow('13', 2);
-like($out, qr/^\S+ \S+\texpunged\t.*uid=1\b.*^gone\t/ms, '13: what happened, and what is different');
 $guide->all_were_run;
 done_testing;

@@ -32,6 +32,17 @@ sub says
     return $r;
 }
 
+# Other bytes in the middle of a file.
+sub patch
+{
+    my ($file, $at, $bytes) = @_;
+    open my $fh, '+<:raw', $file or die "$file: $!\n";
+    seek $fh, $at, 0;
+    print {$fh} $bytes;
+    close $fh or die "$file: $!\n";
+    return;
+}
+
 # The mailbox as it is in the backup, from cyr_backup.
 sub stored_box
 {
@@ -153,6 +164,30 @@ my $alice = $s->{box};
     says('60 MB, then known', $dave->apply, 'OK Success');
     is(stored_uids($dave), '1', '60 MB by the spool: record is there');
     $s->sound('60 MB');
+
+    # It breaks while it is being sent, when there is no other way left to say so.
+    my ($data) = $site->data_file('carol');
+    my $whole = slurp($data);
+    my $c = CBTest::CSync->new(path => "$site->{backup}{dir}/conf/backupd.sock", patience => 20);
+    $c->send_raw("GET FETCH %(MBOXNAME user.carol PARTITION default UNIQUEID $box->{uniqueid}"
+        . " GUID $r->{guid} UID 1)\r\n");
+    read $c->{sock}, my $got, 1000;
+    like($got, qr/^\* MESSAGE %\{default $r->{guid} 60000000\}\r\n/, 'damaged on its way: it begins');
+    patch($data, int(length($whole) / 2), "\0" x int(length($whole) / 2 - 100));
+    local $SIG{ALRM} = sub { die "the connection stays\n" };
+    my $closed = eval {
+        alarm 60;
+        while (read $c->{sock}, my $more, 1 << 20) {
+            $got .= $more;
+        }
+        1;
+    };
+    alarm 0;
+    ok($closed, 'the connection ends');
+    cmp_ok(length $got, '<', 60_000_000, 'it ends too early');
+    unlike($got, qr/\n(?:OK|NO|BAD)[^\n]*\r\n\z/, 'with the connection, not with a reply');
+    patch($data, 0, $whole);
+    $s->sound('damaged on its way');
 }
 
 # ---- cut off -----------------------------------------------------------------------

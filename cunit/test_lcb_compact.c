@@ -206,7 +206,8 @@ static void upload(struct lcb *b, unsigned n, char hex[41])
     CU_ASSERT_EQUAL(lcbtest_upload(b, n, 0), 0);
 }
 
-static void mailbox(struct lcb *b, const char *id, const char *name, unsigned modseq, const char *record)
+static void mailbox(struct lcb *b, const char *id, const char *name, unsigned modseq,
+                    const char *record)
 {
     const char *records[2] = {record, NULL};
     CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header(id, name, 9, modseq, ""), records, NULL), 0);
@@ -224,8 +225,8 @@ static void line(struct lcb *b, const char *verb, const char *value)
 static int has_guid(const char *path, const char *hex)
 {
     char sql[200];
-    snprintf(sql, sizeof(sql), "SELECT count(*) FROM contents WHERE chunk NOT NULL AND lower(hex(guid))="
-             "'%s'", hex);
+    snprintf(sql, sizeof(sql), "SELECT count(*) FROM contents WHERE chunk NOT NULL AND"
+             " lower(hex(guid))='%s'", hex);
     return (int)lcbtest_int(path, sql);
 }
 

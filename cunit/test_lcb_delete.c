@@ -699,7 +699,7 @@ static void test_rename(void)
     CU_ASSERT_EQUAL(lcb_rename_user(o.t.store, "joe", "a/b", 0, &path), XERR_PARAM);
     CU_ASSERT_EQUAL(lcb_rename_user(o.t.store, "joe", "%SHARED", 0, &path), XERR_PARAM);
     lcbtest_settime(lcbtest_time() + 50);
-    CU_ASSERT_EQUAL_FATAL(lcb_rename_user(o.t.store, "joe", "jane", 0, &path), 0);
+    CU_ASSERT_EQUAL_FATAL(lcb_rename_user(o.t.store, "joe@internal", "jane", 0, &path), 0);
     CU_ASSERT(strstr(path, "/j/jane_") != NULL);
     CU_ASSERT(!is_live(&o, "joe", &o.golden, ""));
     lcbtest_dump(path, &is);

@@ -127,6 +127,8 @@ static void test_others(void)
     line("ANNOTATION", "%(MBOXNAME \"\" ENTRY /e USERID joe VALUE 1)");
     int64_t a = now();
     line("UNSUB", "%(USERID joe MBOXNAME a)");
+    UNIT_STR(differ(a, now(), 0), "unsubscribed a\n"); /* with the last line of the range */
+    UNIT_STR(differ(a - 1, a, 0), "server-annotated /e user=joe is=1\n");
     line("SUB", "%(USERID joe MBOXNAME c)");
     line("UNSUB", "%(USERID joe MBOXNAME b)");
     line("SUB", "%(USERID joe MBOXNAME b)");

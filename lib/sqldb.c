@@ -61,6 +61,11 @@ int sqldb_outside(const struct sqldb *db)
     return db->outside;
 }
 
+void sqldb_setup(void)
+{
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 int sqldb_setdamaged(struct sqldb *db, const char *what)
 {
     db->inside = 1;

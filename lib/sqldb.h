@@ -17,6 +17,10 @@ struct sqldb {
     int inside;  /* an error that was of the other kind */
 };
 
+/* For a program that opens many databases, before it opens the first: SQLite does not count the memory
+ * it uses, which it does under a lock for each piece. */
+void sqldb_setup(void);
+
 enum { SQLDB_CREATE = 1, SQLDB_READONLY = 2 };
 
 /* Open PATH. Busy timeout MS. 0 or XERR_SQL / XERR_NOTFOUND. */

@@ -49,8 +49,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <zlib.h>
 
+#include "lib/sha1crc.h"
 #include "lib/twoskip_int.h"
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
@@ -71,7 +71,7 @@ static void encode_header(const struct ts_header *h, unsigned char p[TS_HEADER_S
     q = ts_put64(q, h->repack_size);
     q = ts_put64(q, h->current_size);
     q = ts_put32(q, h->flags);
-    ts_put32(q, (uint32_t)crc32(0, p, TS_HEADER_SIZE - 4));
+    ts_put32(q, crc32_map(0, p, TS_HEADER_SIZE - 4));
 }
 
 static int decode_header(const unsigned char p[TS_HEADER_SIZE], struct ts_header *h)
@@ -80,7 +80,7 @@ static int decode_header(const unsigned char p[TS_HEADER_SIZE], struct ts_header
         return XERR_FORMAT;
     if (ts_get32(p + 20) > 1)
         return XERR_VERSION;
-    if (ts_get32(p + 60) != (uint32_t)crc32(0, p, TS_HEADER_SIZE - 4))
+    if (ts_get32(p + 60) != crc32_map(0, p, TS_HEADER_SIZE - 4))
         return XERR_FORMAT;
     h->generation = ts_get64(p + 24);
     h->nrecords = ts_get64(p + 32);

@@ -43,7 +43,7 @@ int twoskip_delete(struct twoskip *, struct twoskip_txn *, const void *key, size
 /* Call FN for every record whose key begins with PREFIX, in byte order; a non-zero result of FN
  * ends it and is returned. Without TXN the lock is not held while FN runs: records are read by the
  * hundred, and the walk goes on behind the last key read, whatever happened meanwhile. What FN does
- * through this handle is seen at once. */
+ * through this handle is seen at once. There is a NUL behind key and value. */
 typedef int twoskip_fn(void *rock, const char *key, size_t keylen, const char *value,
                        size_t valuelen);
 int twoskip_foreach(struct twoskip *, struct twoskip_txn *, const void *prefix, size_t prefixlen,

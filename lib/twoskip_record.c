@@ -8,8 +8,8 @@
 #include "config.h"
 
 #include <string.h>
-#include <zlib.h>
 
+#include "lib/sha1crc.h"
 #include "lib/twoskip_int.h"
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
@@ -132,7 +132,7 @@ int ts_read(struct twoskip *ts, uint64_t offset, struct ts_record *rec)
         rec->next[i] = ts_get64(q);
     rec->tailcrc = ts_get32(q + 4);
     room -= rec->headlen;
-    if (ts_get32(q) != (uint32_t)crc32(0, p, (uInt)(q - p)) || rec->keylen > room ||
+    if (ts_get32(q) != crc32_map(0, p, (size_t)(q - p)) || rec->keylen > room ||
         rec->vallen > room - rec->keylen || padded(rec->keylen + rec->vallen) > room)
         return XERR_FORMAT;
     return 0;
@@ -144,7 +144,7 @@ static int read_tail(struct twoskip *ts, const struct ts_record *rec, struct buf
     size_t n = (size_t)padded(rec->keylen + rec->vallen);
     buf_reset(b);
     int r = read_bytes(ts, buf_ensure(b, n), n, rec->offset + rec->headlen);
-    if (!r && (uint32_t)crc32_z(0, (unsigned char *)b->s, n) != rec->tailcrc)
+    if (!r && crc32_map(0, b->s, n) != rec->tailcrc)
         r = XERR_FORMAT;
     b->len = r ? 0 : n;
     return r;
@@ -193,7 +193,7 @@ size_t ts_encode(const struct ts_record *rec, unsigned char *p)
         q = ts_put64(q, rec->vallen);
     for (unsigned i = 0; i <= rec->level; i++)
         q = ts_put64(q, rec->next[i]);
-    q = ts_put32(q, (uint32_t)crc32(0, p, (uInt)(q - p)));
+    q = ts_put32(q, crc32_map(0, p, (size_t)(q - p)));
     q = ts_put32(q, rec->tailcrc);
     return (size_t)(q - p);
 }
@@ -354,7 +354,7 @@ int ts_append(struct twoskip *ts, struct ts_record *rec, const void *key, const 
     buf_appendmap(&b, key, (size_t)rec->keylen);
     buf_appendmap(&b, value, (size_t)rec->vallen);
     buf_appendmap(&b, zeros, (tail - b.len) % 8);
-    rec->tailcrc = (uint32_t)crc32_z(0, (unsigned char *)b.s + tail, b.len - tail);
+    rec->tailcrc = crc32_map(0, b.s + tail, b.len - tail);
     ts_encode(rec, (unsigned char *)b.s + head);
     int r = ts_write(ts, b.s, b.len, ts->end);
     if (!r)

@@ -12,9 +12,8 @@ use CBTest::Util qw(wait_until);
 use Exporter 'import';
 our @EXPORT_OK = qw(moment then_and_now differences_between said);
 
-# All that --as-of is for.
-our @COMMANDS = ([qw(json all)], [qw(json mailboxes)], [qw(json messages)], [qw(list mailboxes)],
-    [qw(list messages)]);
+# What is held against what it said then.
+our @COMMANDS = ([qw(json all)], [qw(json mailboxes)], [qw(json messages)]);
 
 # What is so now. The second ends before this returns, so that what follows is later.
 sub moment

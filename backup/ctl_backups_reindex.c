@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* ctl_backups_reindex - make indexes anew from their data files.
+ *
+ * Readers see the old rows or the new ones, and what the data file does not say any more but the old
+ * index does (chunks that cannot be read) is not lost: see lcb_repair.c. With -v a line for each chunk,
+ * as in Cyrus 3.x. */
+#include "config.h"
+
+#include <string.h>
+
+#include "backup/ctl_backups.h"
+#include "backup/lcb_repair.h"
+#include "backup/lcb_scan.h"
+#include "lib/xerr.h"
+
+struct work {
+    struct ctl *ctl;
+    struct ctl_result *result;
+    int64_t unreadable;
+};
+
+static void damage(void *rock, const struct lcb_damage *d)
+{
+    struct work *w = rock;
+    char hex[41];
+    switch (d->kind) {
+    case LCB_DAMAGE_CHUNK:
+        w->unreadable++;
+        ctl_result_line(w->result, "error reading chunk at offset %lld, byte %lld: damaged, %d lines of it"
+                        " can be read", (long long)d->offset, (long long)(d->next - d->offset),
+                        d->line);
+        break;
+    case LCB_DAMAGE_MESSAGE:
+        message_guid_encode(d->guid, hex);
+        w->unreadable++;
+        ctl_result_line(w->result, "guid mismatch for message %s in chunk %lld", hex,
+                        (long long)d->seq);
+        break;
+    case LCB_DAMAGE_LINE:
+        ctl_result_line(w->result, "line %d of chunk %lld cannot be understood", d->line,
+                        (long long)d->seq);
+        break;
+    }
+}
+
+static int chunk(void *rock, const struct lcb_chunk *c)
+{
+    struct work *w = rock;
+    w->result->bytes += c->length;
+    if (w->ctl->opt->verbose)
+        ctl_result_line(w->result, "\nfound chunk at offset %llu\n", (unsigned long long)c->offset);
+    return 0;
+}
+
+void ctl_reindex(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *result)
+{
+    struct work w = {.ctl = ctl, .result = result};
+    struct lcb_repair rp = {
+        .gone_since = ctl_gone_since(ctl),
+        .keep_index = config_getswitch(ctl->config, IMAPOPT_BACKUP_KEEP_PREVIOUS),
+        .damage = damage, .chunk = chunk, .rock = &w,
+    };
+    struct lcb *b = NULL;
+    int wait = ctl->opt->wait ? -1 : 0;
+    int r = t->userid ? lcb_open(ctl->store, t->userid, LCB_WRITE, wait, &b)
+                      : lcb_open_file(ctl->store, t->path, LCB_WRITE, wait, &b);
+    if (!r)
+        r = lcb_repair(b, &rp);
+    lcb_close(&b);
+    if (r) {
+        ctl_result_error(result, r);
+        return;
+    }
+    if (ctl->opt->verbose)
+        ctl_result_line(result, "reached end of file");
+    int64_t restored = rp.mailboxes + rp.records + rp.others;
+    if (rp.messages || restored) {
+        result->status = CTL_FAILED; /* though it was done */
+        buf_printf(&result->message, "data damaged: %lld messages will be asked for again, %lld lines were"
+                   " restored from the old index", (long long)rp.messages, (long long)restored);
+    } else if (w.unreadable) {
+        buf_printf(&result->message, "%lld places cannot be read", (long long)w.unreadable);
+    }
+    if (ctl->opt->json) {
+        result->more = json_object();
+        json_object_set_new(result->more, "unreadable", json_integer(w.unreadable));
+        json_object_set_new(result->more, "lines_not_understood", json_integer(rp.lost_lines));
+        json_object_set_new(result->more, "messages_lost", json_integer(rp.messages));
+        json_object_set_new(result->more, "lines_restored", json_integer(restored));
+    }
+}
