@@ -535,7 +535,8 @@ static void test_relog(void)
     CU_ASSERT_EQUAL(count(path, "subs WHERE until IS NULL"), 2);
     CU_ASSERT_EQUAL(count(path, "subs WHERE until IS NULL AND mboxname='user.joe.old'"), 0);
     CU_ASSERT_EQUAL(count(path, "seens WHERE until IS NULL AND uniqueid='u1' AND lastuid=6"), 1);
-    CU_ASSERT_EQUAL(count(path, "quotas WHERE until IS NULL AND CAST(limits AS TEXT) LIKE '%2000%'"), 1);
+    CU_ASSERT_EQUAL(count(path, "quotas WHERE until IS NULL AND CAST(limits AS TEXT) LIKE '%2000%'"),
+                    1);
     CU_ASSERT_EQUAL(count(path, "annots WHERE until IS NULL AND entry='/here'"), 1);
     CU_ASSERT_EQUAL(count(path, "annots WHERE until IS NULL"), 1);
     CU_ASSERT_EQUAL(count(path, "scripts WHERE until IS NULL AND filename='here.script'"), 1);
@@ -544,14 +545,14 @@ static void test_relog(void)
     CU_ASSERT_EQUAL(count(path, "folder_states WHERE until IS NULL"), 4);
     CU_ASSERT_EQUAL(count(path, "folder_states WHERE until IS NULL AND mboxname IN ('user.joe',"
                                 " 'user.joe.to', 'user.joe.made', 'user.joe.short')"), 4);
-    CU_ASSERT_EQUAL(count(path, "folder_states s JOIN folders f ON f.id=s.folder WHERE until IS NULL AND"
-                                " mboxname='user.joe.short' AND uniqueid='u6'"), 1);
+    CU_ASSERT_EQUAL(count(path, "folder_states s JOIN folders f ON f.id=s.folder WHERE until IS"
+                                " NULL AND mboxname='user.joe.short' AND uniqueid='u6'"), 1);
     /* a mailbox that was made there and deleted later is one that was deleted */
     CU_ASSERT_EQUAL(count(path, "records r JOIN folders f ON f.id=r.folder WHERE uniqueid='u4'"), 2);
-    CU_ASSERT_EQUAL(count(path, "records r JOIN folders f ON f.id=r.folder WHERE uniqueid='u1' AND until"
-                                " IS NULL AND modseq=2"), 3);
-    CU_ASSERT_EQUAL(count(path, "records r JOIN folders f ON f.id=r.folder WHERE uniqueid='u1' AND until"
-                                " IS NULL AND expunged"), 1);
+    CU_ASSERT_EQUAL(count(path, "records r JOIN folders f ON f.id=r.folder WHERE uniqueid='u1' AND"
+                                " until IS NULL AND modseq=2"), 3);
+    CU_ASSERT_EQUAL(count(path, "records r JOIN folders f ON f.id=r.folder WHERE uniqueid='u1' AND"
+                                " until IS NULL AND expunged"), 1);
     CU_ASSERT_EQUAL(count(path, "folders WHERE mark<>0"), 0);
 
     struct buf live = BUF_INITIALIZER, again = BUF_INITIALIZER;
