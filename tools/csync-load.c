@@ -21,8 +21,9 @@
 struct run {
     const char *socket;
     const char *user;
-    size_t users, folders, changes, singly;
-    int empty;
+    size_t users, folders, singly;
+    struct load_later later;
+    int empty, apart;
     struct corpus *corpora;
     size_t ncorpora;
     struct corpus_message *messages; /* of all corpora, as many as asked for */
@@ -41,9 +42,11 @@ static void usage(FILE *out)
           "  --user NAME    whose mailboxes (default bench)\n"
           "  --users N      N users, NAME0001 and so on, each with an equal share of the messages,\n"
           "                 over one connection\n"
+          "  --apart        each of them over a new connection\n"
           "  --folders N    each user has N mailboxes, each with an equal share\n"
           "  --changes N    flags of N messages were changed after all had arrived\n"
-          "  --singly N     the last N events (a message that arrives, a change of flags) are\n"
+          "  --expunge N    each N-th message was expunged after that\n"
+          "  --singly N     the last N events (a message that arrives, is changed or expunged) are\n"
           "                 replicated one by one, each over a new connection; all before them must\n"
           "                 have been replicated by an earlier run; one user with one mailbox only\n"
           "  --empty        connect and leave\n",
@@ -90,7 +93,7 @@ static void make_mailboxes(struct run *r)
             r->names[u] = r->users > 1 ? xasprintf("%s%04zu", r->user, u + 1) : xstrdup(r->user);
         size_t from = r->nmessages * i / all, to = r->nmessages * (i + 1) / all;
         load_mailbox_init(&r->mailboxes[i], r->names[u], i % r->folders, i, r->messages + from,
-                          to - from, r->changes);
+                          to - from, &r->later);
     }
 }
 
@@ -108,19 +111,29 @@ static void run_free(struct run *r)
     free(r->messages);
 }
 
-/* All users over one connection. */
-static int replicate(struct run *r)
+/* Users FROM to TO over one connection. */
+static int replicate_some(struct run *r, size_t from, size_t to)
 {
     struct load_session *s;
     if (load_session_open(&s, r->socket, &r->count))
         return -1;
-    for (size_t u = 0; u < r->users && !r->empty; u++) {
+    for (size_t u = from; u < to && !r->empty; u++) {
         if (load_session_user(s, r->mailboxes + u * r->folders, r->folders)) {
             load_session_abort(&s);
             return -1;
         }
     }
     return load_session_close(&s);
+}
+
+static int replicate(struct run *r)
+{
+    int e = 0;
+    if (!r->apart)
+        return replicate_some(r, 0, r->users);
+    for (size_t u = 0; u < r->users && !e; u++)
+        e = replicate_some(r, u, u + 1);
+    return e;
 }
 
 static double seconds(void)
@@ -137,12 +150,12 @@ static int run(struct run *r, double *spent)
     if (r->empty)
         return replicate(r);
     for (size_t i = 0; i < r->users * r->folders; i++)
-        load_mailbox_goto(&r->mailboxes[i], r->mailboxes[i].messages + r->changes - r->singly);
+        load_mailbox_goto(&r->mailboxes[i], load_mailbox_events(&r->mailboxes[i]) - r->singly);
     double start = seconds();
     if (!r->singly)
         e = replicate(r);
     for (size_t i = r->singly; i > 0 && !e; i--) {
-        load_mailbox_goto(r->mailboxes, r->mailboxes->messages + r->changes - i + 1);
+        load_mailbox_goto(r->mailboxes, load_mailbox_events(r->mailboxes) - i + 1);
         e = replicate(r);
     }
     *spent = seconds() - start;
@@ -155,9 +168,27 @@ static int plausible(const struct run *r)
         return !r->ncorpora;
     if (!r->users || !r->folders || !r->nmessages || r->nmessages < r->users * r->folders)
         return 0;
-    if (r->users * r->folders > 1 && (r->changes || r->singly))
+    if (r->users * r->folders > 1 && (r->later.changes || r->later.expunge || r->singly))
         return 0;
-    return r->singly <= r->nmessages + r->changes;
+    return r->singly <= r->nmessages + r->later.changes +
+                            (r->later.expunge ? r->nmessages / r->later.expunge : 0);
+}
+
+static size_t *number_of(struct run *r, int option)
+{
+    switch (option) {
+    case 'U':
+        return &r->users;
+    case 'f':
+        return &r->folders;
+    case 'c':
+        return &r->later.changes;
+    case 'x':
+        return &r->later.expunge;
+    case 's':
+        return &r->singly;
+    }
+    return NULL;
 }
 
 static int parse(struct run *r, int argc, char **argv)
@@ -166,15 +197,16 @@ static int parse(struct run *r, int argc, char **argv)
         {"user", required_argument, NULL, 'u'},    {"users", required_argument, NULL, 'U'},
         {"folders", required_argument, NULL, 'f'}, {"changes", required_argument, NULL, 'c'},
         {"singly", required_argument, NULL, 's'},  {"empty", no_argument, NULL, 'e'},
+        {"expunge", required_argument, NULL, 'x'}, {"apart", no_argument, NULL, 'a'},
         {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
     int c;
     while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
-        size_t *number = c == 'U' ? &r->users : c == 'f' ? &r->folders : c == 'c' ? &r->changes : NULL;
-        if (c == 's')
-            number = &r->singly;
+        size_t *number = number_of(r, c);
         if (number)
             *number = strtoull(optarg, NULL, 10);
+        else if (c == 'a')
+            r->apart = 1;
         else if (c == 'u')
             r->user = optarg;
         else if (c == 'e')

@@ -20,8 +20,14 @@ struct load_record {
     unsigned flags; /* bits; load_model.c knows them */
 };
 
-/* What happened in a mailbox is a series of events: each of its messages arrives, then flags
- * change. After event e its HIGHESTMODSEQ is e + 1. Everything follows from the corpus. */
+/* What happens when all messages have arrived: CHANGES flags change, then each EXPUNGE-th message (0:
+ * none) is expunged. */
+struct load_later {
+    size_t changes, expunge;
+};
+
+/* What happened in a mailbox is a series of events: each of its messages arrives, then what comes
+ * later. After event e its HIGHESTMODSEQ is e + 1. Everything follows from the corpus. */
 struct load_mailbox {
     const char *user;
     char *name;
@@ -29,7 +35,7 @@ struct load_mailbox {
     uint32_t uidvalidity;
     struct load_record *records;
     size_t messages; /* that arrive altogether */
-    size_t changes;  /* of flags, after that */
+    struct load_later later;
     size_t at;       /* events so far */
     uint32_t crc, crc_annot; /* SYNC_CRC and SYNC_CRC_ANNOT now */
     uint32_t crc_before, crc_annot_before; /* and before the last event */
@@ -43,11 +49,14 @@ struct load_mailbox {
 /* A mailbox of USER (kept as it is, not copied) with COUNT messages beginning at MESSAGES. FOLDER 0
  * is the INBOX; NUMBER tells it from all others. */
 void load_mailbox_init(struct load_mailbox *, const char *user, size_t folder, size_t number,
-                       const struct corpus_message *messages, size_t count, size_t changes);
+                       const struct corpus_message *messages, size_t count,
+                       const struct load_later *later);
 void load_mailbox_fini(struct load_mailbox *);
 /* Go to the state after EVENT events; forward is cheap. */
 void load_mailbox_goto(struct load_mailbox *, size_t event);
-/* How many messages there are after EVENT events. */
+/* How many events there are altogether. */
+size_t load_mailbox_events(const struct load_mailbox *);
+/* How many messages have arrived after EVENT events. */
 size_t load_mailbox_count(const struct load_mailbox *, size_t event);
 /* The place in the array of the record that event EVENT (from 1) touched. */
 size_t load_mailbox_touched(const struct load_mailbox *, size_t event);

@@ -13,12 +13,13 @@
 #include "lib/xmalloc.h"
 #include "tools/load.h"
 
-enum { SEEN = 1, ANSWERED = 2, FLAGGED = 4, FORWARDED = 8, ALL_FLAGS = 15 };
+enum { SEEN = 1, ANSWERED = 2, FLAGGED = 4, FORWARDED = 8, EXPUNGED = 16, ALL_FLAGS = 31 };
 #define EPOCH 1600000000
 #define ENTRY "/vendor/cmu/cyrus-imapd/"
 
 void load_mailbox_init(struct load_mailbox *m, const char *user, size_t folder, size_t number,
-                       const struct corpus_message *messages, size_t count, size_t changes)
+                       const struct corpus_message *messages, size_t count,
+                       const struct load_later *later)
 {
     memset(m, 0, sizeof(*m));
     m->user = user;
@@ -27,7 +28,7 @@ void load_mailbox_init(struct load_mailbox *m, const char *user, size_t folder, 
     m->uidvalidity = (uint32_t)(EPOCH + number);
     m->records = xcalloc(count + 1, sizeof(*m->records));
     m->messages = count;
-    m->changes = changes;
+    m->later = *later;
     m->crc_annot = SYNC_CRC_ANNOT_START;
     for (size_t i = 0; i < count; i++)
         m->records[i].message = &messages[i];
@@ -58,7 +59,7 @@ static void put_flags(unsigned flags, struct buf *out)
     static const struct {
         unsigned bit;
         const char *name;
-    } names[] = {{ANSWERED, "\\Answered"}, {FLAGGED, "\\Flagged"}, {SEEN, "\\Seen"},
+    } names[] = {{EXPUNGED, "\\Expunged"}, {ANSWERED, "\\Answered"}, {FLAGGED, "\\Flagged"}, {SEEN, "\\Seen"},
                  {FORWARDED, "$Forwarded"}};
     int some = 0;
     buf_putc(out, '(');
@@ -130,6 +131,8 @@ size_t load_mailbox_touched(const struct load_mailbox *m, size_t event)
 {
     if (event <= m->messages)
         return event - 1;
+    if (event > m->messages + m->later.changes)
+        return (event - m->messages - m->later.changes) * m->later.expunge - 1;
     struct corpus_random r = {event};
     return (size_t)(corpus_random(&r) % m->messages);
 }
@@ -149,10 +152,18 @@ static void step(struct load_mailbox *m)
         add_crc_annot(m, i);
     } else {
         add_crc(m, i); /* out with the old one */
-        r->flags ^= FLAGGED;
+        r->flags ^= m->at > m->messages + m->later.changes ? EXPUNGED : FLAGGED;
     }
     r->modseq = m->at + 1;
-    add_crc(m, i);
+    if (r->flags & EXPUNGED)
+        add_crc_annot(m, i); /* out, too: neither sum knows of what is gone */
+    else
+        add_crc(m, i);
+}
+
+size_t load_mailbox_events(const struct load_mailbox *m)
+{
+    return m->messages + m->later.changes + (m->later.expunge ? m->messages / m->later.expunge : 0);
 }
 
 void load_mailbox_goto(struct load_mailbox *m, size_t event)

@@ -11,10 +11,12 @@
 #           data_bytes, and any others
 #   floor   code that returns CPU seconds that the work takes at the least; may be missing
 #   peer    0 if there is nothing to compare with
+#   at_most what of our figures may be at the most; peer_cpu: of the other side's CPU time
 #   peer_runs  how often the other side runs at the most, where that takes minutes
 package Bench::Cases;
 use strict;
 use warnings;
+use Bench::Maintenance qw(compacted_size);
 use CBTest::Util qw(run_cmd builddir sha1_hex);
 use Exporter 'import';
 use JSON;
@@ -199,8 +201,11 @@ our @CASES = (
         text => 'first sync of 500 folders with 2 messages of 2 KiB each, one user',
         run => sub {
             my ($side, $corpora) = @_;
-            return first_sync($side, $corpora, 'folders', '--folders', $corpora->{quick} ? 10 : 500);
+            my $cost = first_sync($side, $corpora, 'folders', '--folders', $corpora->{quick} ? 10 : 500);
+            return $cost if $side->is_peer;
+            return { %{$cost}, %{ compacted_size($side, users()) } };
         },
+        at_most => { peer_data => 1 },
         floor => sub { return floor_of($_[0], 'folders') },
     },
     {
@@ -218,6 +223,7 @@ our @CASES = (
         text => 'the index of a backup of 100 MB is made again',
         run => \&rebuild,
     },
+    @Bench::Maintenance::CASES,
     {
         name => 'dump-message', group => 'restore',
         text => 'a message out of a backup of 400 MB (the slowest of three)',

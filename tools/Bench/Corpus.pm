@@ -14,6 +14,8 @@ my %corpora = (
     users => { profile => 'mixed', messages => [1_600, 20], mean => 41_250, seed => 3 },
     folders => { profile => 'equal', messages => [1_000, 20], mean => 2_048, seed => 4 },
     base => { profile => 'mixed', messages => [14_000, 40], mean => 51_459, seed => 5 },
+    rolling => { profile => 'equal', messages => [200, 6], mean => 2_048, seed => 8 },
+    giga => { profile => 'mixed', messages => [35_000, 40], mean => 51_459, seed => 9 },
     singles => { profile => 'equal', messages => [40, 6], mean => 2_048, seed => 6 },
     tiny => { profile => 'tiny', messages => [1_000_000, 1_000], mean => 100, seed => 7 },
 );

@@ -37,15 +37,17 @@ sub with
 
 # ---- servers ---------------------------------------------------------------
 
-# A server that has no backups, in place of the last one (unless that is a base).
+# A server that has no backups, in place of the last one (unless that is a base). Keys: options, more
+# of imapd.conf; clock, seconds by which its clock is ahead.
 sub fresh
 {
-    my ($self) = @_;
+    my ($self, %o) = @_;
     $self->done;
     $self->{site} = $self->with(sub {
-        CBTest::Site->new(roles => ['backup'], maxchild => 1,
-            options => { backup => { backup_staging_path => $self->{staging} } });
+        CBTest::Site->new(roles => ['backup'], maxchild => 1, clock => defined $o{clock},
+            options => { backup => { backup_staging_path => $self->{staging}, %{ $o{options} // {} } } });
     });
+    $self->{site}{clock}->advance($o{clock}) if $o{clock};
     return;
 }
 
@@ -63,10 +65,13 @@ sub done
 }
 
 # A server that has a certain backup to begin with. It is prepared at the first time, by csync-load
-# with each of the lists of arguments in turn, and every later time is as it was then.
+# with each of the lists of arguments in turn, and every later time is as it was then. What may come
+# before the lists: a hash with keys of fresh, then (the clock before the last list), and after
+# (arguments of ctl_backups, to be run at last).
 sub base
 {
     my ($self, $name, @loads) = @_;
+    my %o = ref $loads[0] eq 'HASH' ? %{ shift @loads } : ();
     $self->done;
     if (my $site = $self->{bases}{$name}) {
         $self->{site} = $site;
@@ -75,14 +80,18 @@ sub base
         $self->must('cp', '-a', "$dir/base/part", $dir);
         $self->must('cp', '-a', "$dir/base/backups.db", "$dir/conf");
     } else {
-        $self->fresh;
+        $self->fresh(%o);
         my $start = time;
+        my @last = defined $o{then} ? pop @loads : ();
         my $cost = $self->measure(sub { $self->load(@{$_}) for @loads });
+        $self->{site}{clock}->advance($o{then} - $self->{site}{clock}{offset}) if @last;
+        $self->load(@{$_}) for @last;
         @{$cost}{qw(prepare_s rss_kib)} = (time - $start, $cost->{rss_kib});
         $site = $self->{site};
         $self->{bases}{$name} = $site;
         $site->{base_cost} = $cost;
         $site->{backup}->stop;
+        $self->output('ctl_backups', @{ $o{after} }) if $o{after};
         my $dir = "$site->{dir}/backup";
         $self->must('mkdir', "$dir/base");
         $self->must('cp', '-a', "$dir/part", "$dir/conf/backups.db", "$dir/base");
@@ -118,7 +127,7 @@ sub load
     my @options;
     while (@args && $args[0] =~ /^--/) {
         push @options, shift @args;
-        push @options, shift @args if $options[-1] ne '--empty';
+        push @options, shift @args if $options[-1] !~ /^--(?:empty|apart)$/;
     }
     my $r = run_cmd(timeout => 3600, cmd => [builddir() . '/tools/csync-load', @options,
         "$self->{site}{backup}{dir}/conf/backupd.sock", @args]);
