@@ -3,8 +3,8 @@
 /* ctl_backups_compact - compact one backup, or tell what that would do (--dry-run), and remove the old
  * files that backup_keep_previous has kept (--expire-previous).
  *
- * A backup of which nothing is left (its user is gone, and so is the time to bring him back) is deleted,
- * as by "delete": it can be brought back for a while. */
+ * A backup of which nothing is left (its user is gone, and so is the time to bring him back) is
+ * deleted, as by "delete": it can be brought back for a while. */
 #include "config.h"
 
 #include <stdio.h>
@@ -86,14 +86,14 @@ static void tell_text(struct job *job, const struct lcb_compact_result *r)
     ctl_result_line(job->result, "%s: states of messages, mailboxes and the rest: %lld of %lld go;"
                     " mailboxes that are gone: %lld", name, (long long)a->versions_dead,
                     (long long)a->versions, (long long)a->mailboxes_dead);
-    ctl_result_line(job->result, "%s: chunks: nothing stays of %lld of %lld, %lld are small; about %llu of"
-                    " %llu bytes of text go", name, (long long)a->chunks_dead, (long long)a->chunks,
-                    (long long)a->chunks_small, (unsigned long long)a->text_dead,
+    ctl_result_line(job->result, "%s: chunks: nothing stays of %lld of %lld, %lld are small; about"
+                    " %llu of %llu bytes of text go", name, (long long)a->chunks_dead,
+                    (long long)a->chunks, (long long)a->chunks_small, (unsigned long long)a->text_dead,
                     (unsigned long long)a->text);
     if (r->new_size)
-        ctl_result_line(job->result, "%s: %llu bytes became %llu, %lld chunks were copied, %lld written",
-                        name, (unsigned long long)r->old_size, (unsigned long long)r->new_size,
-                        (long long)r->copied, (long long)r->written);
+        ctl_result_line(job->result, "%s: %llu bytes became %llu, %lld chunks were copied, %lld"
+                        " written", name, (unsigned long long)r->old_size,
+                        (unsigned long long)r->new_size, (long long)r->copied, (long long)r->written);
 }
 
 /* Nothing is left of it. If something comes in at this moment, it stays. */
@@ -154,7 +154,8 @@ static void done(struct job *job, int r, const struct lcb_compact_result *result
         buf_setcstr(&job->result->message, r == LCB_COMPACT_SKIPPED ? "not enough to do" : "dry run");
     if (result->damaged) {
         job->result->status = CTL_FAILED;
-        buf_printf(&job->result->message, "compacted, but not all could be read: see %s", result->aside);
+        buf_printf(&job->result->message, "compacted, but not all could be read: see %s",
+                   result->aside);
     }
 }
 
@@ -184,9 +185,6 @@ int ctl_compact_run(struct ctl *ctl)
     int code = ctl_run(ctl);
     if (ctl->opt->mode != 'A' || ctl->opt->dry_run)
         return code;
-    int r = lcb_deleted_purge(ctl->store, (int64_t)time(NULL), NULL, NULL);
-    if (!r)
-        return code;
-    fprintf(stderr, "ctl_backups: deleted backups cannot be removed: %s\n", error_message(r));
-    return EX_TEMPFAIL;
+    int expired = ctl_remove_expired(ctl);
+    return code ? code : expired;
 }

@@ -2,8 +2,8 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* lcb_compact - write a data file anew without what nobody can ask for any more.
  *
- * A data file is a log, and only grows: each flag that ever changed is in it. What may be asked for are
- * the states since the beginning of the *window* (backup_retention; doc/format.md), so the new file is a
+ * A data file is a log, and only grows: each flag that ever changed is in it. What may be asked for
+ * are the states since the beginning of the *window* (backup_retention), so the new file is a
  * checkpoint and the log since:
  *
  *     messages   that anything in the window needs and that stand before it, in their old order
@@ -14,14 +14,15 @@
  * so after any rebuild.
  *
  * Positions, not times. The window begins behind a position of the old file, and the snapshot that
- * is compacted ends at one; rows are versioned by position. So no transaction is held while the work goes
- * on: what is appended meanwhile has later positions, and is taken over by the switch (lcb_switch.c).
+ * is compacted ends at one; rows are versioned by position. So no transaction is held while the work
+ * goes on: what is appended meanwhile has later positions, and is taken over by the switch
+ * (lcb_switch.c).
  *
  * What is kept is decided by the rows (lcb_compact_plan.c). The old file is read chunk by chunk
  * (lcb_compact_chunk.c): chunks of a good size in which all stays are copied compressed, of others the
  * lines that stay are collected into new chunks (lcb_compact_write.c). Lines before the window that are
- * not messages all go, since the base says what held. Memory is bounded by the size of a chunk; lists are
- * temporary tables.
+ * not messages all go, since the base says what held. Memory is bounded by the size of a chunk; lists
+ * are temporary tables.
  *
  * Proof. The new file is replayed into a new index, as after a loss of the index, and this index is
  * held against the old one, row by row, and each message against its GUID (lcb_compact_prove.c). A
@@ -32,16 +33,19 @@
  * and that is in a mailbox again. The old file still has it; it is added. If whole records are missing
  * (a mailbox that was gone came back), which the checksums of the mailboxes tell, all begins again.
  *
- * Damage. If a chunk that something rests on cannot be read, nothing is done (verify first). Bytes that
- * nobody accounts for, and members that could be read only in part, are set aside, and reported
- * (lcb_compact_aside.c). */
+ * Damage. If a chunk that something rests on cannot be read, the backup is repaired first
+ * (lcb_repair.c). Bytes that nobody accounts for, and members that could be read only in part, are set
+ * aside, and reported (lcb_compact_aside.c). */
 #include "config.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "backup/lcb_compact_int.h"
+#include "backup/lcb_repair.h"
+#include "lib/filelock.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
@@ -290,11 +294,39 @@ static int once(struct lcb_store *store, const struct lcb_compact *how,
     return r ? r : what;
 }
 
-int lcb_compact(struct lcb_store *store, const struct lcb_compact *how,
+/* Something that is to stay cannot be read: what is known of it is written down again, and what is
+ * missing will be asked for. The damaged bytes belong to nothing then. */
+static int repair(struct lcb_store *store, const struct lcb_compact *how,
+                  const struct lcb_compact_result *result)
+{
+    struct lcb_repair repair = {.gone_since = result->account.window};
+    struct lcb *b = NULL;
+    int r = how->userid ? lcb_open(store, how->userid, LCB_WRITE, how->wait_ms, &b)
+                        : lcb_open_file(store, how->path, LCB_WRITE, how->wait_ms, &b);
+    if (!r)
+        r = filelock_maintain(b->fd);
+    if (!r)
+        r = lcb_repair(b, &repair);
+    if (!r)
+        xlog_warnx("%s: repaired before it is compacted: %d damaged chunks, %lld records logged again,"
+                   " %lld messages are missing", b->path, repair.chunks, (long long)repair.records,
+                   (long long)repair.messages);
+    lcb_close(&b);
+    return r;
+}
+
+int lcb_compact(struct lcb_store *store, const struct lcb_compact *options,
                 struct lcb_compact_result *result)
 {
-    int r = XERR_STALE;
-    for (int i = 0; r == XERR_STALE && i < TRIES; i++)
-        r = once(store, how, result);
+    struct lcb_compact how = *options;
+    int r = XERR_STALE, repaired = 0;
+    how.now = how.now ? how.now : (int64_t)time(NULL);
+    for (int i = 0; r == XERR_STALE && i < TRIES; i++) {
+        r = once(store, &how, result);
+        if (r == XERR_FORMAT && !repaired++) {
+            r = repair(store, &how, result);
+            r = r ? r : XERR_STALE;
+        }
+    }
     return r;
 }

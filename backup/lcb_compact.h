@@ -61,8 +61,8 @@ enum {
 int lcb_compact(struct lcb_store *, const struct lcb_compact *, struct lcb_compact_result *);
 
 /* Remove what backup_keep_previous kept of this backup (USERID; NULL: of the file PATH, which is not
- * registered) beside PATH, if its time is BEFORE or earlier; nothing else. REMOVED (NULL allowed) is told
- * of each file. DRY_RUN: only told. */
+ * registered) beside PATH, if its time is BEFORE or earlier; nothing else. REMOVED (NULL allowed) is
+ * told of each file. DRY_RUN: only told. */
 int lcb_compact_expire(struct lcb_store *, const char *userid, const char *path, int64_t before,
                        int dry_run, void (*removed)(void *rock, const char *path), void *rock);
 

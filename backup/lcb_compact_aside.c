@@ -132,7 +132,7 @@ int lcb_aside_write(struct lcb_aside *a, struct lcb *b, const char *path, struct
     if (!r)
         r = vfs_fsyncparent(b->vfs, buf_cstring(name));
     if (!r)
-        xlog_errorx("%s: %lld bytes in %zu places could not be read, or not all of them: they are kept as"
-                    " %s", b->path, (long long)at, a->count, buf_cstring(name));
+        xlog_errorx("%s: %lld bytes in %zu places could not be read, or not all of them: they are kept"
+                    " as %s", b->path, (long long)at, a->count, buf_cstring(name));
     return r;
 }

@@ -119,8 +119,8 @@ static int put_returned(struct base *b)
     static const char sql[] =
         "SELECT s.folder, s.header, s.mboxname FROM folder_states s WHERE s.until<=?1 AND s.folder IN"
         " (SELECT id FROM temp.kept) AND s.since=(SELECT max(since) FROM folder_states WHERE"
-        " folder=s.folder AND since<=?1) AND EXISTS (SELECT 1 FROM records r WHERE r.folder=s.folder AND"
-        " r.since<=?1 AND (r.until IS NULL OR r.until>?1) AND r.expunged=0)";
+        " folder=s.folder AND since<=?1) AND EXISTS (SELECT 1 FROM records r WHERE r.folder=s.folder"
+        " AND r.since<=?1 AND (r.until IS NULL OR r.until>?1) AND r.expunged=0)";
     sqlite3_stmt *st = NULL;
     struct sqldb *db = b->p->b->index->db;
     if (sqlite3_prepare_v2(db->db, sql, -1, &st, NULL) != SQLITE_OK)

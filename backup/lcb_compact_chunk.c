@@ -278,7 +278,7 @@ int lcb_pass_chunk(struct lcb_pass *pass, const struct lcb_chunk *c)
         !lcb_plan_wants_combining(&pass->p->sizes, pass->w->text.len, pass->follows))
         r = lcb_writer_seal(pass->w, 0);
     if (r == XERR_FORMAT || r == XERR_EOF || r == -EIO) {
-        xlog_errorx("%s: chunk %lld at offset %lld cannot be read: not compacted", b->path,
+        xlog_errorx("%s: chunk %lld at offset %lld cannot be read", b->path,
                     (long long)c->seq, (long long)c->offset);
         r = XERR_FORMAT;
     }

@@ -149,8 +149,8 @@ static int need_began(struct foreign *f)
 static int made_row(struct foreign *f, int64_t folder, uint32_t uid)
 {
     int64_t one;
-    int r = uid ? sqldb_int(f->db, &one, "SELECT 1 FROM temp.began WHERE since=? AND folder=? AND uid=?",
-                            "iii", f->pos, folder, (int64_t)uid)
+    int r = uid ? sqldb_int(f->db, &one, "SELECT 1 FROM temp.began WHERE since=? AND folder=?"
+                            " AND uid=?", "iii", f->pos, folder, (int64_t)uid)
                 : sqldb_int(f->db, &one, "SELECT 1 FROM folder_states WHERE since=? AND folder=?", "ii",
                             f->pos, folder);
     return !r ? 1 : r == XERR_NOTFOUND ? 0 : r;

@@ -162,7 +162,8 @@ int lcb_pass_foreign(struct lcb_pass *, const struct lcb_chunk *);
 
 /* ---- lcb_compact_prove.c ---- */
 
-/* Does the new backup say what the old one does? 0, XERR_INTERNAL with a line in syslog, or an error. */
+/* Does the new backup say what the old one does? 0, XERR_INTERNAL with a line in syslog, or an
+ * error. */
 int lcb_compact_prove(struct lcb_plan *, struct lcb_switch *, const struct lcb_writer *);
 
 #endif

@@ -3,8 +3,8 @@
 /* lcb_compact_plan - what of a backup stays, and whether it is worth the work, from the index alone.
  *
  * The window begins behind FROM, the last position whose time is not within the retention. Rows that
- * ended at FROM or before go; rows that held at FROM are written down again; what came later stays as it
- * is. A message that was expunged by then goes, and so does whatever a mailbox had that was gone by
+ * ended at FROM or before go; rows that held at FROM are written down again; what came later stays as
+ * it is. A message that was expunged by then goes, and so does whatever a mailbox had that was gone by
  * then and did not come back. If an earlier compaction kept less than the retention now asks for,
  * history begins where that one let it begin.
  *
@@ -91,9 +91,9 @@ static int find_live(struct lcb_plan *p)
     r = sqldb_run(db, "INSERT INTO temp.kept SELECT DISTINCT folder FROM folder_states"
                       " WHERE until IS NULL OR until>?", "i", p->from);
     if (!r)
-        r = sqldb_run(db, "INSERT INTO temp.live SELECT c.chunk, c.start, c.size, c.guid FROM contents c"
-                      " WHERE c.chunk IS NOT NULL AND c.chunk<=?1 AND (EXISTS (SELECT 1 FROM records r"
-                      " WHERE r.content=c.id AND r.expunged=0 AND (r.until IS NULL OR r.until>?2)"
+        r = sqldb_run(db, "INSERT INTO temp.live SELECT c.chunk, c.start, c.size, c.guid FROM contents"
+                      " c WHERE c.chunk IS NOT NULL AND c.chunk<=?1 AND (EXISTS (SELECT 1 FROM records"
+                      " r WHERE r.content=c.id AND r.expunged=0 AND (r.until IS NULL OR r.until>?2)"
                       " AND r.folder IN (SELECT id FROM temp.kept)) OR (c.chunk>=?3 AND NOT EXISTS"
                       " (SELECT 1 FROM records r WHERE r.content=c.id AND r.since>=c.chunk<<24)))",
                       "iii", LCB_POS_SEQ(p->to), p->from, young);
@@ -142,7 +142,8 @@ static int count(struct lcb_plan *p)
     int64_t n, chunk_bytes = 0, dead_bytes = 0, message_bytes = 0;
     int r = one(p, &a->chunks, "SELECT count(*) FROM chunks WHERE ?1 IS NOT NULL AND seq<=?2");
     if (!r)
-        r = one(p, &chunk_bytes, "SELECT sum(text_length) FROM chunks WHERE ?1 IS NOT NULL AND seq<=?2");
+        r = one(p, &chunk_bytes, "SELECT sum(text_length) FROM chunks WHERE ?1 IS NOT NULL AND"
+                " seq<=?2");
     if (!r)
         r = one(p, &a->messages, "SELECT count(*) FROM contents WHERE ?1 IS NOT NULL AND chunk<=?2");
     if (!r)
@@ -170,7 +171,8 @@ static int count(struct lcb_plan *p)
     a->versions_dead = n - a->messages_dead;
     a->versions += a->versions_dead;
     if (!r)
-        r = one(p, &dead_bytes, "SELECT sum(text) FROM temp.acct WHERE NOT alive AND ?1+?2 IS NOT NULL");
+        r = one(p, &dead_bytes, "SELECT sum(text) FROM temp.acct WHERE NOT alive AND ?1+?2 IS NOT"
+                " NULL");
     a->text_dead = (uint64_t)(dead_bytes < chunk_bytes ? dead_bytes : chunk_bytes);
     return r;
 }
@@ -252,7 +254,8 @@ static int weigh_chunks(struct weigh *w)
     while (!r && (more = sqldb_step(db, st)) > 0) {
         int64_t seq = sqlite3_column_int64(st, 0);
         int before = LCB_POS(seq + 1, 0) - 1 <= w->p->from;
-        if (before && !sqlite3_column_int64(st, 2) && (sqlite3_column_int64(st, 3) || seq > w->merged)) {
+        if (before && !sqlite3_column_int64(st, 2) &&
+            (sqlite3_column_int64(st, 3) || seq > w->merged)) {
             w->p->account.chunks_dead++;
             r = sqldb_run(db, "INSERT INTO temp.dead VALUES (?)", "i", seq);
         } else {
@@ -296,8 +299,9 @@ static int make(struct lcb_plan *p, int64_t retention)
 {
     struct sqldb *db = p->b->index->db;
     int r = sqldb_exec(db,
-        "DROP TABLE IF EXISTS temp.live; DROP TABLE IF EXISTS temp.kept; DROP TABLE IF EXISTS temp.acct;"
-        "DROP TABLE IF EXISTS temp.dead; CREATE TEMP TABLE dead (seq INTEGER PRIMARY KEY);"
+        "DROP TABLE IF EXISTS temp.live; DROP TABLE IF EXISTS temp.kept;"
+        "DROP TABLE IF EXISTS temp.acct; DROP TABLE IF EXISTS temp.dead;"
+        "CREATE TEMP TABLE dead (seq INTEGER PRIMARY KEY);"
         "CREATE TEMP TABLE live (chunk INTEGER, start INTEGER, size INTEGER, guid BLOB,"
         " PRIMARY KEY (chunk, start)) WITHOUT ROWID;"
         "CREATE TEMP TABLE kept (id INTEGER PRIMARY KEY);"
@@ -342,8 +346,8 @@ int lcb_plan_say(struct lcb_plan *p)
     struct sqldb *db = p->b->index->db;
     struct buf list = BUF_INITIALIZER;
     int more;
-    sqlite3_stmt *st = sqldb_stmt(db, "SELECT seq FROM chunks WHERE seq<=? AND seq NOT IN (SELECT seq FROM"
-                                      " temp.dead) ORDER BY seq");
+    sqlite3_stmt *st = sqldb_stmt(db, "SELECT seq FROM chunks WHERE seq<=? AND seq NOT IN (SELECT seq"
+                                      " FROM temp.dead) ORDER BY seq");
     if (!st || sqldb_bind(st, "i", LCB_POS_SEQ(p->to)))
         return XERR_SQL;
     while ((more = sqldb_step(db, st)) > 0)

@@ -23,7 +23,7 @@
 struct lcb_switch_how {
     const char *userid; /* the record in backups.db that is switched; NULL: PATH is replaced in place */
     const char *path;   /* of the old data file, if USERID is NULL */
-    const char *dir;    /* directory for the new pair, absolute, made if missing; NULL: that of the old */
+    const char *dir;    /* for the new pair, absolute, made if missing; NULL: that of the old */
     int same_id;        /* members keep backup id and numbers; else both are given anew */
     int keep_previous;  /* the old pair stays as <data>.<time> and <data>.index.<time> */
 };
@@ -76,7 +76,7 @@ void lcb_switch_end(struct lcb_switch **);
 
 /* ---- among the files of this room ---- */
 
-/* lcb_switch_names.c: what dead runs left. PATH of the pair that the old index says it was made from. */
+/* lcb_switch_names.c: what dead runs left. */
 int lcb_switch_finish_dead(struct lcb_switch *);
 int lcb_switch_sweep(struct lcb_switch *);
 /* A free name for a pair of USERID in DIR; to be freed. */

@@ -318,9 +318,13 @@ static int sweep_dir(struct lcb_switch *s, const char *dir)
     l.len = strlen(l.prefix);
     if (!r)
         r = vfs_list(s->vfs, dir, note_name, &l);
-    for (int i = 0; !r && i < l.found.count; i++)
-        if (strcmp(strarray_nth(&l.found, i), s->old->path))
-            r = sweep_pair(s, strarray_nth(&l.found, i));
+    for (int i = 0; !r && i < l.found.count; i++) {
+        const char *path = strarray_nth(&l.found, i);
+        if (strcmp(path, s->old->path))
+            r = sweep_pair(s, path);
+        else if ((r = remove_unfinished(s, path)) == XERR_LOCKED)
+            r = 0;
+    }
     strarray_fini(&l.found);
     buf_free(&prefix);
     return r == -ENOENT ? 0 : r;

@@ -76,7 +76,7 @@ sub unfit
     return map { "@words: $_\n$r->{out}$r->{err}" } @wrong;
 }
 
-my %codes;
+my (%codes, %named);
 
 # Run it; the result.
 sub check
@@ -138,7 +138,10 @@ sub damage_data
         healed($where);
     } else {
         is($site->sync('unix', '-u', 'alice')->{rc}, 0, "$where: a sync");
-        check($where, @{$_}) for @menders;
+        for my $words (@menders) {
+            my $r = check($where, @{$words});
+            $named{ $words->[1] }++ if "$r->{out}$r->{err}" =~ /error reading chunk|damaged|cannot be read/;
+        }
         no_differences("$where: after that, too", grep { /: wrong$/ } lost(@gone));
     }
     return;
@@ -202,7 +205,8 @@ damage_db("cut", $_, $_ == 1) for grep { $_ } positions($size, 3, 1);
 
 # ---- all the same, somebody must have complained ---------------------------------------------------------
 
-ok($codes{$_}{75}, "$_ has reported damage") for 'cyr_backup alice dump', 'ctl_backups verify', 'ctl_backups stat',
+ok($codes{$_}{75}, "$_ has failed") for 'cyr_backup alice dump', 'ctl_backups verify', 'ctl_backups stat',
     'ctl_backups reindex', 'ctl_backups compact';
+ok($named{$_}, "$_ has named damage") for 'reindex', 'compact';
 note(map { my $k = $_; "$k: " . join(', ', map { "$_ x $codes{$k}{$_}" } sort keys %{ $codes{$k} }) . "\n" } sort keys %codes);
 done_testing;

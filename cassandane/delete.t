@@ -107,6 +107,32 @@ subtest 'their time passes' => sub {
     ctl(75, qr/^undelete bob: failed/, 'undelete', 'bob');
 };
 
+subtest 'a nightly run removes them, too' => sub {
+    synced('bob');
+    ctl(0, "delete bob: ok\n", 'delete', 'bob');
+    $clock->advance(9 * $DAY);
+    ctl(0, undef, 'compact', '-A');
+    is(scalar(my @kept = glob "$site->{backup}{dir}/part/b/bob_*.deleted.*[0-9]"), 1, 'nine days later it is there');
+    $clock->advance(1 * $DAY + 60);
+    ctl(0, undef, 'compact', '-A');
+    is(join(' ', glob "$site->{backup}{dir}/part/b/*"), '', 'after ten days it goes');
+};
+
+# What the server says when an account is removed for good.
+subtest 'a user is gone, and so is the retention' => sub {
+    synced('bob');
+    my $c = $site->backup_csync;
+    is($c->command('APPLY UNUSER bob')->{status}, 'OK', 'gone');
+    is($c->command('EXIT')->{status}, 'OK', 'said');
+    ctl(0, undef, 'compact', '-A');
+    ok($site->data_file('bob'), 'the backup stays');
+    $clock->advance(8 * $DAY);
+    my $r = ctl(0, undef, 'compact', '-A');
+    is($site->data_file('bob'), undef, 'until the retention has passed') or diag($r->{out});
+    ctl(0, qr/\A[^\t]*\t\d+\tbob\t/, 'list', '--deleted', 'bob');
+    ctl(0, "undelete bob: ok\n", 'undelete', 'bob');
+};
+
 subtest 'at once' => sub {
     synced('bob');
     ctl(0, "delete bob: ok\n", 'delete', '-F', '--now', 'bob');
@@ -136,6 +162,9 @@ subtest 'a user is renamed' => sub {
     ctl(64, '', 'rename', 'old');
     ctl(75, "rename nobody: failed (not found in backups.db)\n", 'rename', 'nobody', 'new');
     ctl(75, "rename old: failed (the new user has a backup)\n", 'rename', 'old', 'alice');
+    my $j = ctl(75, undef, 'rename', '-j', 'old', 'alice');
+    is(JSON->new->canonical->encode(JSON->new->decode($j->{out})), '{"command":"rename","new_userid":"alice",'
+        . '"status":"failed (the new user has a backup)","userid":"old"}', 'the same as JSON');
     ctl(0, "rename old: ok\n", 'rename', 'old', 'new');
     my $file = $site->data_file('new');
     ok($file, 'the file has the new name');

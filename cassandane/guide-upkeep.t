@@ -108,6 +108,17 @@ is(scalar(() = glob "{$dir/big,$dir/backup/part}/*/frank*"), 0, '11.5: with all 
 is($site->sync('unix', '-u', 'frank')->{rc}, 0, '11.5: the next sync');
 equal_ok('11.5');
 
+# ---- 13: the past ------------------------------------------------------------------------------------
+
+$out = $guide->follow('13', 0);
+like($out, qr/ user\.alice$/m, '13: the mailbox was there');
+$guide->follow('13', 1);
+is(scalar(() = slurp("$dir/tape/work.mbox") =~ /^From /mg), 4, '13: all its messages were');
+$c->expunge('', 1);
+is($site->sync('unix', '-u', 'alice')->{rc}, 0, '13: a sync');
+$out = $guide->follow('13', 2);
+like($out, qr/^\S+ \S+\texpunged\t.*uid=1\b.*^gone\t/ms, '13: what happened, and what is different');
+
 # ---- 12: damage --------------------------------------------------------------------------------------
 
 my ($file) = split /\n/, $site->{backup}->tool(program('ctl_backups'), 'list', 'alice')->{out} =~ s/.*\t//r;
@@ -135,15 +146,5 @@ equal_ok('12.4');
 like($guide->follow('12.5'), qr/^reindex alice: ok/m, '12.5: made anew');
 equal_ok('12.5');
 
-# ---- 13: the past ------------------------------------------------------------------------------------
-
-$out = $guide->follow('13', 0);
-like($out, qr/ user\.alice$/m, '13: the mailbox was there');
-$guide->follow('13', 1);
-is(scalar(() = slurp("$dir/tape/work.mbox") =~ /^From /mg), 4, '13: all its messages were');
-$c->expunge('', 1);
-is($site->sync('unix', '-u', 'alice')->{rc}, 0, '13: a sync');
-$out = $guide->follow('13', 2);
-like($out, qr/^\S+ \S+\texpunged\t.*uid=1\b.*^gone\t/ms, '13: what happened, and what is different');
 $guide->all_were_run;
 done_testing;

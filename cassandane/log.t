@@ -199,6 +199,28 @@ is($early->{out}, $text->{out}, 'since before the beginning: all there is');
 like($early->{err}, qr/^alice: history begins at 2\d{3}-/m, 'since before the beginning: said');
 is($site->cyr_backup('alice', 'log', '--until', '2020-01-01')->{rc}, 75, 'until before the beginning');
 
+# ---- after a compaction -------------------------------------------------------------------------
+
+# The backup keeps seven days: of these the same is told as before, of what was before them nothing.
+{
+    my @pair = map { "\@$moments[$_][2]" } -5, -1;
+    my $diff = $site->cyr_backup('alice', 'diff', @pair)->{out};
+    like($diff, qr/^mailbox-deleted\t/m, 'something differs');
+    my $r = $site->ctl_backups('compact', '-F', 'alice');
+    is($r->{out}, "compact alice: ok\n", 'compacted') or diag($r->{err});
+    my $after = $site->cyr_backup('alice', 'log', '--since', '2020-01-01');
+    is($after->{rc}, 0, 'log: exit code');
+    my ($begin) = $after->{err} =~ /^alice: history begins at (.*)$/m;
+    ok(defined $begin, 'history begins later now') or diag($after->{err});
+    my @kept = grep { $_->{time} gt $begin } @all;
+    ok(@kept >= 5 && @kept < @all, 'events in the window, and before it');
+    is_deeply([log_of()], \@kept, 'of the window everything is told as before');
+    is($site->cyr_backup('alice', 'diff', @pair)->{out}, $diff, 'the same differs');
+    my $before = $site->cyr_backup('alice', 'diff', "\@$moments[2][2]");
+    is($before->{rc}, 75, 'a moment before it: exit code');
+    like($before->{err}, qr/^alice: there is no history of .*: it begins at \Q$begin\E$/m, 'a moment before it: reason');
+}
+
 # ---- the user is removed ------------------------------------------------------------------------
 
 $imap->must('logout');

@@ -56,6 +56,7 @@ sub backup_state
 # kept => { name => 1 }: deleted mailboxes that the server has removed without telling anybody;
 # they must be in the backup.
 # contents => 'datafile': read messages with zcat instead of one by one with cyr_backup.
+# compacted => 1: the backup may have forgotten what was expunged long ago.
 sub differences
 {
     my ($site, $user, %o) = @_;
@@ -271,7 +272,7 @@ sub csync_differences
             qw(uniqueid mboxtype partition uidvalidity last_uid highestmodseq recentuid acl options
             sync_crc sync_crc_annot);
         push @md, pairs("$what annotation", note_hash($s->{ANNOTATIONS}), note_hash($m->{annotations}), \&differ_text);
-        return (@md, record_differences($what, $s->{RECORD}, $m->{records}));
+        return (@md, record_differences($what, $s->{RECORD}, $m->{records}, %o));
     });
     push @d, differ('csync subscriptions', join(' ', sort map { @{$_} } @{ $source->{LSUB} // [] }),
         join(' ', sort @{ $backup->{subscriptions} })) unless $o{skip}{subscriptions};
@@ -297,7 +298,7 @@ sub note_hash
 
 sub record_differences
 {
-    my ($mailbox, $server, $list) = @_;
+    my ($mailbox, $server, $list, %o) = @_;
     my %backup = map { $_->{uid} => $_ } @{$list};
     my @d;
     push @d, "$mailbox: the backup has a uid twice" if keys %backup != @{$list};
@@ -306,9 +307,12 @@ sub record_differences
         push @d, "$mailbox uid $uid: alive in the backup only" unless $backup{$uid}{expunged};
         delete $backup{$uid};
     }
-    push @d, pairs("$mailbox uid", $server, \%backup, sub {
+    my $expunged = sub { return scalar grep { lc eq '\\expunged' } grep { defined } @{ $_[0]{FLAGS} } };
+    my %known = map { $_ => $server->{$_} }
+        grep { !$o{compacted} || $backup{$_} || !$expunged->($server->{$_}) } keys %{$server};
+    push @d, pairs("$mailbox uid", \%known, \%backup, sub {
         my ($what, $s, $b) = @_;
-        my $gone = grep { lc eq '\\expunged' } grep { defined } @{ $s->{FLAGS} };
+        my $gone = $expunged->($s);
         my %b = %{$b};
         # the backup says when a message was expunged, not what became of the record later
         for my $key ($gone && $b->{expunged} ? qw(modseq last_updated) : ()) {

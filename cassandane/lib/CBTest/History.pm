@@ -49,7 +49,7 @@ sub one
     $site->add_user($user);
     $site->create_mailboxes($user);
     my $h = bless {
-        site => $site, user => $user, clock => $site->{clock}, killed => 0, synced => 0,
+        site => $site, user => $user, clock => $site->{clock}, map({ ($_ => 0) } qw(synced killed compacted cut)),
         life => CBTest::Life->new(site => $site, user => $user, at_once => $immediate),
         snapshot => CBTest::Snapshot->new($site, $user),
         timeline => CBTest::Timeline->new(site => $site, user => $user),
@@ -139,6 +139,12 @@ sub full_look
 my %STEPS = (
     compact => sub { my ($h) = @_; return $h->compact },
     'compact -F' => sub { my ($h) = @_; return $h->compact('-F') },
+    'compact killed' => sub {
+        my ($h) = @_;
+        $h->{cut} += !!$h->{site}->killed_ctl_backups(0.005 + rand 0.06, '-F', 'compact', $h->{user});
+        return;
+    },
+    verify => sub { my ($h) = @_; return $h->ctl('verify') },
     reindex => sub { my ($h) = @_; return $h->ctl('reindex') },
     move => sub {
         my ($h) = @_;
@@ -160,15 +166,17 @@ my %STEPS = (
     },
 );
 
-# Which, in which order; each at least once.
+# A forced compaction, and five of the others, in any order.
 sub maintenance_plan
 {
     my ($h) = @_;
-    my @names = grep { $_ =~ ($ENV{HISTORY_STEPS} // '.') } sort keys %STEPS;
-    my @plan = map { $_->[1] } sort { $a->[0] <=> $b->[0] } map { [rand, $_] } @names, grep { /compact/ } @names;
-    $h->{plan} = [@plan];
-    return @plan;
+    my @names = grep { $_ ne 'compact -F' } sort keys %STEPS;
+    my @plan = ('compact -F', splice @{ shuffled(@names) }, 0, 5);
+    $h->{plan} = shuffled(grep { $_ =~ ($ENV{HISTORY_STEPS} // '.') } @plan);
+    return @{ $h->{plan} };
 }
+
+sub shuffled { return [map { $_->[1] } sort { $a->[0] <=> $b->[0] } map { [rand, $_] } @_] }
 
 sub ctl
 {
@@ -250,11 +258,12 @@ sub last_look
     my ($h) = @_;
     my ($site, $user) = @{$h}{qw(site user)};
     $h->full_look;
-    no_differences('both sides equal', differences($site, $user, contents => 'datafile'));
+    no_differences('both sides equal', differences($site, $user, contents => 'datafile', compacted => 1));
     my %sent = map { (sha1_hex($_) => 1) } @{ $h->{life}{sent} };
     no_differences('nothing but what this user got', grep { !$sent{$_} } sort keys %{ $h->{timeline}->contents });
-    no_differences('verify', $h->ctl('verify')) if 'verify' =~ ($ENV{HISTORY_STEPS} // '.');
-    note(sprintf '%s: %d syncs, %d killed, %d compactions', $user, $h->{synced}, $h->{killed}, $h->{compacted} // 0);
+    no_differences('verify', $h->ctl('verify'));
+    note(sprintf '%s: %d syncs, %d killed, %d compactions, %d killed', $user, $h->{synced}, $h->{killed},
+        $h->{compacted}, $h->{cut});
     return;
 }
 

@@ -79,7 +79,7 @@ sub text
     return pick(@{ $self->{sent} }) if @{ $self->{sent} } && rand() < 0.12;    # the same content again
     my $n = ++$self->{count};
     my $message = CBTest::Imap::message(subject => "$self->{user} $n",
-        body => "$n " . substr($TEXT, int rand 900, 120 + int rand 1500) . "\r\n");
+        body => "$n " . substr($TEXT, int rand 900, 120 + int rand 1500) =~ s/\A\n|\r\z//gr . "\r\n");
     push @{ $self->{sent} }, $message;
     return $message;
 }

@@ -202,6 +202,19 @@ sub ctl_backups
         is_debian() ? 'ctl_backups' : program('ctl_backups'), @args);
 }
 
+# The same, killed with all its processes after some seconds. How many of them were alive then.
+sub killed_ctl_backups
+{
+    my ($self, $seconds, @args) = @_;
+    my $pid = start_cmd(session => 1, env => $self->{backup}->env,
+        cmd => [as_cyrus(program('ctl_backups'), '-C', $self->{backup}->conf, @args)]);
+    sleep $seconds;
+    my @alive = $self->{backup}->session($pid);
+    kill KILL => @alive;
+    reap($pid, 20);
+    return scalar @alive;
+}
+
 # Path of the data file of a user ('%SHARED' for the shared mailboxes); undef if none. (A process that
 # was killed while it made one may have left an empty one, which is nobody's.)
 sub data_file
