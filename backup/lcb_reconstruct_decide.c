@@ -388,6 +388,8 @@ static int tell_file(struct decision *d)
         buf_setcstr(t, f->named ? "called like a data file, but is none" : "not a file of ours");
         return say(d, f->named ? LCB_FOUND_UNREADABLE : LCB_FOUND_STRANGER, f->path.s, NULL);
     default:
+        if (f->error == -ENOENT) /* a corrected record named it */
+            return 0;
         buf_reset(t);
         buf_printf(t, "cannot be read: %s", error_message(f->error));
         return say(d, LCB_FOUND_UNREADABLE, f->path.s, NULL);
