@@ -48,6 +48,8 @@ int lcb_store_tmpfile(struct lcb_store *, int *fd);
 enum {
     LCB_WRITE = 1,  /* take the lock; recover, roll forward or rebuild as needed */
     LCB_CREATE = 2, /* with LCB_WRITE: make a backup for a user that has none */
+    LCB_REPAIR = 4, /* with LCB_WRITE: lcb_repair() comes next, so an index that is missing is not
+                     * filled before that */
 };
 /* Open a user's backup. XERR_NOTFOUND without a backup; XERR_LOCKED after WAIT_MS (0: at once).
  * Reading: an index that is missing, damaged or behind is mended first if the lock is free; the data
