@@ -110,7 +110,8 @@ int lcb_marks_waiting(struct lcb_index *ix, int64_t *n)
     return sqldb_int(ix->db, n,
                      "SELECT count(*) FROM folders f JOIN folder_states t ON t.folder=f.id AND"
                      " t.until IS NULL JOIN records r ON r.folder=f.id AND r.until IS NULL AND"
-                     " r.expunged=0 JOIN contents c ON c.id=r.content AND c.chunk IS NULL WHERE f.mark=?", "i",
+                     " r.expunged=0 JOIN contents c ON c.id=r.content AND c.chunk IS NULL"
+                     " WHERE f.mark=?", "i",
                      (int64_t)LCB_MARK_CONTENT);
 }
 
