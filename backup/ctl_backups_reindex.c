@@ -63,8 +63,8 @@ void ctl_reindex(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
     };
     struct lcb *b = NULL;
     int wait = ctl->opt->wait ? -1 : 0;
-    int r = t->userid ? lcb_open(ctl->store, t->userid, LCB_WRITE, wait, &b)
-                      : lcb_open_file(ctl->store, t->path, LCB_WRITE, wait, &b);
+    int r = t->userid ? lcb_open(ctl->store, t->userid, LCB_WRITE | LCB_REPAIR, wait, &b)
+                      : lcb_open_file(ctl->store, t->path, LCB_WRITE | LCB_REPAIR, wait, &b);
     if (!r)
         r = lcb_repair(b, &rp);
     lcb_close(&b);

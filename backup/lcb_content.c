@@ -111,8 +111,7 @@ int lcb_marks_waiting(struct lcb_index *ix, int64_t *n)
                      "SELECT count(*) FROM folders f JOIN folder_states t ON t.folder=f.id AND"
                      " t.until IS NULL JOIN records r ON r.folder=f.id AND r.until IS NULL AND"
                      " r.expunged=0 JOIN contents c ON c.id=r.content AND c.chunk IS NULL"
-                     " WHERE f.mark=?", "i",
-                     (int64_t)LCB_MARK_CONTENT);
+                     " WHERE f.mark=?", "i", (int64_t)LCB_MARK_CONTENT);
 }
 
 /* What the data file can tell of marks, which are not in it. A mailbox whose records do not have

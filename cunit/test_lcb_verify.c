@@ -65,11 +65,54 @@ static int repair(struct lcbtest *t, const char *path, struct lcb_repair *rp)
 {
     struct lcb *b = NULL;
     *rp = (struct lcb_repair){.chunks = -1};
-    int r = lcb_open_file(t->store, path, LCB_WRITE, 0, &b);
+    int r = lcb_open_file(t->store, path, LCB_WRITE | LCB_REPAIR, 0, &b);
     if (!r)
         r = lcb_repair(b, rp);
     lcb_close(&b);
     return r;
+}
+
+/* ---- there is no index ---- */
+
+/* It is not filled twice: what opens the backup leaves that to the repair. */
+static void test_no_index(void)
+{
+    struct lcbtest t;
+    struct lcbtest_history h;
+    struct lcb_repair rp;
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    char *path = xstrdup(lcb_path(b));
+    lcbtest_start(&h, 7);
+    for (int i = 0; i < 40; i++)
+        CU_ASSERT_EQUAL_FATAL(lcbtest_step(&h, b), 0);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    lcb_close(&b);
+    int64_t contents = lcbtest_int(path, "SELECT count(*) FROM contents");
+    CU_ASSERT(contents > 5);
+
+    for (int again = 0; again < 2; again++) {
+        lcbtest_rmindex(path);
+        CU_ASSERT_EQUAL_FATAL(lcb_open_file(t.store, path, LCB_WRITE | LCB_REPAIR, 0, &b), 0);
+        CU_ASSERT_EQUAL(lcb_index_commit(b->index), 0);
+        CU_ASSERT_EQUAL(lcbtest_int(path, "SELECT count(*) FROM contents"), 0);
+        if (!again)
+            CU_ASSERT_EQUAL(lcb_repair(b, &(struct lcb_repair){.chunks = -1}), 0);
+        lcb_close(&b); /* the second time the repair did not come about */
+        b = lcbtest_joe(&t);
+        CU_ASSERT_EQUAL(lcbtest_step(&h, b), 0);
+        CU_ASSERT_EQUAL(lcb_commit(b), 0);
+        lcb_close(&b);
+        CU_ASSERT(lcbtest_int(path, "SELECT count(*) FROM contents") >= contents);
+        lcbtest_compare(&t, path, "after a repair without an index");
+    }
+    lcbtest_rmindex(path);
+    CU_ASSERT_EQUAL(repair(&t, path, &rp), 0);
+    CU_ASSERT_EQUAL(rp.chunks, 0);
+    CU_ASSERT(!lcbtest_logged("does not belong"));
+    free(path);
+    lcbtest_fini(&t);
 }
 
 /* ---- nothing is wrong ---- */
@@ -727,6 +770,7 @@ void suite_lcb_verify(void);
 void suite_lcb_verify(void)
 {
     static const struct unit_test tests[] = {
+        {"there is no index", test_no_index},
         {"nothing is wrong", test_clean},
         {"nothing is wrong with a file of Cyrus 3.x", test_clean_foreign},
         {"the index is wrong", test_index},
