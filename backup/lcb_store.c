@@ -497,6 +497,19 @@ int lcb_open_file(struct lcb_store *s, const char *path, int flags, int wait_ms,
     return r == XERR_STALE ? -ENOENT : r;
 }
 
+int lcb_open_index(struct lcb_store *s, const char *path, struct lcb **bp)
+{
+    struct lcb *b = new_backup(s, "", path, 0);
+    int r = lcb_index_open(b->index_path, 0, LCB_INDEX_LOOK, 0, &b->index);
+    if (r) {
+        lcb_close(&b);
+        return r;
+    }
+    b->index->names = &s->names;
+    *bp = b;
+    return 0;
+}
+
 static int make_at(struct lcb_store *s, const char *path)
 {
     int fd = vfs_open(s->vfs, path, O_RDWR | O_CREAT | O_EXCL, 0600);

@@ -22,7 +22,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backup/lcb_diff.h"
 #include "backup/lcb_int.h"
+#include "backup/lcb_summary.h"
 #include "backup/lcb_verify.h"
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
@@ -285,8 +287,20 @@ static void read_message(struct use *u, unsigned number, unsigned bit)
     buf_free(&got);
 }
 
+static int on_event(void *rock, const struct lcb_event *e)
+{
+    (void)rock;
+    CU_ASSERT(strlen(e->kind) < 100 && strlen(e->item) < 1000);
+    for (unsigned i = 0; i < e->count; i++)
+        CU_ASSERT(e->details[i].type == LCB_DETAIL_NUMBER || strlen(e->details[i].text) < 10000);
+    return step();
+}
+
 static void ask_everything(struct use *u)
 {
+    static const struct lcb_events all = {.from = 0, .to = LCB_NOW};
+    note(u, lcb_foreach_event(u->b, &all, on_event, NULL));
+    note(u, lcb_foreach_difference(u->b, LCB_POS(2, 0), LCB_NOW, 0, on_event, NULL));
     for (int at = 0; at < 2; at++) {
         int64_t pos = at ? LCB_POS(3, 0) : LCB_NOW;
         note(u, lcb_foreach_folder(u->b, pos, !at, on_folder, u));
@@ -327,7 +341,10 @@ static void use(struct victim *v, int flags, struct use *u)
     long calls = vfs_fault_calls(v->vfs);
     memset(u, 0, sizeof(*u));
     steps = 0;
-    int r = lcb_open(v->t.store, "joe", flags, 0, &u->b);
+    struct lcb_summary summary;
+    int r = lcb_summary_read(v->t.store, v->path, 1, &summary);
+    CU_ASSERT(!r || known_error(r));
+    r = lcb_open(v->t.store, "joe", flags, 0, &u->b);
     CU_ASSERT((r == 0) == (u->b != NULL));
     note(u, r);
     if (u->b) {
