@@ -121,7 +121,7 @@ sub list
     $side->{site}{backup}->stop;
     my $lines = () = $side->output('ctl_backups', 'list') =~ /^.*bench\d+.*$/mg;
     expect($side, 'lines of list', $lines, $n);
-    return { %{ $side->tool('ctl_backups', 'list') }, backups => $n };
+    return { %{ $side->tool('ctl_backups', 'list') }, %{ $side->sizes }, backups => $n };
 }
 
 # Eight backups, verified by one process after the other, and by two at a time.
