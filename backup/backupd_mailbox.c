@@ -23,7 +23,8 @@
  *     and on, two masters share the name, which is an error to be seen by somebody.
  *  6. A live record needs its content: in the backup, and readable if the client was told so just
  *     now; or waiting in the spool. If it cannot be read, CONTENT and CHECKSUM; if there is none and
- *     the client thinks that we have it, RESEND and CHECKSUM. If the client was to send it and did not, its file is missing there: the record
+ *     the client thinks that we have it, RESEND and CHECKSUM. If the client was to send it and did
+ *     not, its file is missing there: the record
  *     is stored without, and a warning logged. Refusing it would block the channel for ever. What is
  *     known to be missing there is not asked for at every change. But if the unit was taken to be
  *     somebody else's, its uploads went to him: RESEND and CHECKSUM.

@@ -2,9 +2,9 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* ctl_backups_reindex - make indexes anew from their data files.
  *
- * Readers see the old rows or the new ones, and what the data file does not say any more but the old
- * index does (chunks that cannot be read) is not lost: see lcb_repair.c. With -v a line for each chunk,
- * as in Cyrus 3.x. */
+ * Readers see the old rows or the new ones, and what the data file does not say any more but the
+ * old index does (chunks that cannot be read) is not lost: see lcb_repair.c. With -v a line for
+ * each chunk, as in Cyrus 3.x. */
 #include "config.h"
 
 #include <string.h>
@@ -27,9 +27,9 @@ static void damage(void *rock, const struct lcb_damage *d)
     switch (d->kind) {
     case LCB_DAMAGE_CHUNK:
         w->unreadable++;
-        ctl_result_line(w->result, "error reading chunk at offset %lld, byte %lld: damaged, %d lines of it"
-                        " can be read", (long long)d->offset, (long long)(d->next - d->offset),
-                        d->line);
+        ctl_result_line(w->result, "error reading chunk at offset %lld, byte %lld: damaged, %d lines"
+                        " of it can be read", (long long)d->offset,
+                        (long long)(d->next - d->offset), d->line);
         break;
     case LCB_DAMAGE_MESSAGE:
         message_guid_encode(d->guid, hex);
@@ -63,8 +63,8 @@ void ctl_reindex(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
     };
     struct lcb *b = NULL;
     int wait = ctl->opt->wait ? -1 : 0;
-    int r = t->userid ? lcb_open(ctl->store, t->userid, LCB_WRITE, wait, &b)
-                      : lcb_open_file(ctl->store, t->path, LCB_WRITE, wait, &b);
+    int r = t->userid ? lcb_open(ctl->store, t->userid, LCB_WRITE | LCB_REPAIR, wait, &b)
+                      : lcb_open_file(ctl->store, t->path, LCB_WRITE | LCB_REPAIR, wait, &b);
     if (!r)
         r = lcb_repair(b, &rp);
     lcb_close(&b);
@@ -77,8 +77,8 @@ void ctl_reindex(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
     int64_t restored = rp.mailboxes + rp.records + rp.others;
     if (rp.messages || restored) {
         result->status = CTL_FAILED; /* though it was done */
-        buf_printf(&result->message, "data damaged: %lld messages will be asked for again, %lld lines were"
-                   " restored from the old index", (long long)rp.messages, (long long)restored);
+        buf_printf(&result->message, "data damaged: %lld messages will be asked for again, %lld lines"
+                   " were restored from the old index", (long long)rp.messages, (long long)restored);
     } else if (w.unreadable) {
         buf_printf(&result->message, "%lld places cannot be read", (long long)w.unreadable);
     }

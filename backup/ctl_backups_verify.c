@@ -4,11 +4,11 @@
  *
  *     verify: ok                        nothing is wrong
  *     verify: ok (index damaged: ...)   no data is lost; the index was made anew
- *     verify: failed (data damaged...)  something cannot be read; what the master still has is asked for
+ *     verify: failed (data damaged...)  something is lost; what the master still has is asked for
  *     verify: failed (data damaged before ...)  the same, and it has not come yet
  *
- * Each thing that is wrong is a line, with --json also an object in "data_damage" or "index_damage". The
- * backup is looked at without its lock; only mending needs that. */
+ * Each thing that is wrong is a line, with --json also an object in "data_damage" or
+ * "index_damage". The backup is looked at without its lock; only mending needs that. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -97,7 +97,7 @@ static int mend(struct work *w, struct lcb_repair *rp)
     rp->gone_since = ctl_gone_since(w->ctl);
     rp->keep_index = config_getswitch(w->ctl->config, IMAPOPT_BACKUP_KEEP_PREVIOUS);
     int r = open_backup(w, MEND_WAIT_MS, &b);
-    if (!r)
+    if (!r && (w->v.data || !w->v.no_index))
         r = lcb_repair(b, rp);
     if (!r)
         lcb_verify_note(b, time(NULL), w->v.data ? LCB_VERIFIED_DAMAGED : LCB_VERIFIED_OK);

@@ -48,6 +48,8 @@ int lcb_store_tmpfile(struct lcb_store *, int *fd);
 enum {
     LCB_WRITE = 1,  /* take the lock; recover, roll forward or rebuild as needed */
     LCB_CREATE = 2, /* with LCB_WRITE: make a backup for a user that has none */
+    LCB_REPAIR = 4, /* with LCB_WRITE: lcb_repair() comes next, so an index that is missing is not
+                     * filled before that */
 };
 /* Open a user's backup. XERR_NOTFOUND without a backup; XERR_LOCKED after WAIT_MS (0: at once).
  * Reading: an index that is missing, damaged or behind is mended first if the lock is free; the data
@@ -55,6 +57,10 @@ enum {
 int lcb_open(struct lcb_store *, const char *userid, int flags, int wait_ms, struct lcb **);
 /* The same by path of a data file that need not be registered. */
 int lcb_open_file(struct lcb_store *, const char *path, int flags, int wait_ms, struct lcb **);
+/* Only its index, as it is: no lock, nothing is mended, the data file is not opened, so that
+ * neither content nor chunks can be read. Nobody asks whether it is that file's. Errors are those of
+ * an index: XERR_NOTFOUND, XERR_FORMAT, XERR_VERSION, XERR_LOCKED while it is being made. */
+int lcb_open_index(struct lcb_store *, const char *path, struct lcb **);
 /* Make the backup of USERID or, if that is NULL, one at PATH that is not registered: data file and
  * index. XERR_EXISTS. */
 int lcb_create(struct lcb_store *, const char *userid, const char *path);

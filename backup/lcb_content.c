@@ -3,10 +3,11 @@
 /* lcb_content - content that should be here and is not: finding out, forgetting it, and the marks
  * that make the client send it again.
  *
- * Marks. LCB_MARK_CONTENT is for a mailbox whose records are good and that lacks content. It is listed
- * with a LAST_UID below the first message that lacks it, and with HIGHESTMODSEQ 0. Then the client
- * asks of every message above (RESERVE) whether it is here, uploads what is not, and sends all
- * records. So a lost message costs its own bytes and one list, even if the mailbox is the only one.
+ * Marks. LCB_MARK_CONTENT is for a mailbox whose records are good and that lacks content. It is
+ * listed with a LAST_UID below the first message that lacks it, and with HIGHESTMODSEQ 0. Then the
+ * client asks of every message above (RESERVE) whether it is here, uploads what is not, and sends
+ * all records. So a lost message costs its own bytes and one list, even if the mailbox is the only
+ * one.
  *
  * All the messages of a damaged chunk are found by reading all of table contents. An index over
  * the chunk would cost 10 bytes for each message for ever, and damage is rare. */
@@ -107,17 +108,17 @@ int lcb_content_floor(struct lcb *b, const struct lcb_folder *f, uint32_t *last_
 int lcb_marks_waiting(struct lcb_index *ix, int64_t *n)
 {
     return sqldb_int(ix->db, n,
-                     "SELECT count(*) FROM folders f JOIN folder_states t ON t.folder=f.id AND t.until IS"
-                     " NULL JOIN records r ON r.folder=f.id AND r.until IS NULL AND r.expunged=0 JOIN"
-                     " contents c ON c.id=r.content AND c.chunk IS NULL WHERE f.mark=?", "i",
-                     (int64_t)LCB_MARK_CONTENT);
+                     "SELECT count(*) FROM folders f JOIN folder_states t ON t.folder=f.id AND"
+                     " t.until IS NULL JOIN records r ON r.folder=f.id AND r.until IS NULL AND"
+                     " r.expunged=0 JOIN contents c ON c.id=r.content AND c.chunk IS NULL"
+                     " WHERE f.mark=?", "i", (int64_t)LCB_MARK_CONTENT);
 }
 
-/* What the data file can tell of marks, which are not in it. A mailbox whose records do not have the
- * client's checksum may have been marked for that. (If the difference had been accepted, its records
- * are sent once more.) Where something was lost, they may lack content, too, and so may those
- * whose client gave no checksum. Other marks come back by themselves, when the client repeats what was
- * refused. */
+/* What the data file can tell of marks, which are not in it. A mailbox whose records do not have
+ * the client's checksum may have been marked for that. (If the difference had been accepted, its
+ * records are sent once more.) Where something was lost, they may lack content, too, and so may
+ * those whose client gave no checksum. Other marks come back by themselves, when the client repeats
+ * what was refused. */
 int lcb_marks_set(struct lcb_index *ix, int64_t from, int lost)
 {
     static const char differs[] =

@@ -397,6 +397,7 @@ struct lcb {
     char *index_path;
     int fd;
     int writable;
+    int to_repair; /* LCB_REPAIR */
     int keep_tail; /* on behalf of a reader: what is no commit is left where it is */
     int broken;
     int savepoint; /* a command is being applied */

@@ -26,12 +26,13 @@
 
 const struct lcb_partition *lcb_partition_named(struct lcb_store *s, const char *name)
 {
+    const struct lcb_partition *found = NULL;
     struct lcb_placement p;
     lcb_store_placement(s, &p);
-    for (size_t i = 0; i < p.count; i++)
+    for (size_t i = 0; !found && i < p.count; i++)
         if (!strcmp(p.partitions[i].name, name))
-            return &p.partitions[i];
-    return NULL;
+            found = &p.partitions[i];
+    return found;
 }
 
 static size_t dir_len(const char *dir)

@@ -274,6 +274,8 @@ static void complain(struct decision *d)
                           " ctl_backups delete -F");
     else if (f->kind == LCB_IS_UNREADABLE)
         buf_printf(t, "the data file cannot be read: %s", error_message(f->error));
+    else if (f->kind == LCB_IS_EMPTY)
+        buf_appendcstr(t, "the data file is empty, and there is another");
     else if (f->kind == LCB_IS_NONE)
         buf_appendcstr(t, "the file is no data file: restore it from a copy");
     else
@@ -291,7 +293,7 @@ static int decide_record(struct decision *d)
     }
     if (r)
         return r;
-    d->reg_ok = is_good(d, &d->reg);
+    d->reg_ok = is_good(d, &d->reg) && !(d->reg.kind == LCB_IS_EMPTY && d->best.there);
     if (d->reg_ok) {
         int newer = d->best.there && d->b->how->replace && !may_go(&d->reg, &d->best) &&
                     is_better(&d->reg, &d->best);

@@ -2,18 +2,18 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* lcb_relog - say again what only unreadable chunks had said.
  *
- * The old index still has the rows. Those that hold, and that began in a lost chunk, are logged as new
- * lines through the same functions as live commands, which leave out what is known anyway (a later
- * chunk may have said it too). Rows that ended in a lost chunk are ended again. What lies in between,
- * versions that came and went, cannot be said at a time that has passed, and is lost.
+ * The old index still has the rows. Those that hold, and that began in a lost chunk, are logged as
+ * new lines through the same functions as live commands, which leave out what is known anyway (a
+ * later chunk may have said it too). Rows that ended in a lost chunk are ended again. What lies in
+ * between, versions that came and went, cannot be said at a time that has passed, and is lost.
  *
- * Order. Mailboxes that are gone come first: one that only lost chunks knew is logged and then ended
- * again, so that it can be restored. If another mailbox has its name by now, that one is ended before and
- * logged again behind it. Then those that exist, under their last names: one that takes a name from
- * another ends that, and the other comes back under its own name in its turn.
+ * Order. Mailboxes that are gone come first: one that only lost chunks knew is logged and then
+ * ended again, so that it can be restored. If another mailbox has its name by now, that one is
+ * ended before and logged again behind it. Then those that exist, under their last names: one that
+ * takes a name from another ends that, and the other comes back under its own name in its turn.
  *
- * Rows of the index are believed only as far as they agree with themselves: a mailbox whose records do
- * not have its checksum is not logged again, but asked for. */
+ * Rows of the index are believed only as far as they agree with themselves: a mailbox whose records
+ * do not have its checksum is not logged again, but asked for. */
 #include "config.h"
 
 #include <stdlib.h>

@@ -2,26 +2,28 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* lcb_repair - the index anew, and what it knew better than the file.
  *
- * The index must say what the readable file says: nobody can restore from a chunk that cannot be read,
- * and an index made anew later would not know of it. So it is made anew now, by the same scan as after
- * a loss. But before it is lost for good, the old index is asked. It is open a second time, for
- * reading, and its transaction began before ours, so it shows the old rows until we are done.
+ * The index must say what the readable file says: nobody can restore from a chunk that cannot be
+ * read, and an index made anew later would not know of it. So it is made anew now, by the same scan
+ * as after a loss. But before it is lost for good, the old index is asked. It is open a second
+ * time, for reading, and its transaction began before ours, so it shows the old rows until we are
+ * done.
  *
  *   1. Scan the file into the emptied index. All of it was committed, so whatever cannot be read has
  *      rotted, at the end of the file, too.
- *   2. Chunks that the old index has and the new one has not, or not wholly, are lost. (They are compared
- *      by offset: the numbers of chunks of Cyrus 3.x are counted.) What only they said is logged
- *      again (lcb_relog.c).
+ *   2. Chunks that the old index has and the new one has not, or not wholly, are lost. (They are
+ *      compared by offset: the numbers of chunks of Cyrus 3.x are counted.) What only they said is
+ *      logged again (lcb_relog.c).
  *   3. Marks are carried over. Mailboxes with messages whose content the old index had and the new one
  *      has not are marked CONTENT, and those whose records do not have the client's checksum any more.
  *   4. One commit. If the end of the file is what cannot be read, later readers must see that it was no
  *      crash that tore it: so two groups are written behind it, if need be with lines that mean
  *      nothing.
  *
- * Damaged bytes stay where they are, and are passed over from now on; compaction leaves them behind.
+ * Damaged bytes stay where they are, and are passed over from now on; compaction leaves them
+ * behind.
  *
- * An index that cannot be read itself is set aside; then the file speaks alone, and what it may have
- * lost is asked for more broadly (lcb_content.c). */
+ * An index that cannot be read itself is set aside; then the file speaks alone, and what it may
+ * have lost is asked for more broadly (lcb_content.c). */
 #include "config.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* Make a backup good again whose data file cannot be read everywhere, or whose index is not what the
- * data file says. */
+/* Make a backup good again whose data file cannot be read everywhere, or whose index is not what
+ * the data file says. */
 #ifndef BACKUP_LCB_REPAIR_H
 #define BACKUP_LCB_REPAIR_H
 
@@ -29,11 +29,12 @@ struct lcb_repair {
     int64_t mailboxes, records, others; /* logged again, as only damaged chunks had them */
     int64_t messages; /* whose content was here and is not: their mailboxes are marked */
 };
-/* B is open for writing, and nothing is pending. The index is made anew from the data file, in place and
- * in one transaction; what the old index knew from chunks that cannot be read is logged again;
- * mailboxes that lack content that was here are marked CONTENT, and no others. All of it is durable
- * when this returns 0; the backup can be used on. After an error B must be closed; then there is
- * the old index or none, and what was written is at most some lines that say what was known. */
+/* B is open for writing, and nothing is pending. The index is made anew from the data file, in
+ * place and in one transaction; what the old index knew from chunks that cannot be read is logged
+ * again; mailboxes that lack content that was here are marked CONTENT, and no others. All of it is
+ * durable when this returns 0; the backup can be used on. After an error B must be closed; then
+ * there is the old index or none, and what was written is at most some lines that say what was
+ * known. */
 int lcb_repair(struct lcb *b, struct lcb_repair *);
 
 /* Pages and trees of an index: 0 if it can be believed, XERR_FORMAT, XERR_SQL. */
@@ -47,8 +48,8 @@ struct lcb_seqs {
     size_t n;
 };
 int lcb_seqs_have(const struct lcb_seqs *, int64_t pos);
-/* The chunks that OLD has and NEW has not, or not wholly, up to number MAX. The list is freed by the
- * caller. */
+/* The chunks that OLD has and NEW has not, or not wholly, up to number MAX. The list is freed by
+ * the caller. */
 int lcb_seqs_lost(struct lcb_index *old, struct lcb_index *new_, int64_t max, struct lcb_seqs *);
 /* Log to B what in the rows of OLD that hold comes from LOST and is not in B's index. */
 int lcb_relog(struct lcb *b, struct lcb_index *old, const struct lcb_seqs *lost, struct lcb_repair *);

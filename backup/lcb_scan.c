@@ -213,7 +213,8 @@ static int apply_member(struct lcb_scan *s, struct lcb_member *m, int *known)
     int lost = 0;
     int r = lcb_member_at(s->vfs, s->fd, s->at, s->size, m);
     *known = !r;
-    if (r == -EIO)
+    s->unreadable = r == -EIO;
+    if (s->unreadable)
         r = XERR_FORMAT;
     if (!r && m->extra.present && ((s->id && m->extra.id != s->id) || m->extra.seq <= s->seq))
         r = XERR_FORMAT; /* not the continuation of this file */
@@ -234,6 +235,7 @@ static int apply_member(struct lcb_scan *s, struct lcb_member *m, int *known)
     if (r) {
         sqldb_exec(s->index->db, "ROLLBACK TO mem; RELEASE mem");
         lcb_index_findtick(s->index);
+        s->unreadable = r == -EIO;
         return r == XERR_EOF || r == -EIO ? XERR_FORMAT : r;
     }
     r = sqldb_exec(s->index->db, "RELEASE mem");
@@ -320,8 +322,8 @@ static int pass_over(struct lcb_scan *s, const struct lcb_member *m, int known)
     off_t next;
     int r = 1;
     if (!is_rot(s, m, known, &next)) {
-        if (m->offset >= s->committed)
-            return 0;
+        if (m->offset >= s->committed && !s->unreadable)
+            return 0; /* a crash leaves wrong bytes, not places that cannot be read */
         s->forced++;
     }
     if (next < 0 || next > s->size)

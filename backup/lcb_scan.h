@@ -57,6 +57,7 @@ struct lcb_scan {
     /* Its own. */
     struct lcb_mark_point group; /* state at the start of the group at hand */
     int in_group;
+    int unreadable; /* so said the disk of the member at hand */
     struct buf unsound_list; /* what was wrong in the member at hand: told when it was whole */
     off_t looked;   /* how far somebody looked ahead, */
     off_t ends[2];  /* and where the last members began that end groups intact; 0: nowhere */

@@ -280,10 +280,25 @@ static struct lcb *new_backup(struct lcb_store *s, const char *userid, const cha
     return b;
 }
 
+/* An empty index in place of none, for a data file that is not empty. */
+static int open_unfilled(struct lcb *b)
+{
+    struct stat st;
+    int r = vfs_stat(b->vfs, b->index_path, &st);
+    if (r != -ENOENT || vfs_fstat(b->vfs, b->fd, &st) || !st.st_size)
+        return XERR_NOTFOUND;
+    r = open_index(b, 1);
+    if (!r)
+        lcb_recovered(b);
+    return r;
+}
+
 static int finish_write(struct lcb *b)
 {
-    int r = open_or_create_index(b);
-    if (r)
+    int r = b->to_repair ? open_unfilled(b) : XERR_NOTFOUND;
+    if (r != XERR_NOTFOUND)
+        return r;
+    if ((r = open_or_create_index(b)) != 0)
         return r;
     r = lcb_recover(b);
     if ((r == XERR_SQL && !sqldb_outside(b->index->db)) || r == XERR_FORMAT) {
@@ -413,6 +428,7 @@ static int open_path(struct lcb_store *s, const char *userid, const char *path, 
                      int wait_ms, struct lcb **bp)
 {
     struct lcb *b = new_backup(s, userid, path, flags & LCB_WRITE);
+    b->to_repair = flags & LCB_REPAIR;
     int r = flags & LCB_WRITE ? open_write(b, wait_ms) : open_read(b);
     if (!(flags & LCB_WRITE) && (r == 1 || r == XERR_NOTFOUND))
         r = mend_and_read(&b, r == 1);
@@ -479,6 +495,19 @@ int lcb_open_file(struct lcb_store *s, const char *path, int flags, int wait_ms,
 {
     int r = open_path(s, "", path, flags, wait_ms, bp);
     return r == XERR_STALE ? -ENOENT : r;
+}
+
+int lcb_open_index(struct lcb_store *s, const char *path, struct lcb **bp)
+{
+    struct lcb *b = new_backup(s, "", path, 0);
+    int r = lcb_index_open(b->index_path, 0, LCB_INDEX_LOOK, 0, &b->index);
+    if (r) {
+        lcb_close(&b);
+        return r;
+    }
+    b->index->names = &s->names;
+    *bp = b;
+    return 0;
 }
 
 static int make_at(struct lcb_store *s, const char *path)

@@ -7,13 +7,12 @@
  * the next who opens the backup; what it says is true of the commit it speaks of. */
 #include "config.h"
 
-#include <stdlib.h>
 #include <string.h>
 
+#include "backup/lcb_compact.h"
 #include "backup/lcb_int.h"
 #include "backup/lcb_summary.h"
 #include "lib/xerr.h"
-#include "lib/xmalloc.h"
 
 static int newest_chunk(struct lcb_index *ix, struct lcb_summary *s)
 {
@@ -27,15 +26,6 @@ static int newest_chunk(struct lcb_index *ix, struct lcb_summary *s)
     s->end = sqlite3_column_int64(st, 1);
     sqlite3_reset(st);
     return 0;
-}
-
-/* The text of the messages that a mailbox still has. */
-static int live_text(struct lcb_index *ix, int64_t *live)
-{
-    return sqldb_int(ix->db, live,
-                     "SELECT coalesce(sum(size),0) FROM contents WHERE chunk IS NOT NULL AND id IN"
-                     " (SELECT r.content FROM records r JOIN folder_states f ON f.folder=r.folder"
-                     " AND f.until IS NULL WHERE r.until IS NULL AND r.expunged=0)", "");
 }
 
 /* How far does the index speak? Beyond the end of the file only if a commit came in between. */
@@ -53,36 +43,34 @@ static int check_complete(struct lcb_index *ix, struct vfs *vfs, const char *pat
     return !r && (uint64_t)p.end > s->size ? XERR_EOF : r;
 }
 
-static int details_of(struct lcb_index *ix, struct lcb_summary *s)
+static int details_of(struct lcb *b, struct lcb_summary *s)
 {
-    int64_t text = 0, live = 0;
-    int r = sqldb_int(ix->db, &text, "SELECT coalesce(sum(text_length),0) FROM chunks", "");
-    if (!r)
-        r = live_text(ix, &live);
-    s->text_length = (uint64_t)text;
-    s->live = (uint64_t)live;
+    struct lcb_compact_account a;
+    int r = lcb_compact_estimate(b, 0, &a);
+    if (!r) {
+        s->text_length = a.text;
+        s->live = a.text > a.text_dead ? a.text - a.text_dead : 0;
+    }
     return r;
 }
 
 int lcb_summary_read(struct lcb_store *store, const char *path, int details, struct lcb_summary *s)
 {
     struct vfs *vfs = lcb_store_vfs(store);
-    struct lcb_index *ix = NULL;
+    struct lcb *b = NULL;
     struct stat st;
     memset(s, 0, sizeof(*s));
     int r = vfs_stat(vfs, path, &st);
     if (r)
         return r;
     s->size = (uint64_t)st.st_size;
-    char *index = xasprintf("%s.index", path);
-    r = lcb_index_open(index, 0, LCB_INDEX_LOOK, 0, &ix);
-    free(index);
+    r = lcb_open_index(store, path, &b);
     if (!r)
-        r = check_complete(ix, vfs, path, s);
+        r = check_complete(b->index, vfs, path, s);
     if (!r)
-        r = newest_chunk(ix, s);
+        r = newest_chunk(b->index, s);
     if (!r && details)
-        r = details_of(ix, s);
-    lcb_index_close(&ix);
+        r = details_of(b, s);
+    lcb_close(&b);
     return r;
 }

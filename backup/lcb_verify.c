@@ -3,18 +3,18 @@
 /* lcb_verify - hold a data file against itself, and its index against the data file.
  *
  * The file is read once, by the scan that a rebuild does, into an index of its own: a temporary
- * database of SQLite, which is in memory while it is small. On the way each chunk is checked by its place,
- * header and CRC, each line by being understood, and each message by its SHA-1. Then the two indexes are
- * compared row by row (lcb_compare.c).
+ * database of SQLite, which is in memory while it is small. On the way each chunk is checked by its
+ * place, header and CRC, each line by being understood, and each message by its SHA-1. Then the two
+ * indexes are compared row by row (lcb_compare.c).
  *
- * Data or index? A chunk that the live index knows and the scan could not read is lost; a difference
- * where a row of the live index begins, ends or has its content in a lost chunk is what was lost. Any
- * other difference is the index' fault, and no harm: it is made anew. A damaged chunk that the live index
- * does not know was lost and mended before (lcb_repair.c): that is information.
+ * Data or index? A chunk that the live index knows and the scan could not read is lost; a
+ * difference where a row of the live index begins, ends or has its content in a lost chunk is what
+ * was lost. Any other difference is the index' fault, and no harm: it is made anew. A damaged chunk
+ * that the live index does not know was lost and mended before (lcb_repair.c): that is information.
  *
- * No lock of writers is taken. The live index says how far it speaks when we begin, and nothing up to
- * there ever changes; what was appended meanwhile is left out of the comparison. The lock of maintenance
- * keeps compaction from taking the files away. */
+ * No lock of writers is taken. The live index says how far it speaks when we begin, and nothing up
+ * to there ever changes; what was appended meanwhile is left out of the comparison. The lock of
+ * maintenance keeps compaction from taking the files away. */
 #include "config.h"
 
 #include <errno.h>
@@ -118,7 +118,8 @@ static int note_chunk(void *rock, const struct lcb_chunk *chunk)
     return s->v->chunk ? s->v->chunk(s->v->rock, chunk) : 0;
 }
 
-/* The backup id of the first member of ours that can be found, 0 if there is none near the start. */
+/* The backup id of the first member of ours that can be found, 0 if there is none near the start.
+ * */
 static uint64_t file_id(struct verify *s)
 {
     struct lcb_member m;
@@ -154,11 +155,13 @@ static int open_live(struct verify *s)
         r = XERR_NOTFOUND; /* it says nothing yet */
     if (!r && !mark_is_right(s))
         r = XERR_FORMAT;
-    if (!r && !lcb_point_fits(s->vfs, s->fd, &s->point) && file_id(s) != s->point.id)
+    uint64_t id = !r && !lcb_point_fits(s->vfs, s->fd, &s->point) ? file_id(s) : 0;
+    if (!r && id && id != s->point.id)
         r = XERR_STALE;
     if (!r)
         return 0;
     lcb_index_close(&s->live);
+    s->v->no_index = 1;
     tell_index(s, r == XERR_NOTFOUND  ? "there is no index"
                   : r == XERR_STALE   ? "the index belongs to another data file"
                   : r == XERR_VERSION ? "the index is of another version"
@@ -266,9 +269,9 @@ static int tell_message(struct verify *s, const struct message_guid *guid, int64
     char hex[41];
     int more, none = 1;
     sqlite3_stmt *st = sqldb_stmt(s->live->db,
-        "SELECT f.uniqueid, r.uid, (SELECT mboxname FROM folder_states WHERE folder=f.id ORDER BY since"
-        " DESC LIMIT 1) FROM contents c JOIN records r ON r.content=c.id JOIN folders f ON f.id=r.folder"
-        " WHERE c.guid=? AND r.until IS NULL ORDER BY f.uniqueid, r.uid");
+        "SELECT f.uniqueid, r.uid, (SELECT mboxname FROM folder_states WHERE folder=f.id ORDER BY"
+        " since DESC LIMIT 1) FROM contents c JOIN records r ON r.content=c.id JOIN folders f ON"
+        " f.id=r.folder WHERE c.guid=? AND r.until IS NULL ORDER BY f.uniqueid, r.uid");
     if (!st || sqldb_bind(st, "b", guid->value, sizeof(guid->value)))
         return XERR_SQL;
     message_guid_encode(guid, hex);
@@ -458,6 +461,7 @@ int lcb_verify(struct lcb_store *store, const char *path, struct lcb_verify *v)
 {
     struct verify s = {.v = v, .store = store, .vfs = lcb_store_vfs(store), .path = path,
                        .unsound = hash_new()};
+    v->no_index = 0;
     v->data = v->index = v->waiting = v->chunks = v->bytes = 0;
     s.index_path = xasprintf("%s.index", path);
     s.fd = vfs_open(s.vfs, path, O_RDONLY, 0);

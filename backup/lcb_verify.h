@@ -39,15 +39,16 @@ struct lcb_verify {
     /* What was found. */
     int64_t data;    /* findings of the first kinds */
     int64_t index;   /* and of LCB_FOUND_INDEX */
+    int no_index;    /* it is of no use: whoever opens the backup for writing makes another */
     int64_t waiting; /* messages that were lost before and that the master has yet to send: not among
                       * these */
     int64_t chunks, bytes; /* looked at */
 };
-/* Look at the backup whose data file is PATH, up to its last commit: the chain of chunks, the checksum of
- * each, each line, each message's SHA-1, and each row of the index. 0, whatever was found;
- * XERR_LOCKED while somebody else works on the whole of it (compaction, verification), or its index is
- * being made; or an error that kept it from being looked at. The writers' lock is not taken: a backup
- * that grows meanwhile is verified as it was at the beginning. */
+/* Look at the backup whose data file is PATH, up to its last commit: the chain of chunks, the
+ * checksum of each, each line, each message's SHA-1, and each row of the index. 0, whatever was
+ * found; XERR_LOCKED while somebody else works on the whole of it (compaction, verification), or
+ * its index is being made; or an error that kept it from being looked at. The writers' lock is not
+ * taken: a backup that grows meanwhile is verified as it was at the beginning. */
 int lcb_verify(struct lcb_store *, const char *path, struct lcb_verify *);
 
 /* What is remembered in the index, until it is made anew. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* Tests of what a connection remembers of mailboxes: not everything, and what it forgot it does not take
- * for what never was. */
+/* Tests of what a connection remembers of mailboxes: not everything, and what it forgot it does not
+ * take for what never was. */
 #include "config.h"
 
 #include <stdio.h>
@@ -11,7 +11,8 @@
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
 
-static void show(struct backupd *d, struct lcb *b, const char *uniqueid, const char *name, int64_t since)
+static void show(struct backupd *d, struct lcb *b, const char *uniqueid, const char *name,
+                 int64_t since)
 {
     struct lcb_folder f = {.uniqueid = uniqueid, .mboxname = name, .last_uid = 1, .highestmodseq = 2,
                            .since = since};

@@ -194,10 +194,120 @@ static void test_empty(void)
     lcbtest_fini(&t);
 }
 
+/* ---- one thing at a time ---- */
+
+static void upload(struct lcb *b, unsigned n, char hex[41])
+{
+    struct buf text = BUF_INITIALIZER;
+    struct message_guid guid;
+    lcbtest_message(n, &text, &guid);
+    message_guid_encode(&guid, hex);
+    buf_free(&text);
+    CU_ASSERT_EQUAL(lcbtest_upload(b, n, 0), 0);
+}
+
+static void mailbox(struct lcb *b, const char *id, const char *name, unsigned modseq,
+                    const char *record)
+{
+    const char *records[2] = {record, NULL};
+    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header(id, name, 9, modseq, ""), records, NULL), 0);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    lcbtest_settime(lcbtest_time() + 1);
+}
+
+static void line(struct lcb *b, const char *verb, const char *value)
+{
+    CU_ASSERT_EQUAL(lcbtest_log(b, verb, value), 0);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    lcbtest_settime(lcbtest_time() + 1);
+}
+
+static int has_guid(const char *path, const char *hex)
+{
+    char sql[200];
+    snprintf(sql, sizeof(sql), "SELECT count(*) FROM contents WHERE chunk NOT NULL AND"
+             " lower(hex(guid))='%s'", hex);
+    return (int)lcbtest_int(path, sql);
+}
+
+/* Mailboxes that go, come, change names; messages that go; what must stay and what must not. */
+static void test_window(void)
+{
+    struct lcbtest t;
+    struct buf was = BUF_INITIALIZER, is = BUF_INITIALIZER;
+    char gone[41], old[41], there[41], back[41], expunged[41], unused[41], young[41];
+    lcbtest_init(&t, "backup_retention: 2d\n");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    upload(b, 1, gone);
+    upload(b, 2, old);
+    upload(b, 4, there);
+    upload(b, 5, back);
+    upload(b, 6, expunged);
+    upload(b, 7, unused);
+    mailbox(b, "gone", "user.joe.gone", 5, lcbtest_record(1, 5, "", gone));
+    mailbox(b, "old", "user.joe.old", 5, lcbtest_record(1, 5, "", old));
+    mailbox(b, "old", "user.joe.old", 6, lcbtest_record(1, 6, "\\Expunged", old));
+    mailbox(b, "a", "user.joe.a", 5, lcbtest_record(1, 5, "\\Seen", there));
+    mailbox(b, "b", "user.joe.b", 5, lcbtest_record(1, 5, "", expunged));
+    mailbox(b, "back", "user.joe.back", 5, lcbtest_record(1, 5, "\\Flagged", back));
+    line(b, "UNMAILBOX", "user.joe.gone");
+    line(b, "UNMAILBOX", "user.joe.back");
+    line(b, "SUB", "%(USERID joe MBOXNAME user.joe.gone)");
+    line(b, "SUB", "%(USERID joe MBOXNAME user.joe.a)");
+    line(b, "UNSUB", "%(USERID joe MBOXNAME user.joe.gone)");
+    line(b, "SIEVE", "%(USERID joe FILENAME x.script LAST_UPDATE 5 CONTENT {6}\r\nke\r\nep)");
+    line(b, "ACTIVATE_SIEVE", "%(USERID joe FILENAME x.bc)");
+    lcbtest_settime(lcbtest_time() + 300000);
+    int64_t from = lcbtest_time() - 100000;
+    upload(b, 8, young);
+    /* Two names are swapped; a script ends; a message is expunged; a mailbox is back as it was. */
+    line(b, "RENAME", "%(OLDMBOXNAME user.joe.a NEWMBOXNAME user.joe.c PARTITION p UIDVALIDITY 1)");
+    line(b, "RENAME", "%(OLDMBOXNAME user.joe.b NEWMBOXNAME user.joe.a PARTITION p UIDVALIDITY 2)");
+    line(b, "RENAME", "%(OLDMBOXNAME user.joe.c NEWMBOXNAME user.joe.b PARTITION p UIDVALIDITY 3)");
+    line(b, "UNSIEVE", "%(USERID joe FILENAME x.script)");
+    line(b, "UNSUB", "%(USERID joe MBOXNAME user.joe.a)");
+    mailbox(b, "b", "user.joe.a", 6, lcbtest_record(1, 6, "\\Expunged", expunged));
+    mailbox(b, "back", "user.joe.back", 5, NULL);
+    char *path = xstrdup(lcb_path(b));
+    lcb_close(&b);
+    lcbtest_states(path, &t, lcbtest_time() - 20, &was);
+    struct lcb *reader = NULL;
+    CU_ASSERT_EQUAL(lcb_open(t.store, "joe", 0, 0, &reader), 0);
+    CU_ASSERT_EQUAL(lcbtest_state(reader, from, &was), 0);
+    lcb_close(&reader);
+    CU_ASSERT_EQUAL_FATAL(compact(&t, 1, NULL), LCB_COMPACT_DONE);
+    free(path);
+    path = lcbtest_path(&t);
+    lcbtest_states(path, &t, lcbtest_time() - 20, &is);
+    CU_ASSERT_EQUAL(lcb_open(t.store, "joe", 0, 0, &reader), 0);
+    CU_ASSERT_EQUAL(lcbtest_state(reader, from, &is), 0);
+    /* Nothing happened between these lines and the window. */
+    CU_ASSERT_EQUAL(lcbtest_state(reader, 1700000005, &is), XERR_NOTFOUND);
+    lcb_close(&reader);
+    CU_ASSERT(lcbtest_same(&is, &was, "the window"));
+    CU_ASSERT(!has_guid(path, gone));
+    CU_ASSERT(!has_guid(path, old));
+    CU_ASSERT(!has_guid(path, unused));
+    CU_ASSERT(has_guid(path, there));
+    CU_ASSERT(has_guid(path, back));
+    CU_ASSERT(has_guid(path, expunged));
+    CU_ASSERT(has_guid(path, young));
+    CU_ASSERT_EQUAL(lcbtest_int(path, "SELECT count(*) FROM folders WHERE uniqueid='gone'"), 0);
+    CU_ASSERT_EQUAL(lcbtest_int(path, "SELECT count(*) FROM records WHERE expunged"), 1);
+    CU_ASSERT_EQUAL(lcbtest_int(path, "SELECT count(*) FROM subs WHERE mboxname LIKE '%gone'"), 0);
+    lcbtest_compare(&t, path, "the window, index");
+    free(path);
+    buf_free(&was);
+    buf_free(&is);
+    lcbtest_fini(&t);
+}
+
 void suite_lcb_compact(void);
 void suite_lcb_compact(void)
 {
     static const struct unit_test tests[] = {
+        {"the window", test_window},
         {"histories", test_histories},
         {"chunk sizes", test_sizes},
         {"big messages", test_big},

@@ -287,6 +287,15 @@ static void test_missing(void)
     CU_ASSERT(said(&w, "replaced", w.path[0]));
     CU_ASSERT(said(&w, "wrong", w.path[1])); /* nothing to take */
     CU_ASSERT(restored(&w));
+    /* it is there, and nothing in it: an accident, where there is a backup */
+    lcbtest_write(gone, "", 0);
+    CU_ASSERT_EQUAL(lcb_db_replace(lcb_store_db(w.t.store), "joe", w.path[0], gone), 0);
+    CU_ASSERT_EQUAL(reconstruct(&w, 0, 0), 0);
+    CU_ASSERT(said(&w, "wrong", gone));
+    CU_ASSERT_EQUAL(reconstruct(&w, 0, 1), 0);
+    CU_ASSERT(said(&w, "replaced", w.path[0]));
+    CU_ASSERT(said(&w, "leftover", gone));
+    CU_ASSERT(restored(&w));
     free(gone);
     end(&w);
 }

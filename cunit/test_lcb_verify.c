@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* Tests of verification and repair: damage anywhere is named for what it is, what is intact stays, and
- * after a repair, and a client that sends what is asked for, everything is there again. */
+/* Tests of verification and repair: damage anywhere is named for what it is, what is intact stays,
+ * and after a repair, and a client that sends what is asked for, everything is there again. */
 #include "config.h"
 
 #include <errno.h>
@@ -65,11 +65,54 @@ static int repair(struct lcbtest *t, const char *path, struct lcb_repair *rp)
 {
     struct lcb *b = NULL;
     *rp = (struct lcb_repair){.chunks = -1};
-    int r = lcb_open_file(t->store, path, LCB_WRITE, 0, &b);
+    int r = lcb_open_file(t->store, path, LCB_WRITE | LCB_REPAIR, 0, &b);
     if (!r)
         r = lcb_repair(b, rp);
     lcb_close(&b);
     return r;
+}
+
+/* ---- there is no index ---- */
+
+/* It is not filled twice: what opens the backup leaves that to the repair. */
+static void test_no_index(void)
+{
+    struct lcbtest t;
+    struct lcbtest_history h;
+    struct lcb_repair rp;
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    char *path = xstrdup(lcb_path(b));
+    lcbtest_start(&h, 7);
+    for (int i = 0; i < 40; i++)
+        CU_ASSERT_EQUAL_FATAL(lcbtest_step(&h, b), 0);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    lcb_close(&b);
+    int64_t contents = lcbtest_int(path, "SELECT count(*) FROM contents");
+    CU_ASSERT(contents > 5);
+
+    for (int again = 0; again < 2; again++) {
+        lcbtest_rmindex(path);
+        CU_ASSERT_EQUAL_FATAL(lcb_open_file(t.store, path, LCB_WRITE | LCB_REPAIR, 0, &b), 0);
+        CU_ASSERT_EQUAL(lcb_index_commit(b->index), 0);
+        CU_ASSERT_EQUAL(lcbtest_int(path, "SELECT count(*) FROM contents"), 0);
+        if (!again)
+            CU_ASSERT_EQUAL(lcb_repair(b, &(struct lcb_repair){.chunks = -1}), 0);
+        lcb_close(&b); /* the second time the repair did not come about */
+        b = lcbtest_joe(&t);
+        CU_ASSERT_EQUAL(lcbtest_step(&h, b), 0);
+        CU_ASSERT_EQUAL(lcb_commit(b), 0);
+        lcb_close(&b);
+        CU_ASSERT(lcbtest_int(path, "SELECT count(*) FROM contents") >= contents);
+        lcbtest_compare(&t, path, "after a repair without an index");
+    }
+    lcbtest_rmindex(path);
+    CU_ASSERT_EQUAL(repair(&t, path, &rp), 0);
+    CU_ASSERT_EQUAL(rp.chunks, 0);
+    CU_ASSERT(!lcbtest_logged("does not belong"));
+    free(path);
+    lcbtest_fini(&t);
 }
 
 /* ---- nothing is wrong ---- */
@@ -189,8 +232,8 @@ static void test_index(void)
     lcbtest_freefile(&f);
 }
 
-/* Every page of the index is garbage in its turn: nothing but the index is ever blamed, and it can be made
- * anew. */
+/* Every page of the index is garbage in its turn: nothing but the index is ever blamed, and it can
+ * be made anew. */
 static void test_index_pages(void)
 {
     struct lcbtest_file f;
@@ -240,8 +283,8 @@ static int mark_of(const char *path, unsigned n)
     return (int)lcbtest_int(path, sql);
 }
 
-/* What a client does that is asked for mailbox N: what is missing above the listed LAST_UID, and all
- * records. */
+/* What a client does that is asked for mailbox N: what is missing above the listed LAST_UID, and
+ * all records. */
 static int client_sends(struct lcb *b, unsigned n)
 {
     struct lcb_folder folder = {.id = 0};
@@ -358,7 +401,8 @@ static void must_heal(struct lcbtest_file *f, int group, int member, const char 
     buf_free(&text);
 }
 
-/* Time and origin in a gzip header mean nothing; another name on our field makes it one of Cyrus 3.x. */
+/* Time and origin in a gzip header mean nothing; another name on our field makes it one of Cyrus
+ * 3.x. */
 static int harmless(off_t in)
 {
     return (in >= 4 && in < 10) || in == 12 || in == 13;
@@ -401,8 +445,324 @@ static void test_every_byte(void)
     for (int group = 0; group < LCBTEST_GROUPS; group += group ? LCBTEST_GROUPS - 2 : 1)
         for (int member = 0; member < LCBTEST_MEMBERS; member++)
             for (off_t at = f.start[group][member]; at < f.start[group][member + 1];
-                 at += at - f.start[group][member] < 44 ? 1 : 11)
+                 at += !group && at - f.start[group][member] < 44 ? 1 : 37)
                 one_byte(&f, at, group, member);
+    lcbtest_freefile(&f);
+}
+
+/* The file ends anywhere; the index knows of more. */
+static void one_cut(struct lcbtest_file *f, size_t cut)
+{
+    struct lcb_verify v;
+    struct lcb_repair rp;
+    struct said s = {.text = BUF_INITIALIZER};
+    char what[60];
+    int whole = 0;
+    while (whole < LCBTEST_GROUPS && f->start[whole][LCBTEST_MEMBERS] <= (off_t)cut)
+        whole++;
+    snprintf(what, sizeof(what), "cut at %zu", cut);
+    lcbtest_write(f->path, f->data.s, cut);
+    lcbtest_putindex(f->path, &f->index[LCBTEST_GROUPS]);
+    verify(&f->t, f->path, &v, &s);
+    if (!v.data)
+        printf("\n%s: %s", what, buf_cstring(&s.text));
+    CU_ASSERT(v.data > 0);
+    CU_ASSERT_EQUAL(v.index, 0);
+    CU_ASSERT_EQUAL(repair(&f->t, f->path, &rp), 0);
+    must_be_clean(&f->t, f->path, 0, what);
+    CU_ASSERT_EQUAL(lcbtest_int(f->path, "SELECT count(*) FROM folders"), whole);
+    must_rebuild(f, what);
+    lcbtest_write(f->path, f->data.s, cut); /* and without an index */
+    lcbtest_rmindex(f->path);
+    verify(&f->t, f->path, &v, &s);
+    CU_ASSERT_EQUAL(v.data, 0); /* as if it had been written so far */
+    CU_ASSERT_EQUAL(v.index, 1);
+    remove_asides(f->path);
+    buf_free(&s.text);
+}
+
+static void test_every_cut(void)
+{
+    struct lcbtest_file f;
+    lcbtest_makefile(&f);
+    for (size_t cut = 1; cut < f.data.len; cut += cut < 100 ? 13 : 311)
+        one_cut(&f, cut);
+    for (int group = 0; group < LCBTEST_GROUPS - 1; group++)
+        for (int d = -1; d <= 1; d++)
+            one_cut(&f, (size_t)(f.start[group][LCBTEST_MEMBERS] + d));
+    lcbtest_freefile(&f);
+}
+
+/* ---- what only a lost chunk said ---- */
+
+static void log_all(struct lcb *b, const char *const *lines)
+{
+    for (; *lines; lines += 2)
+        CU_ASSERT_EQUAL(lcbtest_log(b, lines[0], lines[1]), 0);
+    CU_ASSERT_EQUAL_FATAL(lcb_commit(b), 0);
+    lcbtest_settime(lcbtest_time() + 10);
+}
+
+static int count(const char *path, const char *what)
+{
+    char sql[400];
+    snprintf(sql, sizeof(sql), "SELECT count(*) FROM %s", what);
+    return (int)lcbtest_int(path, sql);
+}
+
+/* A chunk with something of everything, and what came before and after; it is lost, and all that holds
+ * comes again. */
+static void test_relog(void)
+{
+    static const char *const before[] = {
+        "SUB", "%(USERID joe MBOXNAME user.joe.old)",
+        "QUOTA", "%(ROOT user.joe STORAGE 1000)",
+        "SIEVE", "%(USERID joe FILENAME gone.script LAST_UPDATE 1 CONTENT \"stop;\")",
+        "ANNOTATION", "%(MBOXNAME \"\" ENTRY /gone USERID joe VALUE v)", NULL,
+    };
+    static const char *const lost[] = {
+        "SUB", "%(USERID joe MBOXNAME user.joe.new)",
+        "UNSUB", "%(USERID joe MBOXNAME user.joe.old)",
+        "SEEN", "%(USERID joe UNIQUEID u1 LASTREAD 5 LASTUID 6 LASTCHANGE 7 SEENUIDS 1:6)",
+        "QUOTA", "%(ROOT user.joe STORAGE 2000)",
+        "ANNOTATION", "%(MBOXNAME \"\" ENTRY /here USERID joe VALUE w)",
+        "UNANNOTATION", "%(MBOXNAME \"\" ENTRY /gone USERID joe)",
+        "UNSIEVE", "%(USERID joe FILENAME gone.script)",
+        "UNMAILBOX", "user.joe.ended",
+        "RENAME", "%(OLDMBOXNAME user.joe.from NEWMBOXNAME user.joe.to PARTITION p UIDVALIDITY 7)",
+        "SIEVE", "%(USERID joe FILENAME here.script LAST_UPDATE 2 CONTENT {8}\r\n# a\r\n # )", NULL,
+    };
+    static const char *const after[] = {
+        "ACTIVATE_SIEVE", "%(USERID joe FILENAME here.bc)",
+        "UNMAILBOX", "user.joe.short", "SUB", "%(USERID joe MBOXNAME user.joe.later)", NULL,
+    };
+    static const char guid[] = "0123456789012345678901234567890123456789";
+    const char *r1[] = {lcbtest_record(1, 1, "", guid), lcbtest_record(2, 1, "", guid), NULL};
+    const char *r2[] = {lcbtest_record(1, 2, "\\Seen", guid), lcbtest_record(2, 2, "\\Expunged", guid),
+                        lcbtest_record(3, 2, "", guid), NULL};
+    struct lcbtest t;
+    struct lcb_repair rp;
+    struct lcb_verify v;
+    struct said s = {.text = BUF_INITIALIZER};
+    struct buf data = BUF_INITIALIZER;
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    b->df.chunk_size = 65536;
+    char *path = xstrdup(lcb_path(b));
+    lcbtest_mailbox(b, lcbtest_header("u1", "user.joe", 2, 1, ""), r1, NULL);
+    lcbtest_mailbox(b, lcbtest_header("u2", "user.joe.ended", 2, 1, ""), r1, NULL);
+    lcbtest_mailbox(b, lcbtest_header("u3", "user.joe.from", 2, 1, ""), r1, NULL);
+    log_all(b, before);
+    off_t at = b->df.end;
+    lcbtest_mailbox(b, lcbtest_header("u1", "user.joe", 3, 2, ""), r2, NULL);
+    lcbtest_mailbox(b, lcbtest_header("u4", "user.joe.short", 2, 1, ""), r1, NULL);
+    lcbtest_mailbox(b, lcbtest_header("u5", "user.joe.made", 2, 1, ""), r1, NULL);
+    log_all(b, lost);
+    off_t end = b->df.end;
+    log_all(b, after);
+    lcbtest_mailbox(b, lcbtest_header("u6", "user.joe.short", 2, 1, ""), r1, NULL);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    lcb_close(&b);
+    must_be_clean(&t, path, 0, "before");
+    lcbtest_read(path, &data);
+    data.s[(at + end) / 2] ^= 0x55;
+    lcbtest_write(path, data.s, data.len);
+    verify(&t, path, &v, &s);
+    CU_ASSERT(s.count[LCB_FOUND_RECORD] >= 5 && s.count[LCB_FOUND_OTHER] >= 6);
+    CU_ASSERT_EQUAL(repair(&t, path, &rp), 0);
+    CU_ASSERT_EQUAL(rp.chunks, 1);
+    CU_ASSERT_EQUAL(rp.messages, 0);
+    must_be_clean(&t, path, 0, "after");
+
+    CU_ASSERT_EQUAL(count(path, "subs WHERE until IS NULL"), 2);
+    CU_ASSERT_EQUAL(count(path, "subs WHERE until IS NULL AND mboxname='user.joe.old'"), 0);
+    CU_ASSERT_EQUAL(count(path, "seens WHERE until IS NULL AND uniqueid='u1' AND lastuid=6"), 1);
+    CU_ASSERT_EQUAL(count(path, "quotas WHERE until IS NULL AND CAST(limits AS TEXT) LIKE '%2000%'"),
+                    1);
+    CU_ASSERT_EQUAL(count(path, "annots WHERE until IS NULL AND entry='/here'"), 1);
+    CU_ASSERT_EQUAL(count(path, "annots WHERE until IS NULL"), 1);
+    CU_ASSERT_EQUAL(count(path, "scripts WHERE until IS NULL AND filename='here.script'"), 1);
+    CU_ASSERT_EQUAL(count(path, "scripts WHERE until IS NULL"), 1);
+    CU_ASSERT_EQUAL(count(path, "active WHERE until IS NULL"), 1);
+    CU_ASSERT_EQUAL(count(path, "folder_states WHERE until IS NULL"), 4);
+    CU_ASSERT_EQUAL(count(path, "folder_states WHERE until IS NULL AND mboxname IN ('user.joe',"
+                                " 'user.joe.to', 'user.joe.made', 'user.joe.short')"), 4);
+    CU_ASSERT_EQUAL(count(path, "folder_states s JOIN folders f ON f.id=s.folder WHERE until IS"
+                                " NULL AND mboxname='user.joe.short' AND uniqueid='u6'"), 1);
+    /* a mailbox that was made there and deleted later is one that was deleted */
+    CU_ASSERT_EQUAL(count(path, "records r JOIN folders f ON f.id=r.folder WHERE uniqueid='u4'"), 2);
+    CU_ASSERT_EQUAL(count(path, "records r JOIN folders f ON f.id=r.folder WHERE uniqueid='u1' AND"
+                                " until IS NULL AND modseq=2"), 3);
+    CU_ASSERT_EQUAL(count(path, "records r JOIN folders f ON f.id=r.folder WHERE uniqueid='u1' AND"
+                                " until IS NULL AND expunged"), 1);
+    CU_ASSERT_EQUAL(count(path, "folders WHERE mark<>0"), 0);
+
+    struct buf live = BUF_INITIALIZER, again = BUF_INITIALIZER;
+    lcbtest_read(path, &data);
+    lcbtest_dump(path, &live);
+    lcbtest_rebuild(&t, data.s, data.len, &again);
+    CU_ASSERT(lcbtest_same(&live, &again, "made anew"));
+    off_t size = (off_t)data.len;
+    CU_ASSERT_EQUAL(repair(&t, path, &rp), 0); /* once is enough */
+    lcbtest_read(path, &data);
+    CU_ASSERT_EQUAL((off_t)data.len, size);
+    CU_ASSERT_EQUAL(rp.mailboxes + rp.records + rp.others + rp.messages, 0);
+    buf_free(&live);
+    buf_free(&again);
+    buf_free(&data);
+    buf_free(&s.text);
+    free(path);
+    lcbtest_fini(&t);
+}
+
+/* A message in a whole chunk that is not its GUID's. */
+static void test_unsound(void)
+{
+    struct lcbtest_file f;
+    struct lcb_verify v;
+    struct lcb_repair rp;
+    struct said s = {.text = BUF_INITIALIZER};
+    struct buf text = BUF_INITIALIZER, other = BUF_INITIALIZER;
+    struct message_guid guid;
+    char name[] = "user.joe.bad", hex[41];
+    lcbtest_makefile(&f);
+    struct lcb *b = NULL;
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(f.t.store, f.path, LCB_WRITE, 0, &b), 0);
+    lcbtest_message(900, &text, &guid);
+    message_guid_encode(&guid, hex);
+    text.s[7] ^= 1;
+    CU_ASSERT_EQUAL(lcb_log_message(b, "default", &guid, text.len, text.s, -1, 0), 0);
+    const char *records[] = {lcbtest_record(1, 5, "", hex), NULL};
+    lcbtest_mailbox(b, lcbtest_header("bad", name, 1, 5, ""), records, NULL);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    lcb_close(&b);
+    verify(&f.t, f.path, &v, &s);
+    CU_ASSERT_EQUAL(v.data, 1);
+    CU_ASSERT_EQUAL(v.index, 0);
+    CU_ASSERT_EQUAL(s.count[LCB_FOUND_MESSAGE], 1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(buf_cstring(&s.text), hex));
+    CU_ASSERT_PTR_NOT_NULL(strstr(buf_cstring(&s.text), "user.joe.bad uid 1"));
+    CU_ASSERT_EQUAL(repair(&f.t, f.path, &rp), 0);
+    CU_ASSERT_EQUAL(rp.messages, 1);
+    CU_ASSERT_EQUAL(count(f.path, "folders WHERE mark=3"), 1);
+    CU_ASSERT_EQUAL(count(f.path, "folders WHERE mark<>0"), 1);
+    must_be_clean(&f.t, f.path, 1, "an unsound message");
+    must_rebuild(&f, "an unsound message");
+    buf_free(&text);
+    buf_free(&other);
+    buf_free(&s.text);
+    lcbtest_freefile(&f);
+}
+
+/* ---- disks that fail, machines that stop ---- */
+
+/* A place that the disk cannot read is rot: the index is made anew all the same. */
+static void test_eio(void)
+{
+    struct lcbtest_file f;
+    lcbtest_makefile(&f);
+    int tried = 0, made = 0;
+    struct vfs *none = vfs_fail_new(VFS_FAULT_READS, 0, EIO, 0);
+    lcbtest_close(&f.t);
+    lcbtest_open(&f.t, none);
+    long k = vfs_fault_calls(none);
+    lcbtest_close(&f.t);
+    vfs_fault_free(&none);
+    lcbtest_open(&f.t, NULL);
+    while (++k < 200) {
+        struct lcb *b = NULL;
+        struct vfs *v = vfs_fail_new(VFS_FAULT_READS, k, EIO, 0);
+        lcbtest_close(&f.t);
+        lcbtest_open(&f.t, v);
+        lcbtest_write(f.path, f.data.s, f.data.len);
+        lcbtest_rmindex(f.path);
+        int r = lcb_open_file(f.t.store, f.path, LCB_WRITE, 0, &b);
+        int happened = vfs_fault_happened(v);
+        CU_ASSERT(!r || r == -EIO);
+        made += !r && happened;
+        tried += happened;
+        if (!r) /* it lost no more than one place */
+            CU_ASSERT(lcbtest_int(f.path, "SELECT count(*) FROM folders") >= LCBTEST_GROUPS - 1);
+        lcb_close(&b);
+        lcbtest_close(&f.t);
+        vfs_fault_free(&v);
+        lcbtest_open(&f.t, NULL);
+        remove_asides(f.path);
+        if (!happened)
+            break;
+    }
+    CU_ASSERT(tried > 20);
+    CU_ASSERT(made >= tried - 2); /* all but fstat(2) and stat(2) */
+    lcbtest_freefile(&f);
+}
+
+/* One byte of group 2 is wrong; the machine stops at call K of the repair. */
+static long crash_at(struct lcbtest_file *f, const struct buf *bad, long k, enum vfs_settle how)
+{
+    struct lcb_repair rp;
+    char what[60];
+    lcbtest_close(&f->t);
+    lcbtest_write(f->path, bad->s, bad->len);
+    lcbtest_putindex(f->path, &f->index[LCBTEST_GROUPS]);
+    struct vfs *v = vfs_crash_new(f->t.dir, k);
+    lcbtest_open(&f->t, v);
+    int r = repair(&f->t, f->path, &rp);
+    long calls = vfs_fault_calls(v);
+    CU_ASSERT(k ? vfs_fault_happened(v) : !r);
+    lcbtest_close(&f->t);
+    CU_ASSERT_EQUAL(vfs_crash_settle(v, how, 0), 0);
+    vfs_fault_free(&v);
+    lcbtest_open(&f->t, NULL);
+    snprintf(what, sizeof(what), "crash at call %ld of a repair, settled %d", k, (int)how);
+    if (k)
+        must_heal(f, 2, 2, what); /* whatever was left, it can be done again */
+    remove_asides(f->path);
+    return calls;
+}
+
+static void test_crash(void)
+{
+    struct lcbtest_file f;
+    struct buf bad = BUF_INITIALIZER;
+    lcbtest_makefile(&f);
+    buf_setmap(&bad, f.data.s, f.data.len);
+    bad.s[(f.start[2][2] + f.start[2][3]) / 2] ^= 0x55;
+    long calls = crash_at(&f, &bad, 0, VFS_SETTLE_LOST);
+    CU_ASSERT(calls >= 2); /* of those that change something */
+    for (long k = 1; k <= calls; k++) {
+        crash_at(&f, &bad, k, VFS_SETTLE_LOST);
+        crash_at(&f, &bad, k, VFS_SETTLE_KEPT);
+    }
+    buf_free(&bad);
+    lcbtest_freefile(&f);
+}
+
+/* ---- what is remembered ---- */
+
+static void test_note(void)
+{
+    struct lcbtest_file f;
+    struct lcb *b = NULL;
+    struct lcb_repair rp;
+    enum lcb_verified state;
+    int64_t time = -1;
+    lcbtest_makefile(&f);
+    lcb_verify_last(f.path, &time, &state);
+    CU_ASSERT_EQUAL(time, 0);
+    CU_ASSERT_EQUAL(state, LCB_VERIFIED_NEVER);
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(f.t.store, f.path, LCB_WRITE, 0, &b), 0);
+    CU_ASSERT_EQUAL(lcb_verify_note(b, 1234, LCB_VERIFIED_DAMAGED), 0);
+    CU_ASSERT_EQUAL(lcbtest_log(b, "SUB", "%(USERID joe MBOXNAME user.joe)"), 0);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    lcb_close(&b);
+    lcb_verify_last(f.path, &time, &state);
+    CU_ASSERT_EQUAL(time, 1234);
+    CU_ASSERT_EQUAL(state, LCB_VERIFIED_DAMAGED);
+    must_be_clean(&f.t, f.path, 0, "with a note");
+    CU_ASSERT_EQUAL(repair(&f.t, f.path, &rp), 0);
+    lcb_verify_last(f.path, &time, &state);
+    CU_ASSERT_EQUAL(state, LCB_VERIFIED_NEVER);
     lcbtest_freefile(&f);
 }
 
@@ -410,11 +770,18 @@ void suite_lcb_verify(void);
 void suite_lcb_verify(void)
 {
     static const struct unit_test tests[] = {
+        {"there is no index", test_no_index},
         {"nothing is wrong", test_clean},
         {"nothing is wrong with a file of Cyrus 3.x", test_clean_foreign},
         {"the index is wrong", test_index},
         {"a page of the index is wrong", test_index_pages},
         {"every byte of the data file", test_every_byte},
+        {"every cut of the data file", test_every_cut},
+        {"what only a lost chunk said", test_relog},
+        {"a message that is not its GUID's", test_unsound},
+        {"places that cannot be read", test_eio},
+        {"every crash of a repair", test_crash},
+        {"what is remembered", test_note},
         {NULL, NULL},
     };
     unit_suite("lcb_verify", tests);

@@ -59,8 +59,8 @@ static void put_flags(unsigned flags, struct buf *out)
     static const struct {
         unsigned bit;
         const char *name;
-    } names[] = {{EXPUNGED, "\\Expunged"}, {ANSWERED, "\\Answered"}, {FLAGGED, "\\Flagged"}, {SEEN, "\\Seen"},
-                 {FORWARDED, "$Forwarded"}};
+    } names[] = {{EXPUNGED, "\\Expunged"}, {ANSWERED, "\\Answered"}, {FLAGGED, "\\Flagged"},
+                 {SEEN, "\\Seen"}, {FORWARDED, "$Forwarded"}};
     int some = 0;
     buf_putc(out, '(');
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
