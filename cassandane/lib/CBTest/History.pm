@@ -166,13 +166,14 @@ my %STEPS = (
     },
 );
 
-# A forced compaction, and five of the others, in any order.
+# A forced compaction, and five of the others, in any order; and at last, when much has become old,
+# another compaction.
 sub maintenance_plan
 {
     my ($h) = @_;
     my @names = grep { $_ ne 'compact -F' } sort keys %STEPS;
     my @plan = ('compact -F', splice @{ shuffled(@names) }, 0, 5);
-    $h->{plan} = shuffled(grep { $_ =~ ($ENV{HISTORY_STEPS} // '.') } @plan);
+    $h->{plan} = [grep { $_ =~ ($ENV{HISTORY_STEPS} // '.') } @{ shuffled(@plan) }, 'compact -F'];
     return @{ $h->{plan} };
 }
 
