@@ -38,6 +38,7 @@ struct decision {
     struct file best;  /* what counts, or would */
     struct file file;  /* at hand */
     int reg_ok;
+    int told; /* what is wrong with what the record names */
 };
 
 #define COLUMNS "path, userid, named, kind, agrees, error, time, size, id, dev, ino, links"
@@ -304,6 +305,7 @@ static int decide_record(struct decision *d)
         return say(d, LCB_FOUND_OK, d->record, NULL);
     }
     complain(d);
+    d->told = !d->best.there || !d->b->how->replace;
     if (!d->best.there)
         return say(d, LCB_FOUND_WRONG, d->record, NULL);
     if (!d->b->how->replace)
@@ -386,6 +388,8 @@ static int tell_file(struct decision *d)
         buf_setcstr(t, f->named ? "called like a data file, but is none" : "not a file of ours");
         return say(d, f->named ? LCB_FOUND_UNREADABLE : LCB_FOUND_STRANGER, f->path.s, NULL);
     default:
+        if (f->error == -ENOENT) /* a corrected record named it */
+            return 0;
         buf_reset(t);
         buf_printf(t, "cannot be read: %s", error_message(f->error));
         return say(d, LCB_FOUND_UNREADABLE, f->path.s, NULL);
@@ -399,7 +403,7 @@ static int tell_others(struct decision *d)
     int r;
     while ((r = next_file(d, &behind)) == 1) {
         int mine = (d->best.there && !strcmp(d->file.path.s, d->best.path.s)) ||
-                   (d->record && !d->reg_ok && !strcmp(d->file.path.s, d->record));
+                   (d->told && !strcmp(d->file.path.s, d->record));
         int n = mine ? 1 : is_registered(d->b, &d->file);
         if (d->record && !strcmp(d->file.path.s, d->record) && !mine)
             n = 0; /* it did count, until now */

@@ -12,6 +12,7 @@ use lib "$FindBin::Bin/lib";
 use CBTest::Holder;
 use CBTest::Master;
 use CBTest::Util qw(as_cyrus program processes_of reap run_cmd slurp spew start_cmd wait_until);
+use Compress::Zlib qw(memGzip);
 use JSON::PP;
 use POSIX qw(SIG_BLOCK SIGCHLD SIGINT SIGQUIT SIGTERM);
 use Test::More;
@@ -40,7 +41,7 @@ sub start
     return start_cmd(cmd => [command(@args)], env => \%env, out => "$dir/$name.out", err => "$dir/$name.err");
 }
 
-sub running { return scalar grep { (slurp("/proc/$_/comm") // '') =~ /^ctl_backups_pro|^lt-ctl_backups/ } processes_of($dir) }
+sub running { return scalar grep { (slurp("/proc/$_/comm") // '') =~ /^ctl_backups|^lt-ctl_backups/ } processes_of($dir) }
 sub nobody_left { return wait_until('the end of all processes', sub { !running() }) }
 
 # ---- one process ------------------------------------------------------------------------------
@@ -259,5 +260,31 @@ spew($log, '');
 $master->signal('HUP');
 wait_until('the third', sub { slurp($log) =~ /guard: 2 backups/ });
 like(slurp($log), qr/^<6> guard: 2 backups: 2 ok, 0 skipped, 0 locked, 0 failed;/m, 'the next does its work');
+$master->stop_master;
+
+# ---- the program itself as an event -----------------------------------------------------------
+
+my @cyrus_db = ('/usr/lib/cyrus/bin/cyr_dbtool', '-C', $master->conf, "$dir/conf/backups.db", 'twoskip');
+my $t = time - 100 * 86400;
+my $old = "$dir/part/joe_AAAAAA";
+spew($old, memGzip("# cyrus backup: chunk start\r\n$t APPLY SUB %(USERID joe MBOXNAME user.joe)\r\n"
+    . "$t APPLY SUB %(USERID joe MBOXNAME user.joe.x)\r\n$t APPLY UNSUB %(USERID joe MBOXNAME user.joe.x)\r\n"));
+chown((getpwnam 'cyrus')[2], -1, $old) if $> == 0;
+for my $words ("delete wait-a", "delete ok-b", "set joe $old") {
+    is(run_cmd(cmd => [as_cyrus(@cyrus_db, split ' ', $words)])->{rc}, 0, "backups.db: $words");
+}
+spew("$dir/cyrus.conf", "START {\n}\nSERVICES {\n}\nEVENTS {\n  compact cmd=\"" . program('ctl_backups') . ' -C '
+    . $master->conf . " -F compact -A\" period=1440\n}\n");
+$master->{pid} = start_cmd(cmd => [as_cyrus('/usr/lib/cyrus/bin/master', '-D', '-C', $master->conf, '-M',
+    "$dir/cyrus.conf", '-p', "$dir/master.pid")], out => "$dir/master.out", err => "$dir/master.err",
+    env => \%env, session => 1);
+my $new = wait_until('compaction by an event of master', sub {
+    my $r = run_cmd(cmd => [as_cyrus(@cyrus_db, 'get', 'joe')]);
+    return $r->{out} =~ /^(\S+)$/ && $1 ne $old ? $1 : undef;
+});
+ok(nobody_left(), 'the event has ended');
+ok(-s $new && !-e $old, 'the backup is in a new file, the old one is gone');
+$r = run_cmd(cmd => [as_cyrus(program('ctl_backups'), '-C', $master->conf, 'list')]);
+like($r->{out}, qr/^\S+ \S+\t\d+\tjoe\t\Q$new\E\n\z/, 'which list shows');
 $master->stop;
 done_testing;

@@ -137,6 +137,8 @@ static void test_in_use(void)
 {
     struct one o;
     struct lcb *w = NULL, *b = NULL;
+    struct lcb_folder f;
+    struct buf strings = BUF_INITIALIZER;
     char *found;
     make(&o);
     CU_ASSERT_EQUAL(lcb_open(o.t.store, "joe", LCB_WRITE, 0, &w), 0);
@@ -146,9 +148,9 @@ static void test_in_use(void)
     CU_ASSERT_EQUAL(count_files(&o, "joe_??????"), 1);
     CU_ASSERT_EQUAL(lcb_open(o.t.store, "joe", 0, 0, &b), 0); /* a reader is in nobody's way */
     CU_ASSERT_EQUAL(move_to(o.t.store, "two", NULL), 0);
-    CU_ASSERT(lcb_find_name(b, "user.joe", &(struct lcb_folder){0}, &(struct buf)BUF_INITIALIZER)
-              != XERR_SQL);
+    CU_ASSERT(lcb_find_name(b, "user.joe", &f, &strings) != XERR_SQL);
     lcb_close(&b);
+    buf_free(&strings);
     is_whole(&o, "moved", &found);
     free(found);
     unmake(&o);

@@ -286,6 +286,7 @@ static void test_missing(void)
     CU_ASSERT_EQUAL(reconstruct(&w, 0, 1), 0);
     CU_ASSERT(said(&w, "replaced", w.path[0]));
     CU_ASSERT(said(&w, "wrong", w.path[1])); /* nothing to take */
+    CU_ASSERT(strstr(w.found.s, "unreadable") == NULL); /* each is told of once */
     CU_ASSERT(restored(&w));
     /* it is there, and nothing in it: an accident, where there is a backup */
     lcbtest_write(gone, "", 0);

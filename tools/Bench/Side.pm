@@ -67,7 +67,7 @@ sub done
 # A server that has a certain backup to begin with. It is prepared at the first time, by csync-load
 # with each of the lists of arguments in turn, and every later time is as it was then. What may come
 # before the lists: a hash with keys of fresh, then (the clock before the last list), and after
-# (arguments of ctl_backups, to be run at last).
+# (arguments of ctl_backups, to be run at last), crowd (what it cost is not told).
 sub base
 {
     my ($self, $name, @loads) = @_;
@@ -83,10 +83,12 @@ sub base
         $self->fresh(%o);
         my $start = time;
         my @last = defined $o{then} ? pop @loads : ();
-        my $cost = $self->measure(sub { $self->load(@{$_}) for @loads });
+        my $load = sub { $self->load(@{$_}) for @loads };
+        my $cost = $o{crowd} ? {} : $self->measure($load);
+        $load->() if $o{crowd}; # after some hundred connections another process serves
         $self->{site}{clock}->advance($o{then} - $self->{site}{clock}{offset}) if @last;
         $self->load(@{$_}) for @last;
-        @{$cost}{qw(prepare_s rss_kib)} = (time - $start, $cost->{rss_kib});
+        @{$cost}{qw(prepare_s rss_kib)} = (time - $start, $cost->{rss_kib} // 0);
         $site = $self->{site};
         $self->{bases}{$name} = $site;
         $site->{base_cost} = $cost;
