@@ -12,7 +12,8 @@
  * SQLite has seen the damage makes another one.
  *
  * CYRUS_BACKUPS_LONG=1: all bytes of the index and its WAL too, which by default are taken in strides,
- * and every byte and end of the data file without an index, too, which by default is each second. */
+ * and every byte and end of the data file without an index, too, and written to with one, which by
+ * default is each second. */
 #include "config.h"
 
 #include <glob.h>
@@ -441,11 +442,13 @@ static void check_data(struct victim *v, const char *p, size_t n, int first, int
     } else {
         CU_ASSERT_EQUAL(u.whole & want, want);
     }
-    use(v, LCB_WRITE, &u);
-    CU_ASSERT_EQUAL(u.error, 0);
-    CU_ASSERT_EQUAL(u.whole & want, want);
-    check_kept(v, p, n, kept);
-    if (at % stride(3) == 0) {
+    if (!ix || at % stride(2) == 0) {
+        use(v, LCB_WRITE, &u);
+        CU_ASSERT_EQUAL(u.error, 0);
+        CU_ASSERT_EQUAL(u.whole & want, want);
+        check_kept(v, p, n, kept);
+    }
+    if ((!ix || at % stride(2) == 0) && at % stride(3) == 0) {
         use(v, 0, &u);
         CU_ASSERT_EQUAL(u.error, 0);
         CU_ASSERT_EQUAL(u.whole & (want | NEW_BIT), want | NEW_BIT);
@@ -494,9 +497,9 @@ static void test_data_cut(void)
     make_victim(&v);
     for (size_t n = 0; n < v.data.len; n++) {
         int c = commit_of(&v, (off_t)n);
-        if (n % 2 || stride(2) == 1)
-            check_data(&v, v.data.s, n, c, COMMITS - 1, &v.live, "cut", n);
         if (n % 2 == 0 || stride(2) == 1)
+            check_data(&v, v.data.s, n, c, COMMITS - 1, &v.live, "cut", n);
+        if (n % 2 || stride(2) == 1)
             check_data(&v, v.data.s, n, c, COMMITS - 1, NULL, "cut, without an index", n);
     }
     free_victim(&v);
