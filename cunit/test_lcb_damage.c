@@ -58,11 +58,13 @@ struct victim {
 static const unsigned message_number[MESSAGES] = {19, 57, 76};
 static const int message_commit[MESSAGES] = {0, 2, 4}; /* with which they came */
 
-/* Every byte, or each Nth of them. */
+/* Every byte, or each Nth of them; UNIT_STRIDE=M, each (N*M)th. */
 static size_t stride(size_t n)
 {
-    const char *s = getenv("CYRUS_BACKUPS_LONG");
-    return s && *s && strcmp(s, "0") ? 1 : n;
+    const char *s = getenv("CYRUS_BACKUPS_LONG"), *m = getenv("UNIT_STRIDE");
+    if (s && *s && strcmp(s, "0"))
+        return 1;
+    return m && atoi(m) > 0 ? n * (size_t)atoi(m) : n;
 }
 
 static long steps;
@@ -465,7 +467,7 @@ static void check_data(struct victim *v, const char *p, size_t n, int first, int
 static void flip_data(struct victim *v, const struct lcbtest_index *ix, const char *what)
 {
     char *bytes = xmemdup(v->data.s, v->data.len);
-    for (size_t at = 0; at < v->data.len; at += ix ? 1 : stride(2)) {
+    for (size_t at = 0; at < v->data.len; at += stride(ix ? 1 : 2)) {
         int n = commit_of(v, (off_t)at);
         int unknown = !ix && n == COMMITS - 2 && (off_t)at < v->end[n - 1] + HEADER;
         bytes[at] = (char)(bytes[at] ^ (at % 3 ? 1 << at % 8 : 0xff));
@@ -495,7 +497,7 @@ static void test_data_cut(void)
 {
     struct victim v;
     make_victim(&v);
-    for (size_t n = 0; n < v.data.len; n++) {
+    for (size_t n = 0; n < v.data.len; n += stride(1)) {
         int c = commit_of(&v, (off_t)n);
         if (n % 2 == 0 || stride(2) == 1)
             check_data(&v, v.data.s, n, c, COMMITS - 1, &v.live, "cut", n);

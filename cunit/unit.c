@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* unit - runs all CUnit suites of the tree, or those named on the command line.
+/* unit - runs all CUnit suites of the tree, or those named on the command line; with K/N as the only
+ * word the K-th part of N of all, so that several processes can share the work.
  *
  * Each test gets a scratch directory from unit_tmpdir(); all of them live below one directory that
  * is removed when the run ends. Exit status 1 if any assertion failed or any suite did not start. */
@@ -21,6 +22,7 @@
 static char scratch[] = "/tmp/cyrus-unit-XXXXXX";
 static int nscratch;
 static char **wanted;
+static int part, parts, nsuites;
 
 static int remove_one(const char *path, const struct stat *sb, int type, struct FTW *ftw)
 {
@@ -50,7 +52,10 @@ void unit_str(const char *actual, const char *expected, const char *file, int li
 
 void unit_suite(const char *name, const struct unit_test *tests)
 {
-    if (wanted && *wanted) {
+    if (parts) {
+        if (nsuites++ % parts != part - 1)
+            return;
+    } else if (wanted && *wanted) {
         char **w = wanted;
         while (*w && strcmp(*w, name))
             w++;
@@ -66,8 +71,9 @@ void unit_suite(const char *name, const struct unit_test *tests)
 int main(int argc, char **argv)
 {
     static void (*const suites[])(void) = {SUITES};
-    (void)argc;
     wanted = argv + 1;
+    if (argc != 2 || sscanf(argv[1], "%d/%d", &part, &parts) != 2)
+        parts = 0;
     if (!mkdtemp(scratch) || CU_initialize_registry() != CUE_SUCCESS)
         return 1;
     for (int i = 0; suites[i]; i++)
