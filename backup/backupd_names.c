@@ -81,7 +81,8 @@ int backupd_names_read(struct backupd *d, struct backupd_names **np)
                 continue; /* can be no mailbox */
             backupd_unit_addowner(d, buf_cstring(&userid));
             n->list[n->count].at = i;
-            n->list[n->count].name = xstrdup(names.data[i]);
+            n->list[n->count].name = names.data[i]; /* not twice: there may be many */
+            names.data[i] = NULL;
             n->list[n->count++].userid = xstrdup(buf_cstring(&userid));
         }
         qsort(n->list, (size_t)n->count, sizeof(*n->list), by_owner);

@@ -46,6 +46,9 @@
 /* A clock that is this far behind the file is worth a word. */
 #define CLOCK_TOLERANCE 60
 
+/* What is left with the packing between two backups: enough for a chunk. */
+#define SPARE_MAX (1280u << 10)
+
 /* There is little to be found in less; compaction will put small chunks together and press harder. */
 #define SMALL_CHUNK (16u << 10)
 
@@ -124,7 +127,9 @@ void lcb_datafile_share(struct lcb_datafile *df, struct lcb_packing *p)
 
 void lcb_datafile_fini(struct lcb_datafile *df)
 {
-    buf_shrink(&df->text, LCB_LINE_MAX);
+    buf_shrink(&df->text, SPARE_MAX);
+    if (df->packing)
+        buf_shrink(&df->packing->packed, SPARE_MAX);
     swap_text(df);
     lcb_packing_fini(&df->own);
     buf_free(&df->text);
