@@ -118,7 +118,7 @@ void backupd_command_end(struct backupd *);
 /* ---- backupd_shown.c: what was shown, and does it still hold? ---- */
 
 /* Mailboxes that are remembered at the most. */
-#define BACKUPD_SHOWN_MAX 30000
+#define BACKUPD_SHOWN_MAX 20000
 
 void backupd_shown_init(struct backupd *);
 void backupd_shown_free(struct backupd *);

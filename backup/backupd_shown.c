@@ -25,8 +25,8 @@
 #include "backup/backupd_int.h"
 #include "lib/xmalloc.h"
 
-/* Names whose questions are remembered, and mailboxes that were shown: some 2 and 12 MB. */
-#define ASKED_MAX 20000
+/* Names whose questions are remembered, and mailboxes that were shown: some 2 and 8 MB. */
+#define ASKED_MAX 26000
 #define SHOWN_MAX BACKUPD_SHOWN_MAX
 
 /* When a name was asked for. */

@@ -139,7 +139,7 @@ static int one(struct lcb_plan *p, int64_t *out, const char *sql)
 static int count(struct lcb_plan *p)
 {
     struct lcb_compact_account *a = &p->account;
-    int64_t n, chunk_bytes = 0, dead_bytes = 0, message_bytes = 0;
+    int64_t n = 0, chunk_bytes = 0, dead_bytes = 0, message_bytes = 0;
     int r = one(p, &a->chunks, "SELECT count(*) FROM chunks WHERE ?1 IS NOT NULL AND seq<=?2");
     if (!r)
         r = one(p, &chunk_bytes, "SELECT sum(text_length) FROM chunks WHERE ?1 IS NOT NULL AND"

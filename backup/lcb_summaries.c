@@ -280,6 +280,20 @@ static int index_state(struct lcb_summaries *c, const char *path, struct file_st
     return r == -ENOENT ? XERR_NOTFOUND : r;
 }
 
+/* What is remembered is still so. */
+static int tell(struct lcb_summaries *c, const struct entry *e, const struct dir *dir,
+                struct lcb_summary *s)
+{
+    remember(c, e, dir, 0);
+    memset(s, 0, sizeof(*s));
+    s->size = (uint64_t)e->data.size;
+    s->complete = 1;
+    s->chunks = (int)e->chunks;
+    s->start = e->start;
+    s->end = e->end;
+    return 0;
+}
+
 int lcb_summaries_get(struct lcb_summaries *c, const char *path, struct lcb_summary *s)
 {
     struct entry e;
@@ -291,22 +305,14 @@ int lcb_summaries_get(struct lcb_summaries *c, const char *path, struct lcb_summ
     const struct entry *old = find(c, &e.data);
     if (old && !unchanged(&old->data, &e.data))
         old = NULL;
-    if (!old || old->dir == NO_DIR || old->dir != dir->was) {
-        r = index_state(c, path, &e.index);
-        if (r)
-            return r;
-        c->looked += dir->is != NO_DIR;
-        if (!old || !unchanged(&old->index, &e.index))
-            return read_index(c, path, &e, dir, s);
-    }
-    remember(c, old, dir, 0);
-    memset(s, 0, sizeof(*s));
-    s->size = (uint64_t)old->data.size;
-    s->complete = 1;
-    s->chunks = (int)old->chunks;
-    s->start = old->start;
-    s->end = old->end;
-    return 0;
+    if (old && old->dir != NO_DIR && old->dir == dir->was)
+        return tell(c, old, dir, s);
+    r = index_state(c, path, &e.index);
+    if (r)
+        return r;
+    c->looked += dir->is != NO_DIR;
+    return old && unchanged(&old->index, &e.index) ? tell(c, old, dir, s)
+                                                   : read_index(c, path, &e, dir, s);
 }
 
 /* ---- writing ---- */

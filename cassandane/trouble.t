@@ -202,7 +202,7 @@ sub new_user_is_told
 {
     my $s = CBTest::Sentry->new;
     my $site = $s->{site};
-    my $dir = "$site->{backup}{dir}/part2";
+    my $dir = "$site->{backup}{dir}/small";
     mkdir $dir or die;
     mount_small($dir, '2m');
     set_option($s, 'backuppartition-default', $dir);
