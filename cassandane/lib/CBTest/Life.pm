@@ -272,10 +272,12 @@ sub note
     });
 }
 
+# Of the whole user: sync_client does not tell of the root of a folder further down at once, whatever
+# IMAP says (3.6.1, with -u), so it cannot be said what a backup must have. sync-quota.t has those.
 sub quota
 {
     my ($self) = @_;
-    my $path = rand() < 0.7 ? '' : $self->folder;
+    my $path = '';
     my $limits = pick(sub { 'STORAGE ' . (1000000 + int rand 1000) }, sub { 'MESSAGE ' . (10000 + int rand 1000) },
         sub { 'STORAGE 2000000 MESSAGE ' . (5000 + int rand 1000) })->();
     $self->{admin}->must(setquota => $self->adm($path), "($limits)");
