@@ -9,7 +9,6 @@
  * sends the output of EVENTS to /dev/null. Master also starts those with signals blocked. */
 #include "config.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sysexits.h>
@@ -17,6 +16,7 @@
 
 #include "backup/ctl_backups.h"
 #include "lib/cyrususer.h"
+#include "lib/stdfds.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
@@ -24,20 +24,6 @@ static int usage(void)
 {
     fputs(ctl_usage, stderr);
     return EX_USAGE;
-}
-
-/* A file of ours must not become descriptor 1 and be printed into. What is written to a missing
- * stdout fails. */
-static int occupy_standard(void)
-{
-    int fd;
-    do
-        fd = open("/dev/null", O_RDONLY);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd < 0)
-        return -1;
-    close(fd);
-    return 0;
 }
 
 void ctl_exit(int code)
@@ -97,7 +83,7 @@ int main(int argc, char **argv)
     struct buf err = BUF_INITIALIZER;
     int code;
     unblock_signals();
-    if (occupy_standard() < 0)
+    if (stdfds_occupy() < 0)
         return EX_TEMPFAIL;
     if (ctl_options_parse(argc, argv, ctl_verbs, &opt)) {
         code = usage();

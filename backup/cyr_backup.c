@@ -9,7 +9,6 @@
 #include "config.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
@@ -17,11 +16,11 @@
 #include <string.h>
 #include <sysexits.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "backup/cyr_backup.h"
 #include "lib/cyrususer.h"
 #include "lib/sqldb.h"
+#include "lib/stdfds.h"
 #include "lib/times.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
@@ -236,20 +235,6 @@ static int parse_arguments(int argc, char **argv, struct request *q)
     return parse_words(argc - optind, argv + optind, q);
 }
 
-/* A file of ours must not become descriptor 1 and be printed into. What is written to a missing
- * stdout fails. */
-static int occupy_standard(void)
-{
-    int fd;
-    do
-        fd = open("/dev/null", O_RDONLY);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd < 0)
-        return -1;
-    close(fd);
-    return 0;
-}
-
 /* ---- opening ---- */
 
 static int open_user(struct cyr_backup *cb, const char *userid)
@@ -363,7 +348,7 @@ int main(int argc, char **argv)
     struct request q = {.config = NULL};
     struct config *config;
     struct buf err = BUF_INITIALIZER;
-    if (occupy_standard() < 0)
+    if (stdfds_occupy() < 0)
         return EX_TEMPFAIL;
     if (protect_times(argc, argv))
         return EX_TEMPFAIL;
