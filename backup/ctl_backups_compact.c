@@ -169,6 +169,7 @@ void ctl_compact(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
         .force = ctl->opt->force,
         .dry_run = ctl->opt->dry_run,
         .wait_ms = ctl->opt->wait ? -1 : WAIT_MS,
+        .queue_ms = ctl->opt->wait ? -1 : 0,
         .say = ctl->opt->verbose && !ctl->opt->json ? say : NULL,
         .progress = progress,
         .rock = &job,

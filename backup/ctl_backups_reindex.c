@@ -2,8 +2,9 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* ctl_backups_reindex - make indexes anew from their data files.
  *
- * Readers see the old rows or the new ones, and what the data file does not say any more but the
- * old index does (chunks that cannot be read) is not lost: see lcb_repair.c. With -v a line for
+ * Readers see the old index or the new one, writers go on meanwhile (lcb_reindex.c), and what the data
+ * file does not say any more but the old index does (chunks that cannot be read) is not lost
+ * (lcb_repair.c). With -v a line for
  * each chunk, as in Cyrus 3.x. */
 #include "config.h"
 
@@ -13,6 +14,9 @@
 #include "backup/lcb_repair.h"
 #include "backup/lcb_scan.h"
 #include "lib/xerr.h"
+
+/* How long a writer may take to let go, unless -w says for ever. */
+#define WAIT_MS 60000
 
 struct work {
     struct ctl *ctl;
@@ -61,13 +65,8 @@ void ctl_reindex(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
         .keep_index = config_getswitch(ctl->config, IMAPOPT_BACKUP_KEEP_PREVIOUS),
         .damage = damage, .chunk = chunk, .rock = &w,
     };
-    struct lcb *b = NULL;
-    int wait = ctl->opt->wait ? -1 : 0;
-    int r = t->userid ? lcb_open(ctl->store, t->userid, LCB_WRITE | LCB_REPAIR, wait, &b)
-                      : lcb_open_file(ctl->store, t->path, LCB_WRITE | LCB_REPAIR, wait, &b);
-    if (!r)
-        r = lcb_repair(b, &rp);
-    lcb_close(&b);
+    int r = lcb_reindex(ctl->store, t->userid, t->path, ctl->opt->wait ? -1 : 0,
+                        ctl->opt->wait ? -1 : WAIT_MS, &rp);
     if (r) {
         ctl_result_error(result, r);
         return;

@@ -37,6 +37,13 @@ struct lcb_repair {
  * known. */
 int lcb_repair(struct lcb *b, struct lcb_repair *);
 
+/* The same for the backup of USERID, or of the file PATH if that is NULL, while others write to it:
+ * their lock is taken only at the end, for a moment. If its index is of no use to them, they are locked
+ * out as by lcb_repair(), and wait. WAIT_MS is for either lock, as in lcb_open(); QUEUE_MS for others who
+ * work on the whole of it. XERR_LOCKED, XERR_STALE; -ENOENT. */
+int lcb_reindex(struct lcb_store *, const char *userid, const char *path, int queue_ms, int wait_ms,
+                struct lcb_repair *);
+
 /* Pages and trees of an index: 0 if it can be believed, XERR_FORMAT, XERR_SQL. */
 int lcb_index_check(struct lcb_index *);
 

@@ -60,9 +60,11 @@ static int open_old(struct lcb_switch *s)
     int r = userid ? lcb_open(s->store, userid, 0, 0, &s->old)
                    : lcb_open_file(s->store, s->how.path, 0, 0, &s->old);
     if (!r)
-        r = filelock_maintain(s->old->fd);
+        r = lcb_lock_maintenance(s->store, s->old->fd, s->how.wait_ms);
     if (!r)
         r = filelock_same(s->old->fd, s->old->path);
+    if (r == 1 && lcb_index_moved(s->old->index))
+        r = 0; /* its index was made anew meanwhile */
     return r < 0 ? r : r ? 0 : XERR_STALE;
 }
 
@@ -120,9 +122,9 @@ static int create_file(struct lcb_switch *s)
         r = vfs_open(s->vfs, name, O_RDWR | O_CREAT | O_EXCL, 0600);
     if (r >= 0) {
         s->fd = r;
-        r = filelock_maintain(s->fd);
+        r = lcb_lock_maintenance(s->store, s->fd, 0);
         if (!r)
-            r = filelock_lock(s->fd, FILELOCK_EXCLUSIVE, 0, NULL, NULL);
+            r = lcb_lock_writers(s->store, s->fd, 0);
         if (!r)
             r = filelock_same(s->fd, name) == 1 ? 0 : XERR_LOCKED;
     } else if (r == -EEXIST) {

@@ -104,8 +104,7 @@ int lcb_switch_rmindex(struct vfs *vfs, const char *path)
     return r;
 }
 
-/* The first second from now on that no file kept beside PATH has in its name. */
-static long long free_time(struct vfs *vfs, const char *path)
+long long lcb_switch_freetime(struct vfs *vfs, const char *path)
 {
     long long t = (long long)time(NULL);
     int taken = 1;
@@ -122,7 +121,7 @@ static long long free_time(struct vfs *vfs, const char *path)
 
 int lcb_switch_link(struct vfs *vfs, const char *path)
 {
-    char *name = xasprintf("%s.%lld", path, free_time(vfs, path));
+    char *name = xasprintf("%s.%lld", path, lcb_switch_freetime(vfs, path));
     int r = vfs_link(vfs, path, name);
     if (!r)
         r = vfs_fsyncparent(vfs, name);
@@ -134,7 +133,7 @@ int lcb_switch_link(struct vfs *vfs, const char *path)
 static int keep_pair(struct vfs *vfs, const char *path)
 {
     static const char *const parts[] = {"", "-wal", NULL};
-    long long now = free_time(vfs, path);
+    long long now = lcb_switch_freetime(vfs, path);
     char *name = xasprintf("%s.%lld", path, now);
     int r = vfs_rename(vfs, path, name);
     free(name);
@@ -234,9 +233,9 @@ static int remove_unfinished(struct lcb_switch *s, const char *path)
     int r, fd = vfs_open(s->vfs, name, O_RDWR, 0);
     r = fd == -ENOENT ? 0 : fd;
     if (fd >= 0) {
-        r = filelock_maintain(fd);
+        r = lcb_lock_maintenance(s->store, fd, 0);
         if (!r)
-            r = filelock_lock(fd, FILELOCK_EXCLUSIVE, 0, NULL, NULL);
+            r = lcb_lock_writers(s->store, fd, 0);
     }
     if (r >= 0)
         r = lcb_switch_rmindex(s->vfs, name);

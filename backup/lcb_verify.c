@@ -435,7 +435,10 @@ static void tell_rest(struct verify *s)
 static int verify(struct verify *s)
 {
     struct stat st;
-    int r = filelock_maintain(s->fd);
+    int r = lcb_lock_maintenance(s->store, s->fd, s->v->wait_ms);
+    if (!r)
+        r = filelock_same(s->fd, s->path);
+    r = r == 1 ? 0 : r == 0 ? XERR_STALE : r;
     if (!r)
         r = vfs_fstat(s->vfs, s->fd, &st);
     if (r)
