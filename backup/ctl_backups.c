@@ -11,6 +11,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -53,6 +54,8 @@ static int with_store(const struct config *config, const struct ctl_options *opt
         xlog_errorx("cannot open the store: %s", buf_cstring(&err));
         code = r == XERR_CONFIG ? EX_CONFIG : EX_TEMPFAIL;
     } else {
+        if (ctl.store && strcmp(opt->verb->name, "lock")) /* that one says so itself */
+            ctl_tell_waiting(&ctl, "ctl_backups");
         code = opt->verb->whole ? opt->verb->whole(&ctl) : ctl_run(&ctl);
         lcb_store_close(&ctl.store);
     }

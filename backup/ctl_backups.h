@@ -207,6 +207,9 @@ void ctl_progress(struct ctl_result *, uint64_t bytes);
 /* Have TERM, INT, QUIT and HUP noted, and blocked; MASK: the signal mask from before. */
 void ctl_stop_prepare(sigset_t *mask);
 int ctl_stop_asked(void);
+/* Have it said on stderr when the work on NAME (it must live as long) has to wait for a lock, if it is
+ * to be waited for. */
+void ctl_tell_waiting(struct ctl *, const char *name);
 
 /* A process that works on one target after the other. */
 struct ctl_worker {

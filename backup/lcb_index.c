@@ -294,7 +294,8 @@ int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
         "SELECT max(value) FILTER (WHERE key='backup_id'), max(value) FILTER (WHERE key='end'),"
         " max(value) FILTER (WHERE key='last_offset'), max(value) FILTER (WHERE key='seq'),"
         " max(value) FILTER (WHERE key='last_time'), max(value) FILTER (WHERE key='check_end'),"
-        " max(value) FILTER (WHERE key='unfinished')"
+        " max(value) FILTER (WHERE key='unfinished'),"
+        " (SELECT time FROM ticks ORDER BY pos DESC LIMIT 1)"
         " FROM meta");
     if (!st || sqldb_step(ix->db, st) != 1)
         return XERR_SQL;
@@ -305,10 +306,11 @@ int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
     p->last_time = sqlite3_column_int64(st, 4);
     p->check = sqlite3_column_int64(st, 5);
     p->unfinished = sqlite3_column_int(st, 6);
+    int64_t last_tick = sqlite3_column_int64(st, 7);
     sqlite3_reset(st);
     /* The time goes into the next line, and stays there: it must stand in two places. A mark that is
      * in doubt fits no file. */
-    if (p->last_offset >= 0 && p->last_time != lcb_index_time(ix, INT64_MAX))
+    if (p->last_offset >= 0 && p->last_time != last_tick)
         p->check = NO_CHECK;
     return 0;
 }

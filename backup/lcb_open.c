@@ -276,15 +276,28 @@ static int open_once(struct lcb_store *s, const char *userid, const char *path, 
     return 0;
 }
 
-/* When an index is replaced there is none for a moment, and who replaces it has the lock. */
+/* Is another index about to take the place of PATH's (lcb_reindex.c)? There is none for a moment then,
+ * and who replaces it has the lock. */
+static int is_coming(struct lcb_store *s, const char *path)
+{
+    struct timespec nap = {0, READER_PAUSE_MS * 1000000L};
+    struct stat st;
+    char *name = xasprintf("%s.new.index", path);
+    int yes = vfs_stat(s->vfs, name, &st) >= 0;
+    free(name);
+    if (yes)
+        nanosleep(&nap, NULL);
+    return yes && !lcb_store_stopped(s);
+}
+
 static int open_path(struct lcb_store *s, const char *userid, const char *path, int flags,
                      int wait_ms, struct lcb **bp)
 {
-    struct timespec nap = {0, READER_PAUSE_MS * 1000000L};
+    int coming = !(flags & LCB_WRITE);
     int r = open_once(s, userid, path, flags, wait_ms, bp);
-    for (int waited = 0; r == XERR_LOCKED && !(flags & LCB_WRITE) && waited < READER_WAIT_MS &&
-                         !lcb_store_stopped(s); waited += READER_PAUSE_MS) {
-        nanosleep(&nap, NULL);
+    for (int waited = 0; r == XERR_LOCKED && coming && waited < READER_WAIT_MS;
+         waited += READER_PAUSE_MS) {
+        coming = is_coming(s, path); /* if it has come by now, look once more */
         r = open_once(s, userid, path, flags, wait_ms, bp);
     }
     return r;
@@ -363,25 +376,12 @@ int lcb_open_file(struct lcb_store *s, const char *path, int flags, int wait_ms,
     return r;
 }
 
-/* Is another index about to take the place of this one (lcb_reindex.c)? */
-static int is_coming(struct lcb *b)
-{
-    struct stat st;
-    char *name = xasprintf("%s.new.index", b->path);
-    int yes = vfs_stat(b->vfs, name, &st) >= 0;
-    free(name);
-    return yes;
-}
-
 static int look_index(struct lcb *b)
 {
-    struct timespec nap = {0, READER_PAUSE_MS * 1000000L};
     int coming = 1, r = lcb_index_open(b->index_path, 0, LCB_INDEX_LOOK, 0, &b->index);
     for (int waited = 0; r == XERR_NOTFOUND && coming && waited < READER_WAIT_MS;
          waited += READER_PAUSE_MS) {
-        coming = is_coming(b);
-        if (coming)
-            nanosleep(&nap, NULL);
+        coming = is_coming(b->store, b->path);
         r = lcb_index_open(b->index_path, 0, LCB_INDEX_LOOK, 0, &b->index);
     }
     return r;
