@@ -129,8 +129,29 @@ static int open_unfilled(struct lcb *b)
     return r;
 }
 
+/* An index is missing, and a crash kept another from taking its place (lcb_reindex.c). That one is whole
+ * if it is in WAL mode, which is the last thing that is done to it. */
+static void adopt_index(struct lcb *b)
+{
+    enum { READ_VERSION = 18 }; /* in the header of an SQLite file, with the write version behind it */
+    static const char wal[] = {2, 2};
+    char got[sizeof(wal)] = {0, 0}, *name = xasprintf("%s.new.index", b->path);
+    struct stat st;
+    int fd = vfs_stat(b->vfs, b->index_path, &st) == -ENOENT ? vfs_open(b->vfs, name, O_RDONLY, 0) : -1;
+    if (fd >= 0 && vfs_pread(b->vfs, fd, got, sizeof(got), READ_VERSION) == (ssize_t)sizeof(got) &&
+        !memcmp(got, wal, sizeof(wal))) {
+        lcb_index_remove(b->index_path); /* what may be left beside it */
+        if (!vfs_rename(b->vfs, name, b->index_path))
+            xlog_info("%s: was made and not used: taken", b->index_path);
+    }
+    if (fd >= 0)
+        vfs_close(b->vfs, &fd);
+    free(name);
+}
+
 static int finish_write(struct lcb *b)
 {
+    adopt_index(b);
     int r = b->to_repair ? open_unfilled(b) : XERR_NOTFOUND;
     if (r != XERR_NOTFOUND)
         return r;

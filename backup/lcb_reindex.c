@@ -16,7 +16,7 @@
  *   3. the new one gets its name.
  *
  * After a crash before 1 there is the old index and a leftover that the next run removes; between 1
- * and 3 there is none, and the next opening makes one, as after any loss; the data file already says
+ * and 3 there is none, and the next writer does what is missing (lcb_open.c). The data file already says
  * whatever only the old index knew.
  *
  * Nobody but readers has the old index open then, because writers have it only under the lock. They
@@ -66,6 +66,7 @@ struct online {
     struct lcb *locked;
     struct repair rp;
     int judged;             /* marks were set, and nothing was lost */
+    int retired;            /* the old index may be gone, so the new one stays in any case */
 };
 
 /* ---- begin ---- */
@@ -313,6 +314,7 @@ static int retire_old(struct online *o, long long kept)
         (void)sqlite3_wal_checkpoint_v2(o->rp.old->db->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
                                         NULL);
     lcb_index_close(&o->rp.old);
+    o->retired = 1;
     int r = retire_part(o, ".index", kept);
     if (!r)
         r = vfs_fsyncparent(o->vfs, o->path);
@@ -375,7 +377,7 @@ static void close_indexes(struct online *o)
     if (o->made)
         lcb_index_close(&o->made->index);
     lcb_close(&o->locked);
-    if (o->made)
+    if (o->made && !o->retired)
         lcb_switch_rmindex(o->vfs, o->made_path);
 }
 
