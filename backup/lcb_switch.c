@@ -418,11 +418,35 @@ static int fill_index(struct lcb_switch *s)
     return r == SQLITE_DONE ? 0 : sqldb_failed(to, "filling the index");
 }
 
+/* The index stays where it is, so its state of now is copied. */
+static int copy_index(struct lcb_switch *s, const char *to)
+{
+    struct sqldb *db = s->locked->index->db;
+    int r = lcb_index_rollback(s->locked->index);
+    return r ? r : sqldb_run(db, "VACUUM INTO ?", "t", to);
+}
+
+static int keep_both(struct lcb_switch *s)
+{
+    long long time = lcb_switch_freetime(s->vfs, s->path);
+    char *data = xasprintf("%s.%lld", s->path, time), *index = xasprintf("%s.index.%lld", s->path, time);
+    int r = copy_index(s, index);
+    if (!r)
+        r = lcb_switch_link(s->vfs, s->path, time);
+    if (r) {
+        vfs_unlink(s->vfs, data);
+        vfs_unlink(s->vfs, index);
+    }
+    free(data);
+    free(index);
+    return r;
+}
+
 /* Not in backups.db: the new file takes the name of the old one, and then the index follows. If that
  * does not come to its end the index is of another file, and the next opening makes it anew. */
 static int commit_rename(struct lcb_switch *s)
 {
-    int r = s->how.keep_previous ? lcb_switch_link(s->vfs, s->path) : 0;
+    int r = s->how.keep_previous ? keep_both(s) : 0;
     if (!r)
         r = vfs_rename(s->vfs, s->made->path, s->path);
     if (!r) {

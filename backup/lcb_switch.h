@@ -88,8 +88,8 @@ int lcb_switch_rmindex(struct vfs *, const char *path);
 int lcb_switch_retire(struct vfs *, const char *path, int keep);
 /* The first second from now on that no file kept beside PATH has in its name. */
 long long lcb_switch_freetime(struct vfs *, const char *path);
-/* Another name for PATH, with the time. */
-int lcb_switch_link(struct vfs *, const char *path);
+/* Another name for PATH, with TIME. */
+int lcb_switch_link(struct vfs *, const char *path, long long time);
 /* 1 if it is there, 0 if not, or an error. */
 int lcb_switch_exists(struct vfs *, const char *path);
 

@@ -119,9 +119,9 @@ long long lcb_switch_freetime(struct vfs *vfs, const char *path)
     return t;
 }
 
-int lcb_switch_link(struct vfs *vfs, const char *path)
+int lcb_switch_link(struct vfs *vfs, const char *path, long long time)
 {
-    char *name = xasprintf("%s.%lld", path, lcb_switch_freetime(vfs, path));
+    char *name = xasprintf("%s.%lld", path, time);
     int r = vfs_link(vfs, path, name);
     if (!r)
         r = vfs_fsyncparent(vfs, name);
