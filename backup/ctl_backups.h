@@ -154,6 +154,9 @@ struct ctl_targets {
 };
 /* What mode and words mean: 0, or an error of backups.db, which was said on stderr. */
 int ctl_targets_open(struct ctl *, struct ctl_targets *);
+/* For list and stat, which take no lock, when the backup could not be looked at: 1 if it has been
+ * compacted or moved since, and T says where it is now. */
+int ctl_target_moved(struct ctl *, struct ctl_target *t);
 /* For list and stat. Say that the index could not be read; 1 if -S ends the run now. */
 int ctl_target_failed(struct ctl *, struct ctl_targets *, const struct ctl_target *, int r);
 /* The exit code, after the result was printed. */

@@ -17,6 +17,24 @@
 #include "lib/xlog.h"
 #include "lib/xmalloc.h"
 
+/* One piece of memory, since there may be very many: the path, and the user id. KNOWN: who it is. */
+static void fill(struct ctl_target *t, int known, const char *userid, const char *path)
+{
+    size_t npath = path ? strlen(path) + 1 : 0, nuser = userid ? strlen(userid) + 1 : 0;
+    char *strings = xmalloc(npath + nuser + 1);
+    if (path)
+        memcpy(strings, path, npath);
+    if (userid)
+        memcpy(strings + npath, userid, nuser);
+    *t = (struct ctl_target){
+        .strings = strings,
+        .name = known ? strings + npath : strings,
+        .userid = userid ? strings + npath : NULL,
+        .shown = known ? strings + npath : NULL,
+        .path = path ? strings : NULL,
+    };
+}
+
 /* As ever, the owner of a shared mailbox that was named by -m is not known: its path stands for it. */
 static void add(struct ctl_targets *t, char mode, const char *userid, const char *path)
 {
@@ -25,20 +43,21 @@ static void add(struct ctl_targets *t, char mode, const char *userid, const char
         t->alloc = t->alloc ? 2 * t->alloc : 16;
         t->list = xrealloc(t->list, t->alloc * sizeof(*t->list));
     }
-    /* One piece of memory, since there may be very many: the path, and the user id. */
-    size_t npath = path ? strlen(path) + 1 : 0, nuser = userid ? strlen(userid) + 1 : 0;
-    char *strings = xmalloc(npath + nuser + 1);
-    if (path)
-        memcpy(strings, path, npath);
-    if (userid)
-        memcpy(strings + npath, userid, nuser);
-    t->list[t->count++] = (struct ctl_target){
-        .strings = strings,
-        .name = known ? strings + npath : strings,
-        .userid = userid ? strings + npath : NULL,
-        .shown = known ? strings + npath : NULL,
-        .path = path ? strings : NULL,
-    };
+    fill(&t->list[t->count++], known, userid, path);
+}
+
+int ctl_target_moved(struct ctl *ctl, struct ctl_target *t)
+{
+    char *path = NULL;
+    int moved = t->userid && t->path && !lcb_store_find(ctl->store, t->userid, &path) &&
+                strcmp(path, t->path);
+    if (moved) {
+        char *strings = t->strings;
+        fill(t, t->shown != NULL, t->userid, path);
+        free(strings);
+    }
+    free(path);
+    return moved;
 }
 
 static void free_list(struct ctl_targets *t)

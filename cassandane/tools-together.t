@@ -146,10 +146,13 @@ push @tools, in_background('reader', sub {
     my ($out) = @_;
     while (time < $end) {
         my $user = $STEADY[rand @STEADY];
-        my $r = $site->cyr_backup($user, qw(json mailboxes));
-        print $out "cyr_backup $user: exit $r->{rc}: $r->{err}\n" if $r->{rc} != 0;
-        $r = $site->ctl_backups('list', $user);
-        print $out "list $user: exit $r->{rc}: $r->{err}\n" if $r->{rc} != 0;
+        for my $args (['cyr_backup', $user, 'json', 'mailboxes'], ['ctl_backups', 'list', $user],
+            ['ctl_backups', 'stat', $user])
+        {
+            my ($method, @args) = @{$args};
+            my $r = $site->$method(@args);
+            print $out "@{$args}: exit $r->{rc}: $r->{err}\n" if $r->{rc} != 0;
+        }
     }
 });
 for my $pid (keys %child) {
