@@ -161,6 +161,8 @@ int ctl_targets_close(struct ctl *, struct ctl_targets *);
 
 /* ---- ctl_backups_subset.c ---- */
 
+/* Is TEXT N/T or X%? 0 or XERR_PARAM. */
+int ctl_subset_check(const char *text);
 /* Leave those of --subset=TEXT, the longest unverified first: 0, or XERR_PARAM if TEXT is none. */
 int ctl_subset_choose(const char *text, struct ctl_targets *);
 
