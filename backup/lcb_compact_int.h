@@ -26,7 +26,8 @@ struct lcb_plan {
     int64_t from, to;
     struct lcb_mark_point point; /* where TO is in the file */
     struct lcb_compact_account account;
-    void (*say)(void *rock, const char *text); /* what is combined and split; or NULL */
+    void (*say)(void *rock, const char *text); /* or NULL */
+    struct buf said; /* lines of what is combined and split, if there is somebody to say it to */
     void *rock;
 };
 /* Find out what stays. The handle must be one for reading; it carries temporary tables from then on:
