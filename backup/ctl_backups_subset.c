@@ -58,14 +58,6 @@ static int in_part(const struct subset *s, const char *name)
     return !s->parts || crc32_map(0, name, strlen(name)) % s->parts == s->part - 1;
 }
 
-static void drop(struct ctl_target *t)
-{
-    free((void *)(uintptr_t)t->name);
-    free((void *)(uintptr_t)t->userid);
-    free((void *)(uintptr_t)t->shown);
-    free((void *)(uintptr_t)t->path);
-}
-
 int ctl_subset_choose(const char *text, struct ctl_targets *t)
 {
     struct subset s;
@@ -74,21 +66,16 @@ int ctl_subset_choose(const char *text, struct ctl_targets *t)
     size_t n = 0, keep;
     int r = parse(text, &s);
     for (size_t i = 0; !r && i < t->count; i++) {
-        if (!in_part(&s, t->list[i].userid ? t->list[i].userid : t->list[i].name)) {
-            drop(&t->list[i]);
+        if (!in_part(&s, t->list[i].userid ? t->list[i].userid : t->list[i].name))
             continue;
-        }
         turns[n] = (struct turn){.target = t->list[i], .at = i};
         lcb_verify_last(t->list[i].path, &turns[n++].time, &state);
     }
     if (!r) {
         qsort(turns, n, sizeof(*turns), by_time);
         keep = s.parts ? n : (size_t)((double)n * s.percent / 100.0 + 0.999999);
-        for (size_t i = 0; i < n; i++)
-            if (i < keep)
-                t->list[i] = turns[i].target;
-            else
-                drop(&turns[i].target);
+        for (size_t i = 0; i < n && i < keep; i++)
+            t->list[i] = turns[i].target;
         t->count = keep < n ? keep : n;
     }
     free(turns);
