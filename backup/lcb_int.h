@@ -266,12 +266,14 @@ int lcb_index_gethistory(struct lcb_index *, int64_t *pos);
 /* Remove every row, in the open transaction. */
 int lcb_index_clear(struct lcb_index *);
 int lcb_index_addchunk(struct lcb_index *, const struct lcb_chunk *);
+/* Something at POS is not understood (line 0: in its chunk, nobody knows where). */
+int lcb_index_addlost(struct lcb_index *, int64_t pos);
 /* Time of a position: the newest tick at or before it. */
 int64_t lcb_index_time(struct lcb_index *, int64_t pos);
 
 /* ---- lcb_index_new.c: the index of a new backup ---- */
 
-#define LCB_INDEX_VERSION 3
+#define LCB_INDEX_VERSION 4
 #define LCB_INDEX_PAGE 1024
 #define LCB_INDEX_BUSY_MS 20000
 
