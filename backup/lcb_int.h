@@ -30,6 +30,10 @@ struct lcb_placement;
 int lcb_store_openat(const struct config *, struct vfs *, const char *dbpath, struct lcb_store **,
                      struct buf *err);
 struct lcb_db *lcb_store_db(struct lcb_store *);
+/* How often it is said that new backups are refused. */
+struct xlog_limit *lcb_store_strangers(struct lcb_store *);
+/* Of a user without a record: file and record (lcb_create.c), with the arguments of lcb_db_create(). */
+int lcb_new_record(struct lcb_store *, const char *userid, char **path, int *created);
 /* Partitions and options for lcb_partition_choose(); they live as long as the store. */
 void lcb_store_placement(struct lcb_store *, struct lcb_placement *);
 const struct config *lcb_store_config(const struct lcb_store *);
