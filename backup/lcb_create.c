@@ -156,20 +156,18 @@ static int note_name(void *rock, const char *name)
     return 0;
 }
 
-static int list_own(struct lcb_store *s, struct own *own)
+/* A partition that cannot be read has no say: no new backup goes there. */
+static void list_own(struct lcb_store *s, struct own *own)
 {
     struct lcb_placement p;
-    int r = 0;
     lcb_store_placement(s, &p);
-    for (size_t i = 0; !r && i < p.count; i++)
-        for (int full = 0; !r && full < 2; full++) {
+    for (size_t i = 0; i < p.count; i++)
+        for (int full = 0; full < 2; full++) {
             char *dir = xasprintf("%s/%c", p.partitions[i].dir, lcb_path_hash(own->userid, full));
             own->dir = dir;
-            r = vfs_list(own->vfs, dir, note_name, own);
-            r = r == -ENOENT || r == -ENOTDIR ? 0 : r;
+            (void)vfs_list(own->vfs, dir, note_name, own);
             free(dir);
         }
-    return r;
 }
 
 /* The former name of a deleted backup, which it lost all but the name. */
@@ -189,7 +187,8 @@ static int has_unnamed(struct lcb_store *s, const char *userid, struct buf *path
     struct own own = {.vfs = lcb_store_vfs(s), .userid = userid};
     struct stat st;
     char *now = NULL;
-    int r = list_own(s, &own), found = 0;
+    int r = 0, found = 0;
+    list_own(s, &own);
     for (int i = 0; !r && !found && i < own.data.count; i++) {
         struct holder holder = {own.vfs, strarray_nth(&own.data, i), &st};
         memset(&st, 0, sizeof(st));
