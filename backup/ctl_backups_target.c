@@ -183,6 +183,19 @@ static int collect_all(struct ctl *ctl, struct ctl_targets *t)
     return r;
 }
 
+/* Nobody, or somebody that is not known: perhaps backups.db is lost. */
+static void look_for_strangers(struct ctl *ctl, struct ctl_targets *t)
+{
+    struct buf path = BUF_INITIALIZER;
+    if ((t->unknown || (!t->count && ctl->opt->mode != 'f')) && lcb_strangers(ctl->store, &path) > 0) {
+        fprintf(stderr, "ctl_backups: backups.db is missing or empty, but there is %s: \"ctl_backups"
+                        " reconstruct\" makes it anew\n", buf_cstring(&path));
+        t->unknown++;
+        t->last_unknown = 1;
+    }
+    buf_free(&path);
+}
+
 int ctl_targets_open(struct ctl *ctl, struct ctl_targets *t)
 {
     memset(t, 0, sizeof(*t));
@@ -194,6 +207,8 @@ int ctl_targets_open(struct ctl *ctl, struct ctl_targets *t)
     } else if (ctl->opt->sort && t->count) {
         qsort(t->list, t->count, sizeof(*t->list), by_name);
     }
+    if (!r)
+        look_for_strangers(ctl, t);
     if (!r && ctl->opt->subset && (r = ctl_subset_choose(ctl->opt->subset, t)) != 0) {
         fprintf(stderr, "ctl_backups: --subset=%s: neither N/T nor X%%\n", ctl->opt->subset);
         free_list(t);
