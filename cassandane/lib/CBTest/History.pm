@@ -26,16 +26,19 @@ my $RETENTION = 3 * $DAY;
 # How changes are brought to the backup: what sync_client is started with, one run after the other;
 # shared: mailboxes of nobody, too; without: what is not told this way, or not always; again: how often it
 # may have to be run, as the rolling log of a run that failed is worked off by a run of its own; partly: only what
-# has changed is compared.
+# has changed is compared; former: what becomes of the backup of a user who has another name now.
 my %MODES = (
-    user => { how => sub { my ($h) = @_; return ['-u', users($h)] } },
+    user => { how => sub { my ($h) = @_; return ['-u', users($h)] }, former => 'kept' },
     # -m never tells that a mailbox is gone, but for its new name when the deleted are kept
     mailboxes => { how => sub { my ($h) = @_; return (['-m', all_names($h)], ['-s', users($h)]) }, shared => 1,
         without => { quota => 1 }, delayed => 1 },
     # nor does -A of those of nobody
-    all => { how => sub { return ['-A'] }, shared => 'delayed' },
-    rolling => { how => sub { return ['-R', '-1'] }, shared => 1, channel => 'proxy', without => { quota => 1 }, again => 3,
-        partly => 1 },
+    all => { how => sub { return ['-A'] }, shared => 'delayed', former => 'kept' },
+    # UNMAILBOX in the log is passed over if there is another mailbox of that name: so one that was renamed
+    # before is not told to be gone, under its old name
+    rolling => { how => sub { return ['-R', '-1'] }, shared => 1, channel => 'proxy', again => 3,
+        without => { quota => 1, renamed => 1 },
+        partly => 1, former => 'gone' },
 );
 
 # Runs with the seeds FIRST .. on one site. Keys: first, runs, immediate (the server deletes at once).
@@ -100,7 +103,7 @@ sub one
         $site->create_mailboxes($user);
         $h->person(CBTest::Life->new(site => $site, user => $user, at_once => $o{immediate}, without => $mode->{without}));
     }
-    $h->person(CBTest::LifeShared->new(site => $site, at_once => $o{immediate}))
+    $h->person(CBTest::LifeShared->new(site => $site, at_once => $o{immediate}, without => $mode->{without}))
         if ($mode->{shared} // '') eq 'delayed' ? !$o{immediate} : $mode->{shared};
     my $ok = eval { $h->live($ENV{HISTORY_OPS} // 200); $h->last_look; 1 };
     ok($ok, 'everything could be done') or diag($@);
@@ -143,6 +146,36 @@ sub act
     return;
 }
 
+# A user gets another name. The past stays where it is, in the backup of the old one.
+sub rename_user
+{
+    my ($h) = @_;
+    my $site = $h->{site};
+    my ($p) = grep { !is_shared($_->{user}) } @{ $h->{people} };
+    my ($from, $to) = ($p->{user}, "$p->{user}x");
+    $site->add_user($to);
+    delete $site->{clients}{$from};
+    $site->admin->must(rename => map { $site->names->for_admin($site->names->inbox($_)) } $from, $to);
+    push @{ $h->{former} }, $p;
+    $h->{people} = [grep { $_ != $p } @{ $h->{people} }];
+    $h->person($p->{life});
+    $p->{life}{user} = $to;
+    $p->{life}->login;
+    $p->{life}{renamed} = { %{ $p->{life}{folders} } };
+    $h->{people}[-1]{user} = $to;
+    $h->{people}[-1]{$_}{user} = $to for qw(snapshot timeline);
+    $h->did("$from is called $to now");
+    return;
+}
+
+# What the backup of somebody under a former name has to say now.
+sub former_state
+{
+    my ($h, $p) = @_;
+    return $p->{timeline}->current if $h->{mode}{former} eq 'kept';    # nobody told it
+    return { %{ $p->{snapshot}->mailboxes }, subscriptions => [], quota => {}, sieve => {} };
+}
+
 sub anybody { my ($h) = @_; return $h->{people}[rand @{ $h->{people} }] }
 
 sub live
@@ -152,7 +185,9 @@ sub live
     my ($steps, $done) = (scalar @upkeep, 5 * @{ $h->{people} });
     $h->act($done);
     $h->sync(0);
+    my $renamed = @{ $h->{people} } == 1 || !$h->{mode}{former};
     while ($done < $operations) {
+        $h->rename_user if !$renamed && $done > $operations / 2 && ++$renamed;
         my $n = rand() < 0.3 ? 1 : 2 + int rand 4;
         $h->act($n);
         $done += $n;
@@ -174,7 +209,7 @@ sub sync
 {
     my ($h, $chance, $whole) = @_;
     my ($site, $mode) = @{$h}{qw(site mode)};
-    $_->{timeline}->begins for @{ $h->{people} };
+    $_->{timeline}->begins for @{ $h->{people} }, @{ $h->{former} };
     my @how = ($mode->{how}->($h), $whole && $mode->{partly} ? ['-A'] : ());
     $h->killed_sync(@how) if $h->{synced} && rand() < $chance;
     for my $how (@how) {
@@ -186,7 +221,11 @@ sub sync
         die "sync @{$how}: exit $r->{rc}: $r->{out}$r->{err}\n" if $r->{rc} != 0;
     }
     $h->{synced}++;
-    $_->{timeline}->ended($_->{snapshot}->take($_->{life})) for @{ $h->{people} };
+    for my $p (@{ $h->{people} }) {
+        $p->{timeline}->ended($p->{snapshot}->take($p->{life}));
+        $p->{life}{renamed} = {};
+    }
+    $_->{timeline}->ended($h->former_state($_)) for @{ $h->{former} };
     $h->did('synced, state ' . $#{ $h->{people}[0]{timeline}{states} });
     return;
 }

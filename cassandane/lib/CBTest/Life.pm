@@ -21,13 +21,13 @@ my $TEXT = CBTest::Imap::noise(3000, 7);
 my @KEYWORDS = qw($Label1 $Forwarded Junk later);
 
 # Keys: site, user, at_once (the server deletes folders at once), without (a hash of events that do not
-# come). The user's INBOX must be there.
+# come; renamed: what has just been renamed is not deleted at once). The user's INBOX must be there.
 sub new
 {
     my ($class, %o) = @_;
     my $self = bless { %o, folders => { '' => 1 }, sent => [], scripts_there => {}, active => undef,
         deleted => {}, count => 0,
-        touched => {}, quotas => 0, scripts => 0 }, $class;
+        touched => {}, renamed => {}, quotas => 0, scripts => 0 }, $class;
     $self->login;
     return $self;
 }
@@ -204,6 +204,7 @@ sub rename
     return if grep { $self->{folders}{$_} } values %new;
     $self->{imap}->must(rename => $self->own($from), $self->own($to));
     $self->touch(%new);
+    $self->{renamed}{$_} = 1 for values %new;
     delete @{ $self->{folders} }{ keys %new };
     @{ $self->{folders} }{ values %new } = (1) x keys %new;
     return "'$from' renamed to '$to'";
@@ -215,6 +216,7 @@ sub delete
     my ($self) = @_;
     my $path = $self->ordinary // return;
     my @gone = reverse $self->tree($path);
+    return if $self->{at_once} && $self->{without}{renamed} && grep { $self->{renamed}{$_} } @gone;
     return if !$self->{at_once} && grep { ($self->{deleted}{$_} // 0) >= time - 1 } @gone;
     for my $name (@gone) {
         $self->{imap}->must(delete => $self->own($name));

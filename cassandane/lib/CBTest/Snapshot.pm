@@ -22,16 +22,15 @@ sub take
     my ($self, $life) = @_;
     my ($site, $user) = @{$self}{qw(site user)};
     my $all = !$life;
-    my %mailboxes = map { $_ => $self->mailbox($_, $all || $life->{touched}{$_}) } mailbox_names($site, $user);
-    $self->{known} = { %mailboxes };
-    $self->{by_id} = { map { $_->{uniqueid} => $_ } values %mailboxes };
+    my $state = $self->mailboxes($all ? undef : $life->{touched});
+    my %mailboxes = %{ $state->{mailboxes} };
     # by what they are: another mailbox of a name may have another quota root
     my $names = join ' ', map { "$_ $mailboxes{$_}{uniqueid}" } sort keys %mailboxes;
     my $others = $names ne ($self->{names} // '');
     $self->{names} = $names;
     if (is_shared($user)) {
         $life->{touched} = {} if $life;
-        return { mailboxes => \%mailboxes };
+        return $state;
     }
     $self->{quota} = CBTest::Server::quota($site, sort keys %mailboxes) if $all || $others || $life->{quotas};
     $self->{sieve} = CBTest::Server::sieve($site, $user) if $all || !$self->{sieve} || $life->{scripts};
@@ -39,12 +38,22 @@ sub take
     my ($lsub, $list) = map { $imap->must($_ => '', '*') } qw(lsub list);
     @{$life}{qw(touched quotas scripts)} = ({}, 0, 0) if $life;
     return {
-        mailboxes => \%mailboxes,
+        %{$state},
         subscriptions => [sort map { $site->names->from_user($user, $_->[2]) } ref $lsub ? @{$lsub} : ()],
         visible => { map { $site->names->from_user($user, $_->[2]) => 1 } ref $list ? @{$list} : () },
         quota => $self->{quota},
         sieve => $self->{sieve},
     };
+}
+
+# The mailboxes alone; those that have been touched are asked for in any case, all without TOUCHED.
+sub mailboxes
+{
+    my ($self, $touched) = @_;
+    my %mailboxes = map { $_ => $self->mailbox($_, !$touched || $touched->{$_}) } mailbox_names(@{$self}{qw(site user)});
+    $self->{known} = { %mailboxes };
+    $self->{by_id} = { map { $_->{uniqueid} => $_ } values %mailboxes };
+    return { mailboxes => \%mailboxes };
 }
 
 sub mailbox

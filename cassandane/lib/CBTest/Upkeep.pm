@@ -86,10 +86,12 @@ sub compact
     my $begun = $h->{clock}->now;
     my $r = $h->{site}->ctl_backups(@force, 'compact', $p->{user});
     my $word = $r->{out} =~ /: (ok|skipped)\b/ ? $1 : '';
+    # what verify has found unreadable is left behind, and told to be somewhere else
+    ($word, $r->{rc}) = ('ok', 0) if delete $p->{damaged} && $r->{rc} == 75
+        && $r->{out} =~ /: failed \(compacted, but not all could be read: see (\S+)\)$/m && -s $1;
     $h->did("compact @force $p->{user}: $word");
     return "compact @force: exit $r->{rc}: $r->{out}$r->{err}" unless $word eq 'ok' ? $r->{rc} == 0 : $word && !@force;
     $h->{compacted}++ if $word eq 'ok';
-    delete $p->{damaged} if $word eq 'ok';
     return $word eq 'ok' ? $p->{timeline}->window_differences($begun, $h->{retention}) : ();
 }
 
@@ -148,7 +150,19 @@ sub upkeep
     @times = grep { $_ >= $window && $timeline->at($_) } @times;
     no_differences("$label: all is right after", $timeline->differences(@times), outside($h, $p),
         $name eq 'damaged' ? () : $story->told_otherwise($window));
+    look_at_former($h, $_, $name) for @{ $h->{former} };
     idle_sync($h, $label) if rand() < 0.5;
+    return;
+}
+
+# Of users under a former name the past is known, too. (When it is out of the window, all may be gone.)
+sub look_at_former
+{
+    my ($h, $p, $name) = @_;
+    return unless $h->{site}->data_file($p->{user});
+    no_differences("$name, $p->{user}: done", compact($h, $p, '-F')) if $name eq 'compact -F';
+    my @times = $p->{timeline}->seconds($h->{clock}->now - $h->{retention}, 10) if $h->{site}->data_file($p->{user});
+    no_differences("$p->{user}: the past is in the backup of the former name", $p->{timeline}->differences(@times));
     return;
 }
 
