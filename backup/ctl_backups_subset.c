@@ -82,21 +82,16 @@ int ctl_subset_choose(const char *text, struct ctl_targets *t)
     size_t n = 0, keep;
     int r = parse(text, &s);
     for (size_t i = 0; !r && i < t->count; i++) {
-        if (!in_part(&s, t->list[i].userid ? t->list[i].userid : t->list[i].name)) {
-            free(t->list[i].strings);
+        if (!in_part(&s, t->list[i].userid ? t->list[i].userid : t->list[i].name))
             continue;
-        }
         turns[n] = (struct turn){.target = t->list[i], .at = i};
         lcb_verify_last(t->list[i].path, &turns[n++].time, &state);
     }
     if (!r) {
         qsort(turns, n, sizeof(*turns), by_time);
         keep = share(&s, n);
-        for (size_t i = 0; i < n; i++)
-            if (i < keep)
-                t->list[i] = turns[i].target;
-            else
-                free(turns[i].target.strings);
+        for (size_t i = 0; i < n && i < keep; i++)
+            t->list[i] = turns[i].target;
         t->count = keep < n ? keep : n;
     }
     free(turns);

@@ -263,6 +263,17 @@ static int open_owner(struct cyr_backup *cb, const char *mailbox)
     return r;
 }
 
+static void say_unknown(struct cyr_backup *cb)
+{
+    struct buf path = BUF_INITIALIZER;
+    if (lcb_strangers(cb->store, &path) > 0)
+        cyr_backup_say(cb, "backups.db is missing or empty, but there is %s: ctl_backups reconstruct"
+                           " makes it anew", buf_cstring(&path));
+    else
+        cyr_backup_say(cb, "not found in backups.db");
+    buf_free(&path);
+}
+
 static int open_backup(struct cyr_backup *cb, char mode)
 {
     int r = mode == 'f'   ? lcb_open_file(cb->store, cb->name, 0, 0, &cb->backup)
@@ -276,7 +287,7 @@ static int open_backup(struct cyr_backup *cb, char mode)
         return 0;
     }
     if (r == XERR_NOTFOUND && mode != 'f')
-        cyr_backup_say(cb, "not found in backups.db");
+        say_unknown(cb);
     else if (r == XERR_STALE)
         cyr_backup_say(cb, "the data file is missing");
     else if (r == XERR_LOCKED)

@@ -122,7 +122,7 @@ static int write_new(struct run *run)
     struct lcb_writer *w = &run->writer;
     lcb_writer_init(w, run->s);
     w->fill = fill_of(p);
-    int r = lcb_aside_gaps(&run->aside, p);
+    int r = lcb_aside_find(&run->aside, p);
     if (!r && p->from) {
         r = go_through(run, 0);
         w->fill = base_fill(p);

@@ -202,6 +202,12 @@ static void test_moves(void)
     UNIT_STR(news(), "+5000 copied user.joe.two [two] uid=4 guid=2222 size=100 flags=()"
                      " from=user.joe.two from_uid=3\n"
                      "+5000 expunged user.joe.two [two] uid=3 guid=2222\n");
+    record("three", 1, 5, "", G3); /* its mailbox is gone: a compaction would not know it any more */
+    line("UNMAILBOX", "user.joe.three");
+    news();
+    lcbtest_settime(start + 6000);
+    record("two", 5, 12, "", G3);
+    UNIT_STR(news(), "+6000 arrived user.joe.two [two] uid=5 guid=3333 size=100 flags=()\n");
     end();
 }
 
