@@ -166,6 +166,44 @@ for my $verb (['verify'], ['reindex'], ['-F', 'compact']) {
     like(path_of($_), qr{^\Q$dir\E/part2/}, "$_: on the other partition") for @all[0 .. 5];
 }
 
+# ---- JSON --------------------------------------------------------------------------------------
+
+{
+    # The manual lists the keys of each command in order, and the program prints these, in this order.
+    my ($section) = slurp("$FindBin::Bin/../man/ctl_backups.8") =~ /^\.Ss JSON\n(.*?)^\.Ss /ms;
+    my %keys;
+    for my $item (split /^\.It /m, $section) {
+        my ($who, @line) = split /\n/, $item;
+        my $verb = $who =~ /^others/ ? 'others' : $who =~ /Fl -deleted/ ? 'deleted' : $who =~ /^Cm (\w+)$/ ? $1 : next;
+        for my $line (@line) {
+            $verb = $1 if $line =~ /^\.Cm (\w+)/;
+            push @{ $keys{$verb} }, $1 =~ /\w+/g if $line =~ /^\.Li (.*)/;
+        }
+    }
+    my @row = (
+        ['list', 'list', 'u01'], ['stat', 'stat', 'u01'], ['verify', 'verify', 'u01'], ['reindex', 'reindex', 'u01'],
+        ['compact', '-F', 'compact', 'u01'], ['move', 'move', '--to=default', 'u01'], ['delete', 'delete', 'u14'],
+        ['deleted', 'list', '--deleted', 'u14'], ['undelete', 'undelete', 'u14'], ['rename', 'rename', 'u14', 'u99'],
+        ['rename', 'rename', 'u99', 'u14'], ['reconstruct', 'reconstruct'],
+    );
+    for my $row (@row) {
+        my ($what, @args) = @{$row};
+        my $r = ctl('-j', @args);
+        my ($object) = $r->{out} =~ /\A(\{\n.*?^\}\n)/ms;
+        my @printed = ($object // '') =~ /^  "(\w+)":/mg;
+        my @listed = @{ $keys{$what} // [] };
+        @listed = (@{ $keys{others} }, @listed) unless $what =~ /^(?:list|stat|deleted|reconstruct)$/;
+        # "these two again with _epoch and _iso"
+        push @listed, map { my $key = $_; map { "${key}_$_" } 'epoch', 'iso' }
+            $what eq 'stat' ? qw(last_start_time last_end_time) : $what eq 'deleted' ? qw(deleted due) : ();
+        my %place = map { $listed[$_] => $_ } reverse 0 .. $#listed;
+        is(join(' ', grep { !defined $place{$_} } @printed), '', "$what -j: all keys are in the manual");
+        my @known = grep { defined $place{$_} } @printed;
+        is(join(' ', @known), join(' ', sort { $place{$a} <=> $place{$b} } @known), "$what -j: in this order");
+        cmp_ok(scalar @printed, '>=', 4, "$what -j: an object") or diag($r->{out}, $r->{err});
+    }
+}
+
 # ---- parts -------------------------------------------------------------------------------------
 
 sub verified { return $_[0]{out} =~ /^verify (\S+): ok$/mg }
@@ -253,13 +291,20 @@ $master->configure;
 sub event
 {
     my ($words) = @_;
-    spew($log, '');
-    spew("$master->{dir}/cyrus.conf", "START {\n}\nSERVICES {\n}\nEVENTS {\n  it cmd=\"" . program('ctl_backups_logged')
+    return run_events("START {\n}\nSERVICES {\n}\nEVENTS {\n  it cmd=\"" . program('ctl_backups_logged')
         . ' -C ' . $backup->conf . " $words\" period=1440\n}\n");
+}
+
+sub run_events
+{
+    my ($text) = @_;
+    spew($log, '');
+    spew("$master->{dir}/cyrus.conf", $text);
     $master->{pid} = start_cmd(cmd => [as_cyrus('/usr/lib/cyrus/bin/master', '-D', '-C', $master->conf, '-M',
         "$master->{dir}/cyrus.conf", '-p', "$master->{dir}/master.pid")], out => "$master->{dir}/master.out",
         err => "$master->{dir}/master.err", env => { %{ $master->env }, %{ $backup->env }, PROBE_LOG => $log },
         session => 1);
+    wait_until('master', sub { (slurp("$master->{dir}/master.pid") // '') =~ /^$master->{pid}\b/ });
     return;
 }
 sub children
@@ -291,6 +336,20 @@ for my $words ('compact -F -w -A', 'move -w --to=two -A', 'verify -A --subset=50
     ok(logged("^<6> $verb: \\d+ backups: \\d+ ok, \\d+ skipped, 0 locked, 0 failed"), "$verb: an event does its work")
         or diag(slurp($log));
     unlike(slurp($log), qr/^<3>/m, "$verb: and nothing failed");
+    $master->stop_master;
+}
+
+# What the manual and the guide say to put into cyrus.conf, only that it runs at once.
+for my $text (map { slurp("$FindBin::Bin/../$_") } 'man/ctl_backups.8', 'doc/guide.md') {
+    my ($events) = $text =~ /^(EVENTS \{\n.*?ctl_backups.*?^\}\n)/ms;
+    $events =~ s{/usr/local/sbin/ctl_backups}{program('ctl_backups_logged') . ' -C ' . $backup->conf}ge;
+    like($events, qr/ at=\d{4}$/m, 'at a time of the day');
+    run_events("START {\n}\nSERVICES {\n}\n" . $events); # master takes it as it is
+    $master->stop_master;
+    unlike(slurp("$master->{dir}/master.err") . slurp("$master->{dir}/master.out"), qr/error|invalid|unable/i, 'taken as it is');
+    run_events("START {\n}\nSERVICES {\n}\n" . $events =~ s/at=\d{4}/period=1440/gr);
+    ok(logged("^<6> $_: \\d+ backups: \\d+ ok, \\d+ skipped, \\d+ locked, 0 failed"), "$_: runs")
+        for qw(compact verify);
     $master->stop_master;
 }
 $master->stop;
