@@ -54,8 +54,8 @@ static int with_store(const struct config *config, const struct ctl_options *opt
         code = r == XERR_CONFIG ? EX_CONFIG : EX_TEMPFAIL;
     } else {
         code = opt->verb->whole ? opt->verb->whole(&ctl) : ctl_run(&ctl);
-        lcb_store_close(&ctl.store);
     }
+    lcb_store_close(&ctl.store);
     buf_free(&err);
     return code;
 }

@@ -184,8 +184,8 @@ static void worker_main(struct ctl *parent, const struct ctl_targets *targets, c
     } else {
         lcb_store_setstop(ctl.store, stop, NULL);
         work(&ctl, targets, rock);
-        lcb_store_close(&ctl.store);
     }
+    lcb_store_close(&ctl.store);
     buf_free(&err);
     ctl_exit(r ? EX_TEMPFAIL : EX_OK);
 }

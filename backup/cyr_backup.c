@@ -322,8 +322,8 @@ static int with_store(const struct config *config, const struct request *q)
         if (!code)
             code = work(&cb, q);
         lcb_close(&cb.backup);
-        lcb_store_close(&cb.store);
     }
+    lcb_store_close(&cb.store);
     buf_free(&err);
     return code;
 }
