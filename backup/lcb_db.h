@@ -13,8 +13,8 @@
 struct lcb_db;
 
 /* PATH need not exist: it is created, with the directories above it, by the first lcb_db_create;
- * until then there are no backups. If it cannot be opened, *DB is there all the same, and each use of it
- * tries again. */
+ * until then there are no backups. If it cannot be opened, *DB is there all the same, and each use
+ * of it tries again. */
 int lcb_db_open(struct vfs *, const char *path, struct lcb_db **);
 void lcb_db_close(struct lcb_db **);
 /* Read all of it: 0, XERR_NOTFOUND if there is none, XERR_FORMAT if it is damaged. */

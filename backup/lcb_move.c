@@ -126,7 +126,8 @@ int lcb_move(struct lcb_store *s, const char *userid, const struct lcb_partition
     if (!r)
         r = lcb_mounted(s, to->dir);
     if (r == -ENODEV)
-        buf_setcstr(&m->why, "nothing is there, although backups.db names files below it: is it mounted?");
+        buf_setcstr(&m->why, "the partition is empty, although backups.db names files below it: is it"
+                             " mounted?");
     if (!r && lcb_partition_of(s, path) != to) {
         int full = config_getswitch(lcb_store_config(s), IMAPOPT_FULLDIRHASH);
         buf_setmap(&dir, to->dir, dir_len(to->dir));
