@@ -242,8 +242,8 @@ static int write_record(struct lcb_db_txn *txn, const char *userid, const char *
 static int changed_meanwhile(struct lcb_rebuild *b, const char *userid, enum lcb_found_kind kind,
                              const char *text)
 {
-    return sqldb_run(b->db, "UPDATE found SET kind=?, text=? WHERE userid=? AND kind IN (?,?)", "ittii",
-                     (int64_t)kind, text, userid, (int64_t)LCB_FOUND_ADDED,
+    return sqldb_run(b->db, "UPDATE found SET kind=?, text=? WHERE userid=? AND kind IN (?,?)",
+                     "ittii", (int64_t)kind, text, userid, (int64_t)LCB_FOUND_ADDED,
                      (int64_t)LCB_FOUND_REPLACED);
 }
 
