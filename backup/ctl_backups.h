@@ -154,6 +154,8 @@ struct ctl_targets {
 };
 /* What mode and words mean: 0, or an error of backups.db, which was said on stderr. */
 int ctl_targets_open(struct ctl *, struct ctl_targets *);
+/* If it is its data file that is missing, add that to WHY it failed. */
+void ctl_target_gone(const struct ctl_target *, struct buf *why);
 /* For list and stat. Say that the index could not be read; 1 if -S ends the run now. */
 int ctl_target_failed(struct ctl *, struct ctl_targets *, const struct ctl_target *, int r);
 /* The exit code, after the result was printed. */

@@ -88,6 +88,8 @@ static void print_result(struct run *run, struct ctl_worker *w, struct ctl_resul
     ctl_progress_clear(&run->progress);
     if (w->left_out)
         buf_printf(&w->lines, "(%zu more bytes are not shown)\n", w->left_out);
+    if (result->status == CTL_FAILED)
+        ctl_target_gone(t, &result->message);
     ctl_result_text(result, &status);
     if (w->lines.len)
         fwrite(w->lines.s, 1, w->lines.len, opt->json ? stderr : stdout);
