@@ -89,9 +89,9 @@ static int at_about_the_same_time(struct eventwalk *w, int64_t pos)
     return apart >= -LCB_EVENT_MOVE && apart <= LCB_EVENT_MOVE;
 }
 
-/* Could what arrived at POS be a copy of it? 2, or 1 if its mailbox has been deleted: put aside, or ended
- * just before, which may have been told first. (Records outlive their mailbox: no row says that they
- * ended with it.) */
+/* Could what arrived at POS be a copy of it? 2, or 1 if its mailbox has been deleted: put aside, or
+ * ended just before, which may have been told first. (Records outlive their mailbox: no row says that
+ * they ended with it.) */
 static int can_be_copied(struct eventwalk *w, int64_t pos, const struct candidate *c)
 {
     if (c->expunged || c->since >= pos || c->until < pos || !c->mboxname)

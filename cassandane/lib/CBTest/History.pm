@@ -282,6 +282,8 @@ sub last_look
         no_differences("$user: nothing but what this user got",
             grep { !$sent{$_} } sort keys %{ $p->{timeline}->contents });
         no_differences("$user: verify", ctl($h, $p, 'verify'));
+        no_differences("$user: list, show and dump", map { CBTest::Story::shown_otherwise($p->{timeline}, $_) }
+            $p->{timeline}->seconds($h->{clock}->now - $h->{retention}, 3));
     }
     note(sprintf '%s: %d syncs, %d killed, %d compactions, %d killed', join(', ', map { $_->{user} } @{ $h->{people} }),
         @{$h}{qw(synced killed compacted cut)});

@@ -92,6 +92,10 @@ sub compact
     $h->did("compact @force $p->{user}: $word");
     return "compact @force: exit $r->{rc}: $r->{out}$r->{err}" unless $word eq 'ok' ? $r->{rc} == 0 : $word && !@force;
     $h->{compacted}++ if $word eq 'ok';
+    # when nothing is left of a user who is gone, the backup goes
+    return map { "$p->{user}: the backup is gone, and state $_->{number} is in the window" }
+        grep { %{ $_->{state}{mailboxes} } } $p->{timeline}->since($begun - $h->{retention})
+        if !$h->{site}->data_file($p->{user});
     return $word eq 'ok' ? $p->{timeline}->window_differences($begun, $h->{retention}) : ();
 }
 
@@ -161,8 +165,9 @@ sub look_at_former
     my ($h, $p, $name) = @_;
     return unless $h->{site}->data_file($p->{user});
     no_differences("$name, $p->{user}: done", compact($h, $p, '-F')) if $name eq 'compact -F';
-    my @times = $p->{timeline}->seconds($h->{clock}->now - $h->{retention}, 10) if $h->{site}->data_file($p->{user});
-    no_differences("$p->{user}: the past is in the backup of the former name", $p->{timeline}->differences(@times));
+    return unless $h->{site}->data_file($p->{user});
+    my @times = $p->{timeline}->seconds($h->{clock}->now - $h->{retention}, 10);
+    no_differences("$name, $p->{user}: the past is in the backup of the former name", $p->{timeline}->differences(@times));
     return;
 }
 
