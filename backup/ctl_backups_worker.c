@@ -296,7 +296,7 @@ static int take_frame(struct ctl_worker *w, FILE *stream, struct ctl_result *res
     return f.type == FRAME_RESULT;
 }
 
-/* Why it ended in the middle of its work. */
+/* Why it ended in the middle of its work. One that was told to stop before it began ends with 0. */
 static void died(struct ctl_worker *w, struct ctl_result *result)
 {
     int status = 0;
@@ -305,6 +305,8 @@ static void died(struct ctl_worker *w, struct ctl_result *result)
     result->status = CTL_FAILED;
     if (WIFSIGNALED(status))
         buf_printf(&result->message, "its process was ended by signal %d", WTERMSIG(status));
+    else if (!WEXITSTATUS(status))
+        ctl_result_error(result, XERR_SIGNAL);
     else
         buf_printf(&result->message, "its process ended with status %d", WEXITSTATUS(status));
     close(w->to);
