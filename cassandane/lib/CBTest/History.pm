@@ -168,12 +168,13 @@ sub rename_user
     return;
 }
 
-# What the backup of somebody under a former name has to say now.
+# What the backup of somebody under a former name has to say now: the log tells of the end of the user,
+# and with him goes what he had deleted.
 sub former_state
 {
     my ($h, $p) = @_;
     return $p->{timeline}->current if $h->{mode}{former} eq 'kept';    # nobody told it
-    return { %{ $p->{snapshot}->mailboxes }, subscriptions => [], quota => {}, sieve => {} };
+    return { mailboxes => {}, subscriptions => [], visible => {}, quota => {}, sieve => {} };
 }
 
 sub anybody { my ($h) = @_; return $h->{people}[rand @{ $h->{people} }] }
