@@ -178,7 +178,7 @@ sub outside
     my ($h, $p) = @_;
     my $timeline = $p->{timeline};
     my $window = $h->{clock}->now - $h->{retention};
-    my @times = grep { $_ < $window } $timeline->seconds(0, 10);
+    my @times = grep { $_ < $window } $timeline->seconds(0, 4);
     my %once = map { $_ => 1 } @times, $timeline->{begun} - 1000;
     my $said = $timeline->ask(sort keys %once);
     my (@d, %begins);
@@ -199,7 +199,7 @@ sub outside
     # at the time that it names there is history, and not a second before
     for my $begin (keys %begins == 1 ? keys %begins : ()) {
         my $t = CBTest::Story::seconds_of($begin);
-        push @d, "history begins at $begin, after the window does" if $t > $window && $t > $timeline->{begun} + 1;
+        push @d, "history begins at $begin, after the window does" if $t > $window && $t > $timeline->{states}[0]{from};
         my $at = $timeline->ask($t - 1, $t);
         push @d, "at $begin: exit $at->{$t}{rc}" if $at->{$t}{rc} != 0;
         push @d, "a second before $begin: exit $at->{ $t - 1 }{rc}" if $at->{ $t - 1 }{rc} != 75;
