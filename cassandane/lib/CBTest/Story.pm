@@ -45,6 +45,7 @@ sub differences
     my ($same) = @times;
     my @log = map { ['json', 'log', '--since', '@' . ($_->[0] + 1), '--until', "\@$_->[1]"] } @pairs;
     my @diff = map { ['json', 'diff', map { "\@$_" } @{$_}] } @pairs, [$same, $same];
+    $self->{asked} = $t->now;
     my @said = $t->run((map { ["--as-of=\@$_", 'json', 'all'] } @times), @log, @diff,
         ['json', 'log', '--since', "\@$self->{from}"]);
     my @bad = map { "exit $_->{rc}: $_->{err}" } grep { $_->{rc} != 0 } @said;
@@ -100,7 +101,7 @@ sub told_otherwise
 {
     my ($self, $window) = @_;
     my $told = $self->{told} // return 'nothing was told before';
-    my ($said) = $self->{timeline}->run(['json', 'log', '--since', '@' . $window]);
+    my ($said) = $self->{timeline}->run(['json', 'log', '--since', '@' . $window, '--until', "\@$self->{asked}"]);
     return "log: exit $said->{rc}: $said->{err}" if $said->{rc} != 0;
     my (%count, @d);
     $count{ line($_, $window) }++ for grep { $_->{epoch} >= $window } @{$told};

@@ -9,6 +9,7 @@ use strict;
 use warnings;
 use CBTest::Damage;
 use CBTest::Scenarios qw(no_differences);
+use CBTest::Server qw(is_shared);
 use CBTest::Story;
 use CBTest::Util qw(slurp);
 use Exporter 'import';
@@ -57,6 +58,19 @@ my %STEPS = (
         my ($h, $p) = @_;
         return (ctl($h, $p, 'delete'),
             $h->{site}->data_file($p->{user}) ? 'the data file is still there' : (), ctl($h, $p, 'undelete'));
+    },
+    'renamed and back' => sub {
+        my ($h, $p) = @_;
+        my ($user, $timeline) = @{$p}{qw(user timeline)};
+        return if is_shared($user);
+        $h->{clock}->advance(2);
+        $timeline->begins;    # it is another's for a moment
+        my @d = map {
+            my $r = $h->{site}->ctl_backups('rename', @{$_});
+            $r->{rc} == 0 ? () : "rename @{$_}: exit $r->{rc}: $r->{out}$r->{err}";
+        } [$user, "$user-later"], ["$user-later", $user];
+        $timeline->ended($timeline->current);
+        return @d;
     },
     damaged => sub { return damaged(@_) },
 );
