@@ -223,8 +223,8 @@ static int decide_all(struct lcb_rebuild *b)
 
 /* ---- writing ---- */
 
-/* One record. What was changed by others since it was read stays: XERR_STALE, or XERR_EXISTS if they have
- * written what was to be written (a user who was new). */
+/* One record. What was changed by others since it was read stays: XERR_STALE, or XERR_EXISTS if they
+ * have written what was to be written (a user who was new). */
 static int write_record(struct lcb_db_txn *txn, const char *userid, const char *old, const char *path)
 {
     char *now = NULL;
