@@ -122,7 +122,7 @@ static int write_new(struct run *run)
     struct lcb_writer *w = &run->writer;
     lcb_writer_init(w, run->s);
     w->fill = fill_of(p);
-    int r = lcb_aside_gaps(&run->aside, p);
+    int r = lcb_aside_find(&run->aside, p);
     if (!r && p->from) {
         r = go_through(run, 0);
         w->fill = base_fill(p);
@@ -252,8 +252,6 @@ static int begin(struct run *run, struct lcb_store *store)
     run->plan.rock = run->how->rock;
     if (!r)
         r = lcb_plan_make(&run->plan, run->s->old, run->how->now);
-    if (!r && run->how->say)
-        r = lcb_plan_say(&run->plan);
     if (r)
         return r;
     /* The plan looked a little later, and what it saw is what is worked on. */
@@ -278,6 +276,8 @@ static int once(struct lcb_store *store, const struct lcb_compact *how,
     struct run run = {.how = how, .result = result};
     memset(result, 0, sizeof(*result));
     int r = begin(&run, store), what = r ? 0 : outcome(&run);
+    if (!r && what == LCB_COMPACT_DONE && how->say)
+        r = lcb_plan_say(&run.plan);
     if (!r && what == LCB_COMPACT_DONE && !how->dry_run) {
         r = lcb_switch_create(run.s);
         if (!r)
@@ -290,6 +290,7 @@ static int once(struct lcb_store *store, const struct lcb_compact *how,
     lcb_writer_fini(&run.writer);
     lcb_aside_fini(&run.aside);
     buf_free(&run.aside_name);
+    buf_free(&run.plan.said);
     lcb_switch_end(&run.s);
     return r ? r : what;
 }

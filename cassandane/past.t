@@ -149,8 +149,8 @@ mailbox-annotated\tuser.dave\tentry=/z user=dave is=1
 gone\tuser.dave\tuid=2 guid=$guid[1]
 arrived\tuser.dave\tuid=3 guid=$guid[2] size=@{[length $message[2]]} flags=(\\Flagged \$Label1)
 END
-my $subscribed = "subscribed\tuser.dave\n";
-is(output(qw(dave diff), $t1, $t2), $diff . $subscribed, 'diff');
+my $others = "subscribed\tuser.dave\nseen\t$INBOX\tlastuid=3 seenuids=1:3\n";
+is(output(qw(dave diff), $t1, $t2), $diff . $others, 'diff');
 is(output(qw(dave diff), $t1, $t2, 'user.dave'), $diff, 'diff: a mailbox');
 is(output(qw(dave diff), $t1, $t2, 'user/dave', $INBOX), $diff . $diff, 'diff: two');
 is(output(qw(dave diff), '@' . ($T + 155)), output(qw(dave diff), '@' . ($T + 155), 'now'), 'diff: to now');

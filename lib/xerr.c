@@ -25,6 +25,7 @@ static const char *const texts[] = {
     "permission denied",
     "asked to stop",
     "timed out",
+    "there are data files that backups.db does not name",
     "internal error",
 };
 
