@@ -154,7 +154,7 @@ struct ctl_targets {
 };
 /* What mode and words mean: 0, or an error of backups.db, which was said on stderr. */
 int ctl_targets_open(struct ctl *, struct ctl_targets *);
-/* If it is its data file that is missing, add that to WHY it failed. */
+/* If it failed because (WHY) something does not exist, and that is its data file, add which one. */
 void ctl_target_gone(const struct ctl_target *, struct buf *why);
 /* For list and stat. Say that the index could not be read; 1 if -S ends the run now. */
 int ctl_target_failed(struct ctl *, struct ctl_targets *, const struct ctl_target *, int r);
