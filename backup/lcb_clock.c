@@ -6,10 +6,10 @@
  * compaction, drop all history and remove all deleted backups at once, for all of it is older than the
  * retention then. No single backup can tell this from a user who was on leave; but maintenance is a
  * thing of every day. So each run that drops things notes the time beside backups.db, as
- * backups.db.clock, and one that finds itself more than LCB_CLOCK_LEAP behind the last does not believe it: it notes when
- * the leap was seen, and drops only what was old at the last run. If runs a day later, or later still,
- * find that the clock has gone on from there, it is right: the host had been out of use. So nobody has
- * to do anything by hand if it is, and there is a day to notice if it is not.
+ * backups.db.clock, and one that finds more than LCB_CLOCK_LEAP between does not believe it: it notes
+ * when the leap was seen, and drops only what was old at the last run. If runs a day later, or later
+ * still, find that the clock has gone on from there, it is right: the host had been out of use. So
+ * nobody has to do anything by hand if it is, and there is a day to notice if it is not.
  *
  * A clock that was set back drops too little, which does no harm. */
 #include "config.h"
