@@ -2,9 +2,9 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* lcb_compact_idle - remember that there is nothing to do.
  *
- * A plan reads every row of the index. Of most backups nothing changes from one night to the next, and
- * then there is nothing to do the next night, either. So a plan that finds nothing to do leaves a note in
- * the index, "idle" in meta, one line of text:
+ * A plan reads every row of the index. Of most backups nothing changes from one night to the next,
+ * and then there is nothing to do the next night, either. So a plan that finds nothing to do leaves a
+ * note in the index, "idle" in meta, one line of text:
  *
  *     what it was made from    version of the plan; backup id, end and check of the data file
  *     how                      retention, sizes, threshold
@@ -44,8 +44,9 @@
 static void describe(const struct lcb_plan *p, const struct lcb_mark_point *point, struct buf *text)
 {
     buf_reset(text);
-    buf_printf(text, "%d %" PRIu64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRIu64 " %" PRIu64 " %zu %zu %"
-               PRId64 " ", PLAN_VERSION, point->id, (int64_t)point->end, point->check, p->retention,
+    buf_printf(text, "%d %" PRIu64 " %" PRId64 " %" PRId64 " ", PLAN_VERSION, point->id,
+               (int64_t)point->end, point->check);
+    buf_printf(text, "%" PRId64 " %" PRIu64 " %" PRIu64 " %zu %zu %" PRId64 " ", p->retention,
                p->sizes.min, p->sizes.max, p->sizes.fill, p->b->settings->chunk_size,
                p->account.threshold);
 }

@@ -52,11 +52,11 @@ int lcb_plan_wants_splitting(const struct lcb_compact_sizes *, uint64_t length, 
 
 /* ---- lcb_compact_idle.c ---- */
 
-/* Remember in the index that there is nothing to do, in the transaction in which the plan was made. That
- * it could not be done is no error. */
+/* If there is nothing to do, remember that in the index, in the transaction in which the plan was made.
+ * That it could not be done is no error. */
 void lcb_idle_remember(const struct lcb_plan *);
-/* 1 if it is remembered that at NOW there is nothing to do with B, which is open for reading; 0 if that is
- * to be found out; or an error. */
+/* 1 if it is remembered that at NOW there is nothing to do with B, which is open for reading; 0 if that
+ * is to be found out; or an error. */
 int lcb_idle_known(struct lcb *b, int64_t now);
 
 /* ---- lcb_compact_write.c ---- */

@@ -111,8 +111,8 @@ static int find_young(struct lcb_plan *p, int64_t *young)
     *young = INT64_MAX;
     int r = sqldb_int(db, young, "SELECT min(seq) FROM chunks WHERE last_time>?", "i", p->now - DAY);
     if (!r)
-        r = sqldb_int(db, &one, "SELECT 1 FROM contents c WHERE c.chunk>=? AND NOT EXISTS (SELECT 1 FROM"
-                                " records r WHERE r.content=c.id AND r.since>=c.chunk<<24) LIMIT 1", "i",
+        r = sqldb_int(db, &one, "SELECT 1 FROM contents c WHERE c.chunk>=? AND NOT EXISTS (SELECT 1"
+                      " FROM records r WHERE r.content=c.id AND r.since>=c.chunk<<24) LIMIT 1", "i",
                       *young);
     if (!r)
         r = sqldb_int(db, &time, "SELECT last_time FROM chunks WHERE seq=?", "i", *young);
