@@ -7,6 +7,7 @@
 #include "backup/lcb_compact.h"
 #include "backup/lcb_compare.h"
 #include "backup/lcb_int.h"
+#include "backup/lcb_posmap.h"
 #include "backup/lcb_switch.h"
 
 /* ---- lcb_compact_plan.c ---- */
@@ -72,9 +73,7 @@ struct lcb_writer {
     int64_t last; /* position of the line written last */
     struct gzwriter *stream;
     int64_t written, copied; /* chunks */
-    /* Where lines of the old file went. */
-    struct lcb_posrun *runs;
-    size_t nruns, runs_alloc;
+    struct lcb_posmap *map; /* where lines of the old file went */
 };
 void lcb_writer_init(struct lcb_writer *, struct lcb_switch *);
 void lcb_writer_fini(struct lcb_writer *);
@@ -86,7 +85,7 @@ int lcb_writer_stream(struct lcb_writer *, int64_t pos);
 int lcb_writer_piece(struct lcb_writer *, const void *p, size_t n);
 int lcb_writer_streamed(struct lcb_writer *);
 /* Line POS of the old file became several: from FIRST to the one written last. */
-void lcb_writer_spread(struct lcb_writer *, int64_t pos, int64_t first);
+int lcb_writer_spread(struct lcb_writer *, int64_t pos, int64_t first);
 /* Where the next line will be, at the earliest. */
 int64_t lcb_writer_position(const struct lcb_writer *);
 /* A chunk (SEQ) of the old file, as it is. */
