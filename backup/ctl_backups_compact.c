@@ -170,6 +170,7 @@ void ctl_compact(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
         .path = t->path,
         .force = ctl->opt->force,
         .dry_run = ctl->opt->dry_run,
+        .account = ctl->opt->json,
         .wait_ms = ctl->opt->wait ? -1 : WAIT_MS,
         .now = ctl->now,
         .say = ctl->opt->verbose && !ctl->opt->json ? say : NULL,
