@@ -62,7 +62,7 @@ int ctl_stat(struct ctl *ctl)
         struct ctl_target *t = &targets.list[i];
         struct lcb_summary s;
         int r = lcb_summary_read(ctl->store, t->path, 1, &s);
-        while (r && ctl_target_moved(ctl, t))
+        while (r && ctl_target_moved(ctl, &targets, t))
             r = lcb_summary_read(ctl->store, t->path, 1, &s);
         if (r) {
             if (ctl_target_failed(ctl, &targets, t, r))

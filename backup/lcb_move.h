@@ -21,7 +21,8 @@ struct lcb_moved {
 };
 /* Move USERID's backup to a partition while it is in use; it is locked only at the end, for which
  * WAIT_MS counts; others who maintain it are waited for only if that is for ever (< 0). Unless 0 is
- * returned it is where it was. XERR_NOTFOUND; XERR_LOCKED if somebody else maintains it; XERR_FORMAT if index and data file do not agree. */
+ * returned it is where it was. XERR_NOTFOUND; XERR_LOCKED if somebody else maintains it; XERR_FORMAT
+ * if index and data file do not agree. */
 int lcb_move(struct lcb_store *, const char *userid, const struct lcb_partition *to, int wait_ms,
              struct lcb_moved *);
 

@@ -4,8 +4,8 @@
  *
  * Which file is whose stands in backups.db and nowhere else. Opening for writing: look the path up,
  * open the file without creating it, take its lock, and see whether the name still means the file
- * that was locked; if not (the backup was moved meanwhile), begin again. A new file is made only
- * inside the transaction that writes its record.
+ * that was locked; if not (the backup was moved meanwhile), begin again. How a new one comes about is
+ * told in lcb_create.c.
  *
  * Opening for reading takes no lock: the file is opened first, then the index; what the index
  * speaks of is committed and never changes. An index that cannot be used, or says nothing as yet, is
@@ -129,8 +129,8 @@ static int open_unfilled(struct lcb *b)
     return r;
 }
 
-/* An index is missing, and a crash kept another from taking its place (lcb_reindex.c). That one is whole
- * if it is in WAL mode, which is the last thing that is done to it. */
+/* An index is missing, and a crash kept another from taking its place (lcb_reindex.c). That one is
+ * whole if it is in WAL mode, which is the last thing that is done to it. */
 static void adopt_index(struct lcb *b)
 {
     enum { READ_VERSION = 18 }; /* in the header of an SQLite file, with the write version behind it */
@@ -324,22 +324,6 @@ static int open_path(struct lcb_store *s, const char *userid, const char *path, 
     return r;
 }
 
-static int make_file(void *rock, const char *userid, char **path)
-{
-    struct lcb_store *s = rock;
-    const struct lcb_partition *chosen;
-    struct lcb_placement p;
-    int fd = -1;
-    lcb_store_placement(s, &p);
-    int r = lcb_partition_choose(s->vfs, &p, &chosen);
-    if (!r)
-        r = lcb_path_new(s->vfs, chosen->dir, userid,
-                         config_getswitch(s->config, IMAPOPT_FULLDIRHASH), path, &fd);
-    if (!r)
-        vfs_close(s->vfs, &fd);
-    return r;
-}
-
 /* Whenever it was opened, PATH was not the file that was meant. */
 static int why_stale(struct lcb_store *s, const char *userid, const char *path)
 {
@@ -347,8 +331,8 @@ static int why_stale(struct lcb_store *s, const char *userid, const char *path)
     if (vfs_stat(s->vfs, path, &st) != -ENOENT)
         return XERR_STALE;
     if (*userid)
-        xlog_errorx("%s: data file %s is gone: restore it, or remove the user's record from"
-                    " backups.db", userid, path);
+        xlog_errorx("%s: data file %s is gone: mount its partition, restore it, or remove the record"
+                    " from backups.db", userid, path);
     return -ENOENT;
 }
 
@@ -359,7 +343,7 @@ int lcb_open(struct lcb_store *s, const char *userid, int flags, int wait_ms, st
         char *path = NULL;
         r = lcb_db_find(s->db, userid, &path);
         if (r == XERR_NOTFOUND && (flags & LCB_CREATE))
-            r = lcb_db_create(s->db, userid, make_file, s, &path, NULL);
+            r = lcb_new_record(s, userid, &path, NULL);
         if (!r) {
             r = open_path(s, userid, path, flags, wait_ms, bp);
             if (r == XERR_STALE && i == REOPEN_MAX - 1)
@@ -419,32 +403,6 @@ int lcb_open_index(struct lcb_store *s, const char *path, struct lcb **bp)
     b->index->names = &s->names;
     *bp = b;
     return 0;
-}
-
-static int make_at(struct lcb_store *s, const char *path)
-{
-    int fd = vfs_open(s->vfs, path, O_RDWR | O_CREAT | O_EXCL, 0600);
-    if (fd < 0)
-        return fd == -EEXIST ? XERR_EXISTS : fd;
-    vfs_close(s->vfs, &fd);
-    return vfs_fsyncparent(s->vfs, path);
-}
-
-int lcb_create(struct lcb_store *s, const char *userid, const char *path)
-{
-    struct lcb *b = NULL;
-    char *made = NULL;
-    int created = 1;
-    int r = userid ? lcb_db_create(s->db, userid, make_file, s, &made, &created)
-                   : make_at(s, path);
-    if (!r && !created)
-        r = XERR_EXISTS;
-    if (!r)
-        r = userid ? lcb_open(s, userid, LCB_WRITE, 0, &b)
-                   : lcb_open_file(s, path, LCB_WRITE, 0, &b);
-    lcb_close(&b);
-    free(made);
-    return r;
 }
 
 static int lock_path(struct lcb_store *s, const char *userid, const char *path, int wait_ms, int *fd,

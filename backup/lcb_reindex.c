@@ -16,8 +16,8 @@
  *   3. the new one gets its name.
  *
  * After a crash before 1 there is the old index and a leftover that the next run removes; between 1
- * and 3 there is none, and the next writer does what is missing (lcb_open.c). The data file already says
- * whatever only the old index knew.
+ * and 3 there is none, and the next writer does what is missing (lcb_open.c). The data file already
+ * says whatever only the old index knew.
  *
  * Nobody but readers has the old index open then, because writers have it only under the lock. They
  * go on with the file that they have: what it says of is still there. But SQLite opens what is beside

@@ -21,9 +21,9 @@
  * behind.
  *
  * As a rule the new index is made beside the old one, while writers go on (lcb_reindex.c). Here it is
- * done under their lock and in place, for when the old index is of no use to them: its rows are replaced
- * in one transaction. It is then open a second time, for reading, and that transaction began before
- * ours, so it shows the old rows until we are done.
+ * done under their lock and in place, for when the old index is of no use to them: its rows are
+ * replaced in one transaction. It is then open a second time, for reading, and that transaction began
+ * before ours, so it shows the old rows until we are done.
  *
  * An index that cannot be read itself is set aside; then the file speaks alone, and what it may
  * have lost is asked for more broadly (lcb_content.c). */

@@ -39,7 +39,7 @@ int lcb_repair(struct lcb *b, struct lcb_repair *);
 
 /* The same for the backup of USERID, or of the file PATH if that is NULL, while others write to it:
  * their lock is taken only at the end, for a moment. If its index is of no use to them, they are locked
- * out as by lcb_repair(), and wait. WAIT_MS is for either lock, as in lcb_open(); QUEUE_MS for others who
+ * out as by lcb_repair(). WAIT_MS is for their lock, as in lcb_open(); QUEUE_MS for that of others who
  * work on the whole of it. XERR_LOCKED, XERR_STALE; -ENOENT. */
 int lcb_reindex(struct lcb_store *, const char *userid, const char *path, int queue_ms, int wait_ms,
                 struct lcb_repair *);

@@ -7,6 +7,7 @@
 #include "backup/lcb_db.h"
 #include "backup/lcb_int.h"
 #include "backup/lcb_partition.h"
+#include "lib/xlog.h"
 
 struct lcb_store {
     const struct config *config;
@@ -19,6 +20,7 @@ struct lcb_store {
     char *staging;
     struct lcb_packing packing; /* for all data files that are written to */
     struct buf empty_index;     /* see lcb_index_create */
+    struct xlog_limit strangers;
     int (*stop)(void *);
     void *stop_rock;
     void (*waiting)(void *);

@@ -429,7 +429,8 @@ static int copy_index(struct lcb_switch *s, const char *to)
 static int keep_both(struct lcb_switch *s)
 {
     long long time = lcb_switch_freetime(s->vfs, s->path);
-    char *data = xasprintf("%s.%lld", s->path, time), *index = xasprintf("%s.index.%lld", s->path, time);
+    char *data = xasprintf("%s.%lld", s->path, time);
+    char *index = xasprintf("%s.index.%lld", s->path, time);
     int r = copy_index(s, index);
     if (!r)
         r = lcb_switch_link(s->vfs, s->path, time);

@@ -60,8 +60,8 @@ struct lcb_switch {
     int switched;   /* 1: it is done; -1: nobody knows: neither pair may be touched */
 };
 
-/* XERR_LOCKED if somebody else maintains this backup (for WAIT_MS); XERR_NOTFOUND. An old pair that a dead run had
- * switched from is removed. */
+/* XERR_LOCKED if somebody else maintains this backup (for WAIT_MS); XERR_NOTFOUND. An old pair that a
+ * dead run had switched from is removed. */
 int lcb_switch_begin(struct lcb_store *, const struct lcb_switch_how *, struct lcb_switch **);
 /* What dead runs left half made is removed first. */
 int lcb_switch_create(struct lcb_switch *);
@@ -74,6 +74,10 @@ int lcb_switch_lock(struct lcb_switch *, int wait_ms);
 int lcb_switch_commit(struct lcb_switch *);
 /* Removes what was not switched to, and gives back the locks. */
 void lcb_switch_end(struct lcb_switch **);
+
+/* USERID's registered backup at PATH, whose locks the caller holds, is to get another name or to lose
+ * its record: what dead runs left of it is removed before. The index may be missing or damaged. */
+int lcb_switch_tidy(struct lcb_store *, const char *userid, const char *path);
 
 /* ---- among the files of this room ---- */
 

@@ -68,10 +68,10 @@ sub send_one
 sub tail_text
 {
     my ($file) = @_;
-    open my $fh, '<:raw', $file or return '';
+    open(my $fh, '<:raw', $file) or return '';
     my $size = -s $fh;
     seek $fh, $size > $TAIL ? $size - $TAIL : 0, 0;
-    read $fh, my $bytes, $TAIL;
+    read($fh, my $bytes, $TAIL);
     my $text = '';
     while ($bytes =~ /\x1f\x8b\x08\x04/g) {
         my $rest = substr $bytes, $-[0];
