@@ -26,7 +26,7 @@
 
 #define REOPEN_MAX 10
 #define READER_PAUSE_MS 20
-#define READER_WAIT_MS 1000
+#define READER_WAIT_MS 20000 /* a busy disk makes a moment long */
 
 static int chunk_sealed(void *rock, const struct lcb_chunk *chunk)
 {
