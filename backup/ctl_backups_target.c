@@ -7,10 +7,12 @@
  * in the order of the words, doubles included. */
 #include "config.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "backup/ctl_backups.h"
 #include "lib/xerr.h"
@@ -183,6 +185,19 @@ static int collect_all(struct ctl *ctl, struct ctl_targets *t)
     return r;
 }
 
+/* Nobody, or somebody that is not known: perhaps backups.db is lost. */
+static void look_for_strangers(struct ctl *ctl, struct ctl_targets *t)
+{
+    struct buf path = BUF_INITIALIZER;
+    if ((t->unknown || (!t->count && ctl->opt->mode != 'f')) && lcb_strangers(ctl->store, &path) > 0) {
+        fprintf(stderr, "ctl_backups: backups.db is missing or empty, but there is %s: \"ctl_backups"
+                        " reconstruct\" makes it anew\n", buf_cstring(&path));
+        t->unknown++;
+        t->last_unknown = 1;
+    }
+    buf_free(&path);
+}
+
 int ctl_targets_open(struct ctl *ctl, struct ctl_targets *t)
 {
     memset(t, 0, sizeof(*t));
@@ -194,6 +209,8 @@ int ctl_targets_open(struct ctl *ctl, struct ctl_targets *t)
     } else if (ctl->opt->sort && t->count) {
         qsort(t->list, t->count, sizeof(*t->list), by_name);
     }
+    if (!r)
+        look_for_strangers(ctl, t);
     if (!r && ctl->opt->subset && (r = ctl_subset_choose(ctl->opt->subset, t)) != 0) {
         fprintf(stderr, "ctl_backups: --subset=%s: neither N/T nor X%%\n", ctl->opt->subset);
         free_list(t);
@@ -218,11 +235,22 @@ static const char *index_error(int r)
     }
 }
 
+void ctl_target_gone(const struct ctl_target *t, struct buf *why)
+{
+    if (t->userid && t->path && !strcmp(buf_cstring(why), ctl_error_text(-ENOENT)) &&
+        access(t->path, F_OK) < 0 && errno == ENOENT)
+        buf_printf(why, ": %s is not there; is its partition mounted?", t->path);
+}
+
 int ctl_target_failed(struct ctl *ctl, struct ctl_targets *t, const struct ctl_target *target, int r)
 {
+    struct buf why = BUF_INITIALIZER;
     ctl_flush(&t->print_error);
-    fprintf(stderr, "%s: %s\n", target->name, index_error(r));
-    xlog_errorx("%s %s: failed (%s)", ctl->opt->verb->name, target->name, index_error(r));
+    buf_setcstr(&why, index_error(r));
+    ctl_target_gone(target, &why);
+    fprintf(stderr, "%s: %s\n", target->name, buf_cstring(&why));
+    xlog_errorx("%s %s: failed (%s)", ctl->opt->verb->name, target->name, buf_cstring(&why));
+    buf_free(&why);
     t->failed++;
     t->stopped = ctl->opt->stop_on_error;
     return t->stopped;

@@ -125,7 +125,7 @@ static int write_new(struct run *run)
     struct lcb_writer *w = &run->writer;
     lcb_writer_init(w, run->s);
     w->fill = fill_of(p);
-    int r = lcb_aside_gaps(&run->aside, p);
+    int r = lcb_aside_find(&run->aside, p);
     if (!r && p->from) {
         r = go_through(run, 0);
         w->fill = base_fill(p);
@@ -257,8 +257,7 @@ static int make_plan(struct run *run)
     run->idle = r == 1;
     if (r)
         return r < 0 ? r : 0;
-    r = lcb_plan_make(&run->plan, old, how->now);
-    return r || !how->say ? r : lcb_plan_say(&run->plan);
+    return lcb_plan_make(&run->plan, old, how->now);
 }
 
 static int begin(struct run *run, struct lcb_store *store)
@@ -297,6 +296,8 @@ static int once(struct lcb_store *store, const struct lcb_compact *how,
     struct run run = {.how = how, .result = result};
     memset(result, 0, sizeof(*result));
     int r = begin(&run, store), what = r ? 0 : run.idle ? LCB_COMPACT_SKIPPED : outcome(&run);
+    if (!r && what == LCB_COMPACT_DONE && how->say)
+        r = lcb_plan_say(&run.plan);
     if (!r && what == LCB_COMPACT_DONE && !how->dry_run) {
         r = lcb_switch_create(run.s);
         if (!r)
@@ -309,6 +310,7 @@ static int once(struct lcb_store *store, const struct lcb_compact *how,
     lcb_writer_fini(&run.writer);
     lcb_aside_fini(&run.aside);
     buf_free(&run.aside_name);
+    buf_free(&run.plan.said);
     lcb_switch_end(&run.s);
     return r ? r : what;
 }

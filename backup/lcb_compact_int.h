@@ -32,7 +32,8 @@ struct lcb_plan {
     struct lcb_compact_account account;
     int estimate; /* only the text is wanted: nothing is weighed */
     int remember; /* if there is nothing to do (lcb_compact_idle.c) */
-    void (*say)(void *rock, const char *text); /* what is combined and split; or NULL */
+    void (*say)(void *rock, const char *text); /* or NULL */
+    struct buf said; /* lines of what is combined and split, if there is somebody to say it to */
     void *rock;
 };
 /* Find out what stays. The handle must be one for reading, without a plan; it carries temporary
@@ -141,8 +142,9 @@ struct lcb_aside {
 void lcb_aside_fini(struct lcb_aside *);
 /* Bytes FROM .. TO of the old file are to be kept beside the new one. */
 void lcb_aside_add(struct lcb_aside *, off_t from, off_t to);
-/* Add those that no chunk of the index accounts for (up to P->point). */
-int lcb_aside_gaps(struct lcb_aside *, struct lcb_plan *p);
+/* Add those that no chunk of the index accounts for (up to P->point), and chunks with something in them
+ * that the index says is not understood. */
+int lcb_aside_find(struct lcb_aside *, struct lcb_plan *p);
 /* Write them to <data>.damaged.<time> beside the pair PATH, if there are any; its name to NAME. */
 int lcb_aside_write(struct lcb_aside *, struct lcb *, const char *path, struct buf *name);
 

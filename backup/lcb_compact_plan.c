@@ -252,19 +252,18 @@ struct weigh {
     int64_t want, last_seq;
 };
 
-static void say(struct lcb_plan *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void note(struct lcb_plan *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-static void say(struct lcb_plan *p, const char *fmt, ...)
+static void note(struct lcb_plan *p, const char *fmt, ...)
 {
-    struct buf text = BUF_INITIALIZER;
     va_list ap;
     if (!p->say)
         return;
+    if (p->said.len)
+        buf_putc(&p->said, '\n');
     va_start(ap, fmt);
-    buf_vprintf(&text, fmt, ap);
+    buf_vprintf(&p->said, fmt, ap);
     va_end(ap);
-    p->say(p->rock, buf_cstring(&text));
-    buf_free(&text);
 }
 
 static void weigh_kept(struct weigh *w, int64_t seq, uint64_t length)
@@ -276,11 +275,11 @@ static void weigh_kept(struct weigh *w, int64_t seq, uint64_t length)
     }
     if (seq > w->merged && !sizes->fill) {
         if (w->last_length && lcb_plan_wants_combining(sizes, w->last_length, length)) {
-            say(w->p, "combining chunks %lld and %lld", (long long)w->last_seq, (long long)seq);
+            note(w->p, "combining chunks %lld and %lld", (long long)w->last_seq, (long long)seq);
             w->want++;
         }
         if (lcb_plan_wants_splitting(sizes, length, 0)) {
-            say(w->p, "splitting chunk %lld", (long long)seq);
+            note(w->p, "splitting chunk %lld", (long long)seq);
             w->want++;
         }
     }
@@ -401,7 +400,7 @@ int lcb_plan_make(struct lcb_plan *p, struct lcb *b, int64_t now)
 int lcb_plan_say(struct lcb_plan *p)
 {
     struct sqldb *db = p->b->index->db;
-    struct buf list = BUF_INITIALIZER;
+    struct buf list = BUF_INITIALIZER, head = BUF_INITIALIZER;
     int more;
     sqlite3_stmt *st = sqldb_stmt(db, "SELECT seq FROM chunks WHERE seq<=? AND seq NOT IN (SELECT seq"
                                       " FROM temp.dead) ORDER BY seq");
@@ -409,8 +408,12 @@ int lcb_plan_say(struct lcb_plan *p)
         return XERR_SQL;
     while ((more = sqldb_step(db, st)) > 0)
         buf_printf(&list, " %lld", (long long)sqlite3_column_int64(st, 0));
-    say(p, "keeping %lld chunks:", (long long)(p->account.chunks - p->account.chunks_dead));
-    say(p, "%s", buf_cstring(&list));
+    buf_printf(&head, "keeping %lld chunks:", (long long)(p->account.chunks - p->account.chunks_dead));
+    p->say(p->rock, buf_cstring(&head));
+    p->say(p->rock, buf_cstring(&list));
+    if (p->said.len)
+        p->say(p->rock, buf_cstring(&p->said));
+    buf_free(&head);
     buf_free(&list);
     return more;
 }

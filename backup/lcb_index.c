@@ -335,7 +335,7 @@ int lcb_index_clear(struct lcb_index *ix)
 {
     ix->last_tick = -1;
     return sqldb_exec(ix->db,
-                      "DELETE FROM meta WHERE key<>'version'; DELETE FROM chunks;"
+                      "DELETE FROM meta WHERE key<>'version'; DELETE FROM chunks; DELETE FROM lost;"
                       "DELETE FROM pieces;"
                       "DELETE FROM ticks; DELETE FROM contents; DELETE FROM folders;"
                       "DELETE FROM folder_states; DELETE FROM records; DELETE FROM subs;"
@@ -348,6 +348,11 @@ int lcb_index_addchunk(struct lcb_index *ix, const struct lcb_chunk *c)
     return sqldb_run(ix->db, "INSERT INTO chunks VALUES (?,?,?,?,?,?)", "iiiiii", c->seq,
                      (int64_t)c->offset, (int64_t)c->length, (int64_t)c->text_length,
                      c->first_time, c->last_time);
+}
+
+int lcb_index_addlost(struct lcb_index *ix, int64_t pos)
+{
+    return sqldb_run(ix->db, "INSERT OR IGNORE INTO lost VALUES (?)", "i", pos);
 }
 
 int64_t lcb_index_time(struct lcb_index *ix, int64_t pos)

@@ -30,6 +30,10 @@ struct lcb_placement;
 int lcb_store_openat(const struct config *, struct vfs *, const char *dbpath, struct lcb_store **,
                      struct buf *err);
 struct lcb_db *lcb_store_db(struct lcb_store *);
+/* How often it is said that new backups are refused. */
+struct xlog_limit *lcb_store_strangers(struct lcb_store *);
+/* Of a user without a record: file and record (lcb_create.c), with the arguments of lcb_db_create(). */
+int lcb_new_record(struct lcb_store *, const char *userid, char **path, int *created);
 /* Partitions and options for lcb_partition_choose(); they live as long as the store. */
 void lcb_store_placement(struct lcb_store *, struct lcb_placement *);
 const struct config *lcb_store_config(const struct lcb_store *);
@@ -270,12 +274,14 @@ int lcb_index_gethistory(struct lcb_index *, int64_t *pos);
 /* Remove every row, in the open transaction. */
 int lcb_index_clear(struct lcb_index *);
 int lcb_index_addchunk(struct lcb_index *, const struct lcb_chunk *);
+/* Something at POS is not understood (line 0: in its chunk, nobody knows where). */
+int lcb_index_addlost(struct lcb_index *, int64_t pos);
 /* Time of a position: the newest tick at or before it. */
 int64_t lcb_index_time(struct lcb_index *, int64_t pos);
 
 /* ---- lcb_index_new.c: the index of a new backup ---- */
 
-#define LCB_INDEX_VERSION 3
+#define LCB_INDEX_VERSION 4
 #define LCB_INDEX_PAGE 1024
 #define LCB_INDEX_BUSY_MS 20000
 

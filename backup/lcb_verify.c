@@ -147,7 +147,7 @@ static int open_live(struct verify *s)
     int r = lcb_index_open(s->index_path, 0, 1, 0, &s->live);
     if (!r)
         r = lcb_index_getpoint(s->live, &s->point);
-    if (r == XERR_LOCKED)
+    if (r == XERR_LOCKED || r == -EACCES || r == -EMFILE || r == -ENFILE)
         return r;
     if (r == XERR_SQL && s->live && sqldb_outside(s->live->db))
         return r;
