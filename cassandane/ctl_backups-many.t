@@ -10,9 +10,11 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use CBTest::Compare qw(differences);
 use CBTest::Holder;
 use CBTest::Imap;
 use CBTest::Master;
+use CBTest::Scenarios qw(no_differences);
 use CBTest::Site;
 use CBTest::Util qw(as_cyrus processes_of program run_cmd slurp spew start_cmd wait_until);
 use JSON::PP;
@@ -123,6 +125,22 @@ my @changes = (
     ['the index is garbage' => sub { spew(path_of('u11') . '.index', 'x' x 5000) }, 75],
     ['the data file is gone' => sub { unlink path_of('u12') or die }, 75],
     ['the data file is cut' => sub { truncate path_of('u13'), 10 or die }, 75],
+    ['the end is damaged' => sub {
+        my $path = path_of('u14');
+        my $bytes = slurp($path);
+        substr($bytes, -9, 1) ^= "\1";
+        spew($path, $bytes);
+        my $r = ctl('reindex', 'u14');
+        my $size = length $bytes;
+        is("$r->{rc} $r->{out}", "75 reindex u14: failed (data damaged: the last $size bytes cannot be read: they were set aside)\n",
+            'reindex says so');
+        is(scalar(() = glob "$path.tail.*"), 1, 'and where they are');
+        is($site->sync('unix', '-u', 'u14')->{rc}, 0, 'sync');
+        no_differences('both sides equal', eval { differences($site, 'u14') }, $@ || ());
+        spew($path, slurp($path) . 'what a crash leaves');
+        is(ctl('reindex', 'u14')->{out}, "reindex u14: ok (the last 19 bytes cannot be read: they were set aside)\n",
+            'that is no damage');
+    }, 75],
     ['all are mended' => sub {
         ctl('reindex', "u$_") for qw(08 09 10 11 13);
         like(ctl('--force', 'delete', 'u12')->{out}, qr/: ok/, 'a record without a file goes');
