@@ -17,6 +17,7 @@ use CBTest::Master;
 use CBTest::Scenarios qw(no_differences);
 use CBTest::Site;
 use CBTest::Util qw(as_cyrus processes_of program run_cmd slurp spew start_cmd wait_until);
+use Compress::Raw::Zlib qw(WANT_GZIP Z_SYNC_FLUSH);
 use JSON::PP;
 use Test::More;
 
@@ -167,6 +168,24 @@ $clock->advance(7200);
 is(ctl('list', '--stale=1')->{out}, ctl('list')->{out}, '--stale: now all are');
 my @all = map { $_->[0] } records();
 cmp_ok(scalar @all, '>=', 16, 'backups');
+
+# A file of Cyrus 3.x whose writer was killed, and which was looked at before: its last chunk gets an end.
+{
+    my $loose = "$dir/part/loose_ABCDEF";
+    my $line = sub { time . " APPLY SUB %(USERID loose MBOXNAME user.loose.$_[0])\r\n" };
+    my ($z) = Compress::Raw::Zlib::Deflate->new(-WindowBits => WANT_GZIP, -AppendOutput => 1);
+    my $bytes = '';
+    for my $piece ("# cyrus backup: chunk start\r\n" . $line->('one'), $line->('two'), substr($line->('three'), 0, -30)) {
+        $z->deflate($piece, $bytes);
+        $z->flush($bytes, Z_SYNC_FLUSH);
+    }
+    spew($loose, $bytes);
+    run_cmd(cmd => ['chown', 'cyrus:mail', $loose]) if $> == 0;
+    like($site->cyr_backup('-f', $loose, 'json', 'all')->{out}, qr/user\.loose\.two/, 'an unfinished chunk');
+    is(ctl('reindex', '-f', $loose)->{rc}, 0, 'is no damage');
+    is(ctl('verify', '-f', $loose)->{out}, "verify $loose: ok\n", 'and is finished');
+    unlink glob "$loose*";
+}
 
 # ---- several at a time -------------------------------------------------------------------------
 
