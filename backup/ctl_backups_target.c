@@ -237,7 +237,8 @@ static const char *index_error(int r)
 
 void ctl_target_gone(const struct ctl_target *t, struct buf *why)
 {
-    if (t->userid && t->path && access(t->path, F_OK) < 0 && errno == ENOENT)
+    if (t->userid && t->path && !strcmp(buf_cstring(why), ctl_error_text(-ENOENT)) &&
+        access(t->path, F_OK) < 0 && errno == ENOENT)
         buf_printf(why, ": %s is not there; is its partition mounted?", t->path);
 }
 
