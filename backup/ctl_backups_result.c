@@ -134,11 +134,11 @@ static const char *format_time(int64_t epoch, int utc, int iso, char out[32])
         return "(not a time)";
     char *end = put_time(out, &tm, iso ? 'T' : ' ');
     if (iso && utc) {
-        strcpy(end, "Z");
+        memcpy(end, "Z", 2);
     } else if (iso) {
         long off = tm.tm_gmtoff < 0 ? -tm.tm_gmtoff : tm.tm_gmtoff;
-        snprintf(end, (size_t)(out + 32 - end), "%c%02ld:%02ld", tm.tm_gmtoff < 0 ? '-' : '+', off / 3600 % 100,
-                 off / 60 % 60);
+        snprintf(end, (size_t)(out + 32 - end), "%c%02ld:%02ld", tm.tm_gmtoff < 0 ? '-' : '+',
+                 off / 3600 % 100, off / 60 % 60);
     }
     return out;
 }

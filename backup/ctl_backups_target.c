@@ -7,10 +7,12 @@
  * in the order of the words, doubles included. */
 #include "config.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "backup/ctl_backups.h"
 #include "lib/xerr.h"
@@ -233,11 +235,22 @@ static const char *index_error(int r)
     }
 }
 
+void ctl_target_gone(const struct ctl_target *t, struct buf *why)
+{
+    if (t->userid && t->path && !strcmp(buf_cstring(why), ctl_error_text(-ENOENT)) &&
+        access(t->path, F_OK) < 0 && errno == ENOENT)
+        buf_printf(why, ": %s is not there; is its partition mounted?", t->path);
+}
+
 int ctl_target_failed(struct ctl *ctl, struct ctl_targets *t, const struct ctl_target *target, int r)
 {
+    struct buf why = BUF_INITIALIZER;
     ctl_flush(&t->print_error);
-    fprintf(stderr, "%s: %s\n", target->name, index_error(r));
-    xlog_errorx("%s %s: failed (%s)", ctl->opt->verb->name, target->name, index_error(r));
+    buf_setcstr(&why, index_error(r));
+    ctl_target_gone(target, &why);
+    fprintf(stderr, "%s: %s\n", target->name, buf_cstring(&why));
+    xlog_errorx("%s %s: failed (%s)", ctl->opt->verb->name, target->name, buf_cstring(&why));
+    buf_free(&why);
     t->failed++;
     t->stopped = ctl->opt->stop_on_error;
     return t->stopped;

@@ -184,8 +184,8 @@ static void worker_main(struct ctl *parent, const struct ctl_targets *targets, c
     } else {
         lcb_store_setstop(ctl.store, stop, NULL);
         work(&ctl, targets, rock);
-        lcb_store_close(&ctl.store);
     }
+    lcb_store_close(&ctl.store);
     buf_free(&err);
     ctl_exit(r ? EX_TEMPFAIL : EX_OK);
 }
@@ -296,7 +296,7 @@ static int take_frame(struct ctl_worker *w, FILE *stream, struct ctl_result *res
     return f.type == FRAME_RESULT;
 }
 
-/* Why it ended in the middle of its work. One that was told to stop before it began ends with 0. */
+/* Why it ended in the middle of its work. */
 static void died(struct ctl_worker *w, struct ctl_result *result)
 {
     int status = 0;
@@ -305,7 +305,7 @@ static void died(struct ctl_worker *w, struct ctl_result *result)
     result->status = CTL_FAILED;
     if (WIFSIGNALED(status))
         buf_printf(&result->message, "its process was ended by signal %d", WTERMSIG(status));
-    else if (!WEXITSTATUS(status))
+    else if (!WEXITSTATUS(status)) /* it was asked to stop, and had not begun */
         ctl_result_error(result, XERR_SIGNAL);
     else
         buf_printf(&result->message, "its process ended with status %d", WEXITSTATUS(status));
