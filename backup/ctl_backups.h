@@ -56,6 +56,7 @@ struct ctl {
     const struct ctl_options *opt;
     int argc;    /* words behind the verb, for verbs that read them themselves */
     char **argv;
+    int64_t now; /* by which compact and delete reckon what is old enough, see ctl_clock() */
     struct hash *plan; /* of move: where each user goes; NULL: all to opt->to */
 };
 
@@ -89,6 +90,9 @@ ctl_whole_fn ctl_list, ctl_stat, ctl_lock, ctl_reconstruct, ctl_rename;
 ctl_whole_fn ctl_compact_run, ctl_delete_run, ctl_move_run;
 /* The time before which nobody wants to know of deleted mailboxes (backup_retention); 0: all. */
 int64_t ctl_gone_since(const struct ctl *);
+/* Set CTL->now: the time, or, if the clock cannot be believed, which is said, one that is not too late.
+ * EX_OK or EX_TEMPFAIL. */
+int ctl_clock(struct ctl *);
 /* What compact -A does at its end: remove deleted backups whose time has passed. */
 int ctl_remove_expired(struct ctl *);
 /* list --deleted */

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <time.h>
 
 #include "backup/ctl_backups.h"
 #include "backup/lcb_compact.h"
@@ -134,7 +133,7 @@ static int expire(struct job *job)
     const struct ctl_options *opt = job->ctl->opt;
     int64_t age = opt->expire_age >= 0 ? opt->expire_age : KEEP_PREVIOUS;
     return lcb_compact_expire(job->ctl->store, job->target->userid, job->target->path,
-                              (int64_t)time(NULL) - age, opt->dry_run, told_removed, job);
+                              job->ctl->now - age, opt->dry_run, told_removed, job);
 }
 
 static void done(struct job *job, int r, const struct lcb_compact_result *result)
@@ -172,6 +171,7 @@ void ctl_compact(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
         .force = ctl->opt->force,
         .dry_run = ctl->opt->dry_run,
         .wait_ms = ctl->opt->wait ? -1 : WAIT_MS,
+        .now = ctl->now,
         .say = ctl->opt->verbose && !ctl->opt->json ? say : NULL,
         .progress = progress,
         .rock = &job,
@@ -185,7 +185,8 @@ void ctl_compact(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
 /* A run over all backups also removes those that were deleted long enough ago. */
 int ctl_compact_run(struct ctl *ctl)
 {
-    int code = ctl_run(ctl);
+    int clock = ctl_clock(ctl), code = ctl_run(ctl);
+    code = code ? code : clock;
     if (ctl->opt->mode != 'A' || ctl->opt->dry_run)
         return code;
     int expired = ctl_remove_expired(ctl);

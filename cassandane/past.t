@@ -99,6 +99,11 @@ fails("as of: @{$_}", 64, qr/^usage: /, 'dave', @{$_}, '--as-of', 'now') for
     [qw(list chunks)], [qw(show chunks 1)], [qw(dump chunk 1)], [qw(json chunks)];
 fails('as of: what?', 64, qr/^usage: /m, qw(dave list messages --as-of));
 
+# A message that had come by then, and one that had not.
+is(output('dave', 'dump', 'message', $guid[1], '--as-of', '@' . ($T + 50)), $message[1], 'dump message as of');
+fails('dump message as of before it came', 75, qr/^dave: Item does not exist/m, 'dave', 'dump', 'message', $guid[2],
+    '--as-of', '@' . ($T + 50));
+
 # ---- what happened ---------------------------------------------------------------------------
 
 # The backup's lines as they are told: seconds after $T, kind, item, details.

@@ -168,12 +168,13 @@ sub rename_user
     return;
 }
 
-# What the backup of somebody under a former name has to say now.
+# What the backup of somebody under a former name has to say now: the log tells of the end of the user,
+# and with him goes what he had deleted.
 sub former_state
 {
     my ($h, $p) = @_;
     return $p->{timeline}->current if $h->{mode}{former} eq 'kept';    # nobody told it
-    return { %{ $p->{snapshot}->mailboxes }, subscriptions => [], quota => {}, sieve => {} };
+    return { mailboxes => {}, subscriptions => [], visible => {}, quota => {}, sieve => {} };
 }
 
 sub anybody { my ($h) = @_; return $h->{people}[rand @{ $h->{people} }] }
@@ -282,6 +283,8 @@ sub last_look
         no_differences("$user: nothing but what this user got",
             grep { !$sent{$_} } sort keys %{ $p->{timeline}->contents });
         no_differences("$user: verify", ctl($h, $p, 'verify'));
+        no_differences("$user: list, show and dump", map { CBTest::Story::shown_otherwise($p->{timeline}, $_) }
+            $p->{timeline}->seconds($h->{clock}->now - $h->{retention}, 3));
     }
     note(sprintf '%s: %d syncs, %d killed, %d compactions, %d killed', join(', ', map { $_->{user} } @{ $h->{people} }),
         @{$h}{qw(synced killed compacted cut)});

@@ -11,6 +11,7 @@ use warnings;
 use CBTest::Compare;
 use CBTest::Moments;
 use CBTest::Server qw(is_shared);
+use CBTest::Util qw(sha1_hex);
 use POSIX ();
 
 # Keys: timeline, from (a second).
@@ -44,6 +45,7 @@ sub differences
     my ($same) = @times;
     my @log = map { ['json', 'log', '--since', '@' . ($_->[0] + 1), '--until', "\@$_->[1]"] } @pairs;
     my @diff = map { ['json', 'diff', map { "\@$_" } @{$_}] } @pairs, [$same, $same];
+    $self->{asked} = $t->now;
     my @said = $t->run((map { ["--as-of=\@$_", 'json', 'all'] } @times), @log, @diff,
         ['json', 'log', '--since', "\@$self->{from}"]);
     my @bad = map { "exit $_->{rc}: $_->{err}" } grep { $_->{rc} != 0 } @said;
@@ -62,6 +64,35 @@ sub differences
     return @d;
 }
 
+# ---- list, show, dump --------------------------------------------------------------------------
+
+# What these say otherwise of a second T than the server did: names, what is in a mailbox, and the
+# bytes of a message.
+sub shown_otherwise
+{
+    my ($timeline, $t) = @_;
+    my $state = $timeline->at($t)->{state};
+    my @names = sort keys %{ $state->{mailboxes} } or return;
+    my @full = grep { %{ $state->{mailboxes}{$_}{records} } } @names;
+    my $name = @full ? $full[rand @full] : $names[0];
+    my @live = sort { $a <=> $b } keys %{ $state->{mailboxes}{$name}{records} };
+    my @guids = sort keys %{ CBTest::Timeline::guids({ state => $state }) };
+    my @as_of = ("--as-of=\@$t");
+    my @said = $timeline->run([@as_of, 'list', 'mailboxes'], [@as_of, 'list', 'messages'],
+        [@as_of, 'show', 'mailboxes', $state->{mailboxes}{$name}{uniqueid}],
+        @live ? [@as_of, 'dump', 'message', $state->{mailboxes}{$name}{records}{ $live[-1] }{sha1}] : ());
+    my @d = map { "exit $_->{rc}: $_->{err}" } grep { $_->{rc} != 0 } @said;
+    my @listed = $said[0]{out} =~ /^\S{20,} +[-\d]+ [:\d]+ +(\S+)$/mg;
+    # what had been deleted by then is listed, too
+    my %there = map { $_ => 1 } @listed, split /\n/, $said[1]{out};
+    push @d, map { "$_ is not listed" } grep { !$there{$_} } @names, @guids;
+    my %shown = $said[2]{out} =~ /^ +(\d+) {10,}([0-9a-f]{40})$/mg;
+    push @d, CBTest::Compare::differ("show mailboxes $name", map { my $r = $_; join ' ', map { "$_:$r->{$_}" } sort { $a <=> $b } keys %{$r} }
+        { map { ($_ => $state->{mailboxes}{$name}{records}{$_}{sha1}) } @live }, \%shown);
+    push @d, CBTest::Compare::differ('dump message', $state->{mailboxes}{$name}{records}{ $live[-1] }{sha1}, sha1_hex($said[3]{out})) if @live;
+    return map { "at $t: $_" } @d;
+}
+
 # ---- log ---------------------------------------------------------------------------------------
 
 # What log says otherwise than when differences() asked, of the time from WINDOW on. (Near its
@@ -70,7 +101,7 @@ sub told_otherwise
 {
     my ($self, $window) = @_;
     my $told = $self->{told} // return 'nothing was told before';
-    my ($said) = $self->{timeline}->run(['json', 'log', '--since', '@' . $window]);
+    my ($said) = $self->{timeline}->run(['json', 'log', '--since', '@' . $window, '--until', "\@$self->{asked}"]);
     return "log: exit $said->{rc}: $said->{err}" if $said->{rc} != 0;
     my (%count, @d);
     $count{ line($_, $window) }++ for grep { $_->{epoch} >= $window } @{$told};

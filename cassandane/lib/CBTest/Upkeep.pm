@@ -9,6 +9,7 @@ use strict;
 use warnings;
 use CBTest::Damage;
 use CBTest::Scenarios qw(no_differences);
+use CBTest::Server qw(is_shared);
 use CBTest::Story;
 use CBTest::Util qw(slurp);
 use Exporter 'import';
@@ -58,6 +59,19 @@ my %STEPS = (
         return (ctl($h, $p, 'delete'),
             $h->{site}->data_file($p->{user}) ? 'the data file is still there' : (), ctl($h, $p, 'undelete'));
     },
+    'renamed and back' => sub {
+        my ($h, $p) = @_;
+        my ($user, $timeline) = @{$p}{qw(user timeline)};
+        return if is_shared($user);
+        $h->{clock}->advance(2);
+        $timeline->begins;    # it is another's for a moment
+        my @d = map {
+            my $r = $h->{site}->ctl_backups('rename', @{$_});
+            $r->{rc} == 0 ? () : "rename @{$_}: exit $r->{rc}: $r->{out}$r->{err}";
+        } [$user, "$user-later"], ["$user-later", $user];
+        $timeline->ended($timeline->current);
+        return @d;
+    },
     damaged => sub { return damaged(@_) },
 );
 
@@ -92,6 +106,10 @@ sub compact
     $h->did("compact @force $p->{user}: $word");
     return "compact @force: exit $r->{rc}: $r->{out}$r->{err}" unless $word eq 'ok' ? $r->{rc} == 0 : $word && !@force;
     $h->{compacted}++ if $word eq 'ok';
+    # when nothing is left of a user who is gone, the backup goes
+    return map { "$p->{user}: the backup is gone, and state $_->{number} is in the window" }
+        grep { %{ $_->{state}{mailboxes} } } $p->{timeline}->since($begun - $h->{retention})
+        if !$h->{site}->data_file($p->{user});
     return $word eq 'ok' ? $p->{timeline}->window_differences($begun, $h->{retention}) : ();
 }
 
@@ -161,8 +179,9 @@ sub look_at_former
     my ($h, $p, $name) = @_;
     return unless $h->{site}->data_file($p->{user});
     no_differences("$name, $p->{user}: done", compact($h, $p, '-F')) if $name eq 'compact -F';
-    my @times = $p->{timeline}->seconds($h->{clock}->now - $h->{retention}, 10) if $h->{site}->data_file($p->{user});
-    no_differences("$p->{user}: the past is in the backup of the former name", $p->{timeline}->differences(@times));
+    return unless $h->{site}->data_file($p->{user});
+    my @times = $p->{timeline}->seconds($h->{clock}->now - $h->{retention}, 10);
+    no_differences("$name, $p->{user}: the past is in the backup of the former name", $p->{timeline}->differences(@times));
     return;
 }
 
@@ -173,7 +192,7 @@ sub outside
     my ($h, $p) = @_;
     my $timeline = $p->{timeline};
     my $window = $h->{clock}->now - $h->{retention};
-    my @times = grep { $_ < $window } $timeline->seconds(0, 10);
+    my @times = grep { $_ < $window } $timeline->seconds(0, 4);
     my %once = map { $_ => 1 } @times, $timeline->{begun} - 1000;
     my $said = $timeline->ask(sort keys %once);
     my (@d, %begins);
@@ -194,7 +213,7 @@ sub outside
     # at the time that it names there is history, and not a second before
     for my $begin (keys %begins == 1 ? keys %begins : ()) {
         my $t = CBTest::Story::seconds_of($begin);
-        push @d, "history begins at $begin, after the window does" if $t > $window && $t > $timeline->{begun} + 1;
+        push @d, "history begins at $begin, after the window does" if $t > $window && $t > $timeline->{states}[0]{from};
         my $at = $timeline->ask($t - 1, $t);
         push @d, "at $begin: exit $at->{$t}{rc}" if $at->{$t}{rc} != 0;
         push @d, "a second before $begin: exit $at->{ $t - 1 }{rc}" if $at->{ $t - 1 }{rc} != 75;
