@@ -99,8 +99,8 @@ static int move_once(struct lcb_store *store, const struct lcb_switch_how *how, 
         r = lcb_switch_create(s);
     if (!r)
         r = lcb_switch_copy(s);
-    if (!r)
-        r = lcb_switch_replay(s);
+    if (!r && (r = lcb_switch_replay(s)) == XERR_FORMAT)
+        buf_setcstr(&m->why, "the end of the data file is damaged, verify it first");
     if (!r)
         r = check(s, m);
     if (!r)

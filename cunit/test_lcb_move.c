@@ -198,7 +198,7 @@ static long crash_at(long k, enum vfs_settle how, unsigned seed)
     char what[80];
     make(&o);
     lcbtest_close(&o.t);
-    struct vfs *v = vfs_crash_new("/tmp", k);
+    struct vfs *v = vfs_crash_new(unit_root(), k);
     lcbtest_open(&o.t, v);
     int r = move_to(o.t.store, "two", NULL);
     CU_ASSERT(k > 0 || !r);

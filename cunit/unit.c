@@ -4,7 +4,7 @@
  * word the K-th part of N of all, so that several processes can share the work.
  *
  * Each test gets a scratch directory from unit_tmpdir(); all of them live below one directory that
- * is removed when the run ends. Exit status 1 if any assertion failed or any suite did not start. */
+ * is removed when the run ends, in $UNIT_TMPDIR (a file system in memory, say) or /tmp. Exit status 1 if any assertion failed or any suite did not start. */
 #include "config.h"
 
 #include <ftw.h>
@@ -19,7 +19,7 @@
 #include "cunit/suites.h"
 #include "cunit/unit.h"
 
-static char scratch[] = "/tmp/cyrus-unit-XXXXXX";
+static char scratch[256];
 static int nscratch;
 static char **wanted;
 static int part, parts, nsuites;
@@ -30,6 +30,11 @@ static int remove_one(const char *path, const struct stat *sb, int type, struct 
     (void)type;
     (void)ftw;
     return remove(path);
+}
+
+const char *unit_root(void)
+{
+    return scratch;
 }
 
 const char *unit_tmpdir(void)
@@ -74,6 +79,8 @@ int main(int argc, char **argv)
     wanted = argv + 1;
     if (argc != 2 || sscanf(argv[1], "%d/%d", &part, &parts) != 2)
         parts = 0;
+    const char *tmp = getenv("UNIT_TMPDIR");
+    snprintf(scratch, sizeof(scratch), "%.200s/cyrus-unit-XXXXXX", tmp && *tmp ? tmp : "/tmp");
     if (!mkdtemp(scratch) || CU_initialize_registry() != CUE_SUCCESS)
         return 1;
     for (int i = 0; suites[i]; i++)
