@@ -23,6 +23,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "backup/lcb_delete_int.h"
 #include "backup/lcb_partition.h"
 #include "backup/lcb_switch.h"
 #include "lib/filelock.h"
@@ -173,7 +174,7 @@ static void origin_read(struct sqldb *db, struct origin *o)
     memset(o, 0, sizeof(*o));
     if (!st || sqldb_step(db, st) != 1)
         return;
-    o->from = xstrdup((const char *)sqlite3_column_text(st, 0));
+    o->from = xstrdupnull((const char *)sqlite3_column_text(st, 0));
     sqlite3_reset(st);
     (void)sqldb_int(db, &o->id, "SELECT value FROM meta WHERE key='made_from_id'", "");
     (void)sqldb_int(db, &o->end, "SELECT value FROM meta WHERE key='made_from_end'", "");
@@ -206,20 +207,42 @@ static int is_as_it_was(struct vfs *vfs, const char *path, off_t end, int64_t ch
     return same;
 }
 
+/* A note may be damaged, too: what it names must not be anybody's backup, by whatever name. */
+static int is_nobodys(struct lcb_switch *s, const char *path)
+{
+    return lcb_same_file(s->store, path, s->old->path) == 0 &&
+           lcb_path_registered(s->store, path) == 0;
+}
+
+/* Is the index beside PATH that of the data file with this backup id, or not there? */
+static int is_index_of(struct lcb_switch *s, const char *path, int64_t id)
+{
+    char *name = xasprintf("%s.index", path);
+    struct sqldb *db = NULL;
+    int64_t is = 0;
+    int there = lcb_switch_exists(s->vfs, name);
+    int yes = !there || (there == 1 && !sqldb_open(name, SQLDB_READONLY, 0, &db) &&
+                         !sqldb_int(db, &is, "SELECT value FROM meta WHERE key='backup_id'", "") &&
+                         is == id);
+    sqldb_close(&db);
+    free(name);
+    return yes;
+}
+
 /* The registered backup was switched to, and then the run died. */
 int lcb_switch_finish_dead(struct lcb_switch *s)
 {
     struct origin o;
     int r = 0;
     origin_read(s->old->index->db, &o);
-    if (o.from && strcmp(o.from, s->old->path)) {
+    if (o.from && *o.from == '/' && strcmp(o.from, s->old->path)) {
         int there = lcb_switch_exists(s->vfs, o.from);
-        if (there == 1 && is_as_it_was(s->vfs, o.from, o.end, o.check)) {
+        if (there == 1 && is_as_it_was(s->vfs, o.from, o.end, o.check) && is_nobodys(s, o.from)) {
             r = lcb_switch_retire(s->vfs, o.from, s->how.keep_previous);
             if (!r)
                 xlog_info("%s: it was replaced by %s before: %s", o.from, s->old->path,
                           s->how.keep_previous ? "renamed" : "removed");
-        } else if (there == 0) {
+        } else if (there == 0 && is_index_of(s, o.from, o.id)) {
             r = lcb_switch_rmindex(s->vfs, o.from);
         }
     }
