@@ -206,10 +206,14 @@ static int tidy_up(struct finder *f, const char *path, const char *live)
     r = lcb_same_file(f->store, path, live);
     if (r == 1)
         r = lcb_path_registered(f->store, live);
-    if (r == 1)
+    if (r == 1) {
+        char *index = xasprintf("%s.index", path);
+        (void)vfs_unlink(lcb_store_vfs(f->store), index);
         r = vfs_unlink(lcb_store_vfs(f->store), path);
-    else if (!r && lcb_same_file(f->store, path, live) == 1)
+        free(index);
+    } else if (!r && lcb_same_file(f->store, path, live) == 1) {
         r = lcb_newname_finish(f->store, &n);
+    }
     lcb_hold_end(&h);
     return r;
 }
@@ -254,7 +258,7 @@ static void tidy_index(struct finder *f, const char *path, const struct lcb_name
     char *live = lcb_deleted_livepath(path, n);
     if (vfs_stat(vfs, data, &st) == -ENOENT) {
         int r = lcb_hold_file(f->store, live, 0, &h); /* or is he still at it? */
-        if ((!r || r == -ENOENT) && vfs_stat(vfs, data, &st) == -ENOENT)
+        if ((!r || r == -ENOENT) && vfs_stat(vfs, data, &st) == -ENOENT && !vfs_stat(vfs, path, &st))
             (void)vfs_unlink(vfs, path);
         lcb_hold_end(&h);
     }

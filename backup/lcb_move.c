@@ -115,6 +115,18 @@ static int move_once(struct lcb_store *store, const struct lcb_switch_how *how, 
     return r;
 }
 
+/* It is there already: perhaps by a run that did not come to removing the old pair. */
+static void finish_dead(struct lcb_store *store, const char *userid)
+{
+    struct lcb_switch *s = NULL;
+    struct lcb_switch_how how = {
+        .userid = userid,
+        .keep_previous = config_getswitch(lcb_store_config(store), IMAPOPT_BACKUP_KEEP_PREVIOUS),
+    };
+    if (!lcb_switch_begin(store, &how, &s))
+        lcb_switch_end(&s);
+}
+
 int lcb_move(struct lcb_store *s, const char *userid, const struct lcb_partition *to, int wait_ms,
              struct lcb_moved *m)
 {
@@ -122,7 +134,9 @@ int lcb_move(struct lcb_store *s, const char *userid, const struct lcb_partition
     struct buf dir = BUF_INITIALIZER;
     memset(m, 0, sizeof(*m));
     int r = lcb_db_find(lcb_store_db(s), userid, &path);
-    if (!r && lcb_partition_of(s, path) != to) {
+    if (!r && lcb_partition_of(s, path) == to) {
+        finish_dead(s, userid);
+    } else if (!r) {
         int full = config_getswitch(lcb_store_config(s), IMAPOPT_FULLDIRHASH);
         buf_setmap(&dir, to->dir, dir_len(to->dir));
         buf_printf(&dir, "/%c", lcb_path_hash(userid, full));
