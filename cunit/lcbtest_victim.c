@@ -212,29 +212,41 @@ void victim_restore(struct victim *v, const void *p, size_t n, const struct lcbt
 
 /* ---- which bytes ---- */
 
-static int all_of_them(void)
+/* CYRUS_BACKUPS_LONG: 1, or K/N. */
+static size_t long_part(size_t *first)
 {
     const char *s = getenv("CYRUS_BACKUPS_LONG");
-    return s && *s && strcmp(s, "0");
+    unsigned part = 1, parts = 1;
+    if (!s || !*s || !strcmp(s, "0"))
+        return 0;
+    if (sscanf(s, "%u/%u", &part, &parts) != 2 || part < 1 || part > parts)
+        part = parts = 1;
+    *first = part - 1;
+    return parts;
 }
 
 size_t victim_stride(size_t n)
 {
     const char *m = getenv("UNIT_STRIDE");
-    if (all_of_them())
-        return 1;
+    size_t first, parts = long_part(&first);
+    if (parts)
+        return parts;
     return m && atoi(m) > 0 ? n * (size_t)atoi(m) : n;
 }
 
 size_t victim_first(size_t n)
 {
     const char *s = getenv("CYRUS_BACKUPS_SEED");
+    size_t first;
+    if (long_part(&first))
+        return first;
     return s ? (size_t)strtoul(s, NULL, 10) % victim_stride(n) : 0;
 }
 
 int victim_turn(size_t at, size_t n)
 {
-    return at % victim_stride(n) == victim_first(n);
+    size_t first;
+    return long_part(&first) || at % victim_stride(n) == victim_first(n);
 }
 
 char victim_wrong(char was, size_t at)

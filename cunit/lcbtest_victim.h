@@ -2,7 +2,8 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* A small backup with something of everything in it, to be damaged byte by byte, and the bytes that
  * are tried: each Nth by default, beginning at one that depends on CYRUS_BACKUPS_SEED (a number), so
- * that other runs may try others and each can be had again; all with CYRUS_BACKUPS_LONG=1. */
+ * that other runs may try others and each can be had again; all with CYRUS_BACKUPS_LONG=1, or with
+ * CYRUS_BACKUPS_LONG=K/N in N processes the Kth of N parts of all. */
 #ifndef CUNIT_LCBTEST_VICTIM_H
 #define CUNIT_LCBTEST_VICTIM_H
 
@@ -51,7 +52,7 @@ void victim_open(struct victim *);
 size_t victim_stride(size_t n);
 /* The first of them. */
 size_t victim_first(size_t n);
-/* Is this one of each Nth? */
+/* Is this one of each Nth? Yes in a long run. */
 int victim_turn(size_t at, size_t n);
 /* What becomes of the byte WAS at AT. */
 char victim_wrong(char was, size_t at);
