@@ -143,6 +143,10 @@ static int free_slot(struct backupd *d, struct backupd_open_backup **slot)
 static int open_locked(struct backupd *d, const char *userid, int flags, struct lcb **b)
 {
     int r = lcb_open(d->store, userid, flags, 0, b);
+    if (r == XERR_NOTFOUND) { /* before anything is uploaded in vain */
+        int refused = lcb_may_create(d->store, userid);
+        r = refused ? refused : r;
+    }
     if (r != XERR_LOCKED || d->wait_left_ms <= 0)
         return r;
     r = backupd_close_all(d, NULL);

@@ -56,6 +56,7 @@ struct ctl {
     const struct ctl_options *opt;
     int argc;    /* words behind the verb, for verbs that read them themselves */
     char **argv;
+    int64_t now; /* by which compact and delete reckon what is old enough, see ctl_clock() */
     struct hash *plan; /* of move: where each user goes; NULL: all to opt->to */
 };
 
@@ -65,7 +66,6 @@ struct ctl_target {
     const char *userid; /* key in backups.db; NULL if not known (-f) */
     const char *shown;  /* the same for printing; NULL also for shared mailboxes named by -m */
     const char *path;   /* of the data file; NULL if it is not registered (verbs with CTL_NEW) */
-    char *strings;      /* memory of all of these */
 };
 
 enum ctl_status { CTL_OK, CTL_SKIPPED, CTL_LOCKED, CTL_FAILED };
@@ -90,6 +90,9 @@ ctl_whole_fn ctl_list, ctl_stat, ctl_lock, ctl_reconstruct, ctl_rename;
 ctl_whole_fn ctl_compact_run, ctl_delete_run, ctl_move_run;
 /* The time before which nobody wants to know of deleted mailboxes (backup_retention); 0: all. */
 int64_t ctl_gone_since(const struct ctl *);
+/* Set CTL->now: the time, or, if the clock cannot be believed, which is said, one that is not too late.
+ * EX_OK or EX_TEMPFAIL. */
+int ctl_clock(struct ctl *);
 /* What compact -A does at its end: remove deleted backups whose time has passed. */
 int ctl_remove_expired(struct ctl *);
 /* list --deleted */
@@ -146,6 +149,7 @@ void ctl_options_fini(struct ctl_options *);
 struct ctl_targets {
     struct ctl_target *list;
     size_t count, alloc;
+    struct ctl_strings *strings; /* memory of theirs */
     int unknown;      /* names that were not found; said on stderr */
     int last_unknown; /* so was the last */
     int failed;       /* counted by ctl_target_failed() */
@@ -154,6 +158,8 @@ struct ctl_targets {
 };
 /* What mode and words mean: 0, or an error of backups.db, which was said on stderr. */
 int ctl_targets_open(struct ctl *, struct ctl_targets *);
+/* If it failed because (WHY) something does not exist, and that is its data file, add which one. */
+void ctl_target_gone(const struct ctl_target *, struct buf *why);
 /* For list and stat. Say that the index could not be read; 1 if -S ends the run now. */
 int ctl_target_failed(struct ctl *, struct ctl_targets *, const struct ctl_target *, int r);
 /* The exit code, after the result was printed. */
@@ -161,6 +167,8 @@ int ctl_targets_close(struct ctl *, struct ctl_targets *);
 
 /* ---- ctl_backups_subset.c ---- */
 
+/* Is TEXT N/T or X%? 0 or XERR_PARAM. */
+int ctl_subset_check(const char *text);
 /* Leave those of --subset=TEXT, the longest unverified first: 0, or XERR_PARAM if TEXT is none. */
 int ctl_subset_choose(const char *text, struct ctl_targets *);
 

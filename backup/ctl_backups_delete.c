@@ -14,7 +14,9 @@
 #include <time.h>
 
 #include "backup/ctl_backups.h"
+#include "backup/lcb_clock.h"
 #include "backup/lcb_delete.h"
+#include "lib/output.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
@@ -72,6 +74,25 @@ void ctl_delete(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *
     free(kept);
 }
 
+/* ---- what is old enough ---- */
+
+int ctl_clock(struct ctl *ctl)
+{
+    char then[20], until[20];
+    int64_t now = time(NULL), again;
+    if (!lcb_clock(ctl->store, now, ctl->opt->dry_run, &ctl->now, &again))
+        return EX_OK;
+    output_time(ctl->now, then);
+    output_time(again, until);
+    long long days = (long long)((now - ctl->now) / 86400);
+    fprintf(stderr, "ctl_backups: the clock leapt by %lld days since the last run, %s: nothing is taken"
+                    " for older than it was then. If the clock is right, wait until %s, or remove"
+                    " backups.db.clock\n", days, then, until);
+    xlog_errorx("the clock leapt by %lld days since the last run, %s: nothing is taken for older than"
+                " it was then; hint: correct the clock, or wait until %s", days, then, until);
+    return EX_TEMPFAIL;
+}
+
 struct removal {
     struct ctl *ctl;
     struct ctl_json json;
@@ -100,10 +121,16 @@ static int tell_removed(void *rock, const struct lcb_deleted *d)
     return 0;
 }
 
+static const char *walk_error(int r)
+{
+    return r == XERR_CONFIG ? "no backuppartition-NAME is configured" : error_message(r);
+}
+
 /* Those whose time has passed. */
 static int remove_expired(struct ctl *ctl)
 {
-    struct removal m = {.ctl = ctl, .now = time(NULL), .dry = ctl->opt->dry_run};
+    int clock = ctl_clock(ctl);
+    struct removal m = {.ctl = ctl, .now = ctl->now, .dry = ctl->opt->dry_run};
     if (ctl->opt->json)
         ctl_json_begin(&m.json, ctl->opt);
     int r = m.dry ? lcb_deleted_foreach(ctl->store, tell_removed, &m)
@@ -111,11 +138,11 @@ static int remove_expired(struct ctl *ctl)
     if (ctl->opt->json)
         ctl_json_end(&m.json);
     if (r) {
-        fprintf(stderr, "delete --expired: %s\n", error_message(r));
-        xlog_errorx("expired backups: %s", error_message(r));
+        fprintf(stderr, "delete --expired: %s\n", walk_error(r));
+        xlog_errorx("expired backups: %s", walk_error(r));
     }
     int code = ctl_printed();
-    return r ? EX_TEMPFAIL : code;
+    return r ? EX_TEMPFAIL : code ? code : clock;
 }
 
 static int log_removed(void *rock, const struct lcb_deleted *d)
@@ -131,13 +158,13 @@ int ctl_remove_expired(struct ctl *ctl)
     struct lcb_store *store = NULL;
     int r = lcb_store_open(ctl->config, NULL, &store, &err); /* that of the run is closed */
     if (!r)
-        r = lcb_deleted_purge(store, time(NULL), log_removed, NULL);
+        r = lcb_deleted_purge(store, ctl->now, log_removed, NULL);
     lcb_store_close(&store);
     buf_free(&err);
     if (!r)
         return EX_OK;
-    fprintf(stderr, "expired backups: %s\n", error_message(r));
-    xlog_errorx("expired backups: %s", error_message(r));
+    fprintf(stderr, "expired backups: %s\n", walk_error(r));
+    xlog_errorx("expired backups: %s", walk_error(r));
     return EX_TEMPFAIL;
 }
 

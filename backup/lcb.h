@@ -27,7 +27,8 @@ struct lcb;
 /* ---- store (lcb_store.c) ---- */
 
 /* From imapd.conf. CONFIG must live as long as the store. VFS NULL: the real one. ERR gets a text
- * for the administrator on failure. */
+ * for the administrator on failure. Unless that is XERR_CONFIG there is a store all the same, to be
+ * closed: only backups.db cannot be opened, and each use of it tries again. */
 int lcb_store_open(const struct config *, struct vfs *, struct lcb_store **, struct buf *err);
 void lcb_store_close(struct lcb_store **);
 const struct mboxname_rules *lcb_store_names(const struct lcb_store *);
@@ -61,8 +62,14 @@ int lcb_open_file(struct lcb_store *, const char *path, int flags, int wait_ms, 
  * neither content nor chunks can be read. Nobody asks whether it is that file's. Errors are those of
  * an index: XERR_NOTFOUND, XERR_FORMAT, XERR_VERSION, XERR_LOCKED while it is being made. */
 int lcb_open_index(struct lcb_store *, const char *path, struct lcb **);
+/* May USERID, who has none, get a backup? XERR_UNKNOWN, and at most once a minute a line in syslog, if
+ * there are data files that backups.db ought to name and does not: any, if it names none; of this user
+ * if it names some. lcb_open() with LCB_CREATE and lcb_create() ask, too. */
+int lcb_may_create(struct lcb_store *, const char *userid);
+/* 1 if backups.db names nobody although there are data files, of which *PATH (initialised) gets one. */
+int lcb_strangers(struct lcb_store *, struct buf *path);
 /* Make the backup of USERID or, if that is NULL, one at PATH that is not registered: data file and
- * index. XERR_EXISTS. */
+ * index. XERR_EXISTS; XERR_UNKNOWN, see lcb_may_create(). */
 int lcb_create(struct lcb_store *, const char *userid, const char *path);
 /* Only the lock, as a writer takes it, without a look into data or index: what is damaged can be
  * locked for repair. Of the backup of USERID or, if that is NULL, of the file PATH. Errors as

@@ -7,8 +7,11 @@
  *   - bytes between chunks, or behind the last one, that the index does not account for: damaged
  *     members that were passed over, or garbage (the empty members that zlib up to 1.2.11 left behind
  *     are known and mean nothing);
- *   - members that are read in pieces, because they were damaged or never finished;
- *   - members with a line that could not be understood. */
+ *   - members that are read in pieces, because they were damaged or never finished, if something in
+ *     them stays (what a killed process left is complete as far as anybody was told);
+ *   - members with a line that could not be understood, or with a message that is not what its GUID
+ *     says, whether anything in them stays or not: no row comes of such a line, so the index lists
+ *     them. */
 #include "config.h"
 
 #include <errno.h>
@@ -70,7 +73,20 @@ static void gap(struct lcb_aside *a, struct lcb_plan *p, off_t from, off_t to)
         lcb_aside_add(a, from, to);
 }
 
-int lcb_aside_gaps(struct lcb_aside *a, struct lcb_plan *p)
+static int add_lost(struct lcb_aside *a, struct lcb_plan *p)
+{
+    struct sqldb *db = p->b->index->db;
+    int more;
+    sqlite3_stmt *st = sqldb_stmt(db, "SELECT start, start+length FROM chunks WHERE seq<=? AND seq IN"
+                                      " (SELECT pos>>24 FROM lost) ORDER BY seq");
+    if (!st || sqldb_bind(st, "i", LCB_POS_SEQ(p->to)))
+        return XERR_SQL;
+    while ((more = sqldb_step(db, st)) > 0)
+        lcb_aside_add(a, sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1));
+    return more;
+}
+
+int lcb_aside_find(struct lcb_aside *a, struct lcb_plan *p)
 {
     struct sqldb *db = p->b->index->db;
     off_t at = 0;
@@ -85,7 +101,7 @@ int lcb_aside_gaps(struct lcb_aside *a, struct lcb_plan *p)
     }
     if (!more)
         gap(a, p, at, p->point.end);
-    return more;
+    return more ? more : add_lost(a, p);
 }
 
 static int open_new(struct lcb *b, const char *path, struct buf *name)

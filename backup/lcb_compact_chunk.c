@@ -244,6 +244,15 @@ static int in_pieces(struct lcb_pass *pass, int64_t seq)
     return r ? r : n > 0;
 }
 
+/* 1 if there is something in it that is not understood, and so must not be copied. */
+static int has_lost(struct lcb_pass *pass, int64_t seq)
+{
+    int64_t n = 0;
+    int r = sqldb_int(pass->p->b->index->db, &n, "SELECT count(*) FROM lost WHERE pos>=?1<<24 AND"
+                      " pos<(?1+1)<<24", "i", seq);
+    return r ? r : n > 0;
+}
+
 static int wanted(struct lcb_pass *pass, const struct lcb_chunk *c)
 {
     if (pass->log)
@@ -265,10 +274,11 @@ int lcb_pass_chunk(struct lcb_pass *pass, const struct lcb_chunk *c)
     r = lcb_member_at(b->vfs, b->fd, (off_t)c->offset, pass->p->point.end, &m);
     int ours = !r && m.extra.present;
     int pieces = r && r != XERR_FORMAT && r != XERR_EOF ? r : in_pieces(pass, c->seq);
-    if (pieces < 0)
-        return pieces;
+    int odd = pieces < 0 ? pieces : pieces ? 1 : has_lost(pass, c->seq);
+    if (odd < 0)
+        return odd;
     r = XERR_SYNTAX;
-    if (ours && !pieces)
+    if (ours && !odd)
         r = c->text_length <= LCB_PACK_MAX ? small_chunk(pass, c, &m) : large_chunk(pass, c, &m);
     if (r == XERR_SYNTAX)
         r = lcb_pass_foreign(pass, c);

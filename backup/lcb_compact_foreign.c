@@ -227,18 +227,28 @@ static int mailbox(struct foreign *f)
     if (!r && (f->records || (state && !f->lines)))
         r = end_mailbox(f);
     if (!r && f->lines)
-        lcb_writer_spread(f->pass->w, f->pos, f->first);
+        r = lcb_writer_spread(f->pass->w, f->pos, f->first);
     buf_shrink(&f->line, 256 << 10);
     return r;
 }
 
 /* ---- lines ---- */
 
+/* Was it passed over when it was applied, although its value can be read? */
+static int is_lost(struct foreign *f)
+{
+    int64_t one;
+    int r = sqldb_int(f->db, &one, "SELECT 1 FROM lost WHERE pos=?", "i", f->pos);
+    return r == XERR_NOTFOUND ? 0 : r ? r : XERR_SYNTAX;
+}
+
 static int other(struct foreign *f, const char *verb)
 {
     struct dlist *value;
     dlist_pool_reset(f->pool);
     int r = dlist_reader_value(&f->reader, &value);
+    if (!r)
+        r = is_lost(f);
     if (r || !f->pass->log || !lcb_pass_has(f->pass, f->pos) || !strcmp(verb, "RESERVE"))
         return r;
     begin(f, verb);

@@ -22,6 +22,7 @@
 #include "backup/lcb_hold.h"
 #include "backup/lcb_int.h"
 #include "backup/lcb_partition.h"
+#include "backup/lcb_switch.h"
 #include "backup/lcb_walk.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
@@ -134,6 +135,8 @@ static int delete_held(struct lcb_hold *h, const struct lcb_delete *how, char **
     int r = vfs_fstat(lcb_store_vfs(h->store), h->fd, &st);
     if (!r && how->only_size && st.st_size != how->only_size)
         r = XERR_STALE;
+    if (!r && *h->userid)
+        r = lcb_switch_tidy(h->store, h->userid, h->path);
     if (!r)
         r = lcb_deleted_name(h, &n);
     if (r)
@@ -270,7 +273,7 @@ static int found(void *rock, const char *path, const struct lcb_name *n, int err
 {
     struct finder *f = rock;
     struct stat st;
-    if (error)
+    if (error && error != -ENOENT) /* a partition that is not there as yet has nothing to tell */
         f->error = f->error ? f->error : error;
     if (!error && n->kind == LCB_NAME_DELETED_INDEX && f->tidy)
         tidy_index(f, path, n);

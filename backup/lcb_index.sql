@@ -10,6 +10,9 @@ CREATE TABLE chunks (seq INTEGER PRIMARY KEY, start INTEGER NOT NULL, length INT
 -- Chunks of Cyrus 3.x that are not whole: from which offset of the file the text from text_start on is
 -- read. Where start is not that of the chunk, there is no gzip header (lcb_salvage.c).
 CREATE TABLE pieces (seq INTEGER NOT NULL, text_start INTEGER NOT NULL, start INTEGER NOT NULL, PRIMARY KEY (seq, text_start)) WITHOUT ROWID;
+-- Lines that could not be understood, and such with a message that is not what its GUID says; line 0: some
+-- of the chunk cannot be read. No row comes of them, so compaction would not see them (lcb_compact_aside.c).
+CREATE TABLE lost (pos INTEGER PRIMARY KEY);
 -- One row whenever the time of the lines changes: from pos on it was this time.
 CREATE TABLE ticks (pos INTEGER PRIMARY KEY, time INTEGER NOT NULL);
 -- Content by GUID; chunk NULL: referred to, but never received.

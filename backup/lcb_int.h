@@ -30,6 +30,10 @@ struct lcb_placement;
 int lcb_store_openat(const struct config *, struct vfs *, const char *dbpath, struct lcb_store **,
                      struct buf *err);
 struct lcb_db *lcb_store_db(struct lcb_store *);
+/* How often it is said that new backups are refused. */
+struct xlog_limit *lcb_store_strangers(struct lcb_store *);
+/* Of a user without a record: file and record (lcb_create.c), with the arguments of lcb_db_create(). */
+int lcb_new_record(struct lcb_store *, const char *userid, char **path, int *created);
 /* Partitions and options for lcb_partition_choose(); they live as long as the store. */
 void lcb_store_placement(struct lcb_store *, struct lcb_placement *);
 const struct config *lcb_store_config(const struct lcb_store *);
@@ -208,6 +212,7 @@ struct lcb_index {
     int readonly;
     int wal;         /* in WAL mode */
     int single;      /* not to be: it is still being made, as one file */
+    int changes;     /* rows changed until now that the transaction at hand does not answer for */
     int64_t checkpoint;           /* bytes of WAL at which it is folded in */
     int64_t wal_bytes, wal_stuck; /* now; when that was not possible */
     const struct mboxname_rules *names; /* whose mailbox is what */
@@ -259,6 +264,9 @@ int lcb_index_rollback(struct lcb_index *); /* idempotent */
 void lcb_index_findtick(struct lcb_index *);
 int lcb_index_getpoint(struct lcb_index *, struct lcb_mark_point *);
 int lcb_index_setpoint(struct lcb_index *, const struct lcb_mark_point *);
+/* A number in meta that says nothing about the rows: what is remembered of them stays true. In the open
+ * transaction. */
+int lcb_index_setnote(struct lcb_index *, const char *key, int64_t value);
 /* Before this position history is not complete (a member flagged GZ_BASE ended there); 0: it is from
  * the first line on. */
 int lcb_index_sethistory(struct lcb_index *, int64_t pos);
@@ -266,12 +274,14 @@ int lcb_index_gethistory(struct lcb_index *, int64_t *pos);
 /* Remove every row, in the open transaction. */
 int lcb_index_clear(struct lcb_index *);
 int lcb_index_addchunk(struct lcb_index *, const struct lcb_chunk *);
+/* Something at POS is not understood (line 0: in its chunk, nobody knows where). */
+int lcb_index_addlost(struct lcb_index *, int64_t pos);
 /* Time of a position: the newest tick at or before it. */
 int64_t lcb_index_time(struct lcb_index *, int64_t pos);
 
 /* ---- lcb_index_new.c: the index of a new backup ---- */
 
-#define LCB_INDEX_VERSION 3
+#define LCB_INDEX_VERSION 4
 #define LCB_INDEX_PAGE 1024
 #define LCB_INDEX_BUSY_MS 20000
 

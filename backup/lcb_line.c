@@ -58,10 +58,12 @@ static int show_progress(const struct lines *l)
     return l->ix->progress ? l->ix->progress(l->ix->progress_rock, at) : 0;
 }
 
-static void tell_unsound(const struct lines *l, const struct message_guid *guid, int64_t pos)
+/* What is wrong at POS: a message, or (GUID NULL) the line. */
+static int tell_unsound(const struct lines *l, const struct message_guid *guid, int64_t pos)
 {
     if (l->ix->unsound)
         l->ix->unsound(l->ix->progress_rock, guid, pos);
+    return lcb_index_addlost(l->ix, pos);
 }
 
 /* Over the body of a message: 1 if it is what GUID says. */
@@ -78,9 +80,7 @@ static int skip_body(struct lines *l, const struct message_guid *guid)
     sha1_final(l->sha, digest);
     if (!memcmp(digest, guid->value, SHA1_LEN))
         return 1;
-    if (!l->now)
-        tell_unsound(l, guid, l->pos);
-    return 0;
+    return l->now ? 0 : tell_unsound(l, guid, l->pos);
 }
 
 /* MESSAGE (%{...} ...): several in lines of Cyrus 3.x, one in ours. */
@@ -157,7 +157,14 @@ static int apply_value(struct lines *l, const char *verb)
     return sqldb_exec(l->ix->db, "RELEASE line") ? XERR_SQL : r;
 }
 
-static int apply_line(struct lines *l, struct lcb_chunk *chunk, uint32_t number)
+/* Of the line that is next. */
+static int64_t position(const struct lines *l)
+{
+    uint32_t number = (uint32_t)l->count + 1;
+    return LCB_POS(l->seq, number < LINES_MAX ? number : LINES_MAX);
+}
+
+static int apply_line(struct lines *l, struct lcb_chunk *chunk)
 {
     struct buf verb = BUF_INITIALIZER;
     int64_t time;
@@ -176,10 +183,10 @@ static int apply_line(struct lines *l, struct lcb_chunk *chunk, uint32_t number)
         if (time < l->last_time || (l->now && time > l->now))
             time = l->last_time; /* order is position; Cyrus 3.x did not enforce it */
         l->last_time = time;
-        if (number == 1)
+        if (!l->count)
             chunk->first_time = time;
         chunk->last_time = time;
-        l->pos = LCB_POS(l->seq, number < LINES_MAX ? number : LINES_MAX);
+        l->pos = position(l);
         r = lcb_apply_tick(l->ix, l->pos, time);
     }
     if (!r)
@@ -211,22 +218,21 @@ static int apply_lines(struct lines *l, struct lcb_chunk *chunk)
         if (!skip_comments(l) || prot_peek(l->in) < 0 || (l->max && l->count >= l->max))
             return 0;
         dlist_reader_init(&l->reader, l->in, l->pool);
-        int r = apply_line(l, chunk, (uint32_t)l->count + 1);
+        int r = apply_line(l, chunk);
         if (r == XERR_SYNTAX || r == XERR_PARAM || r == XERR_TOOBIG) {
             if (prot_error(l->in) || l->strict)
                 return 0;
             xlog_errorx("line %d of chunk %lld cannot be understood (%s): passed over",
                         l->count + 1, (long long)l->seq, error_message(r));
             l->lost++;
-            tell_unsound(l, NULL, LCB_POS(l->seq, l->count + 1));
-            r = dlist_reader_resync(&l->reader);
+            r = tell_unsound(l, NULL, position(l));
+            r = r ? r : dlist_reader_resync(&l->reader);
         }
         if (prot_error(l->in))
             return 0;
         if (r == XERR_EOF) {
             l->lost++; /* the chunk is whole, its last line is not */
-            tell_unsound(l, NULL, LCB_POS(l->seq, l->count + 1));
-            return 0;
+            return tell_unsound(l, NULL, position(l));
         }
         if (r)
             return r;

@@ -22,6 +22,7 @@
 #include "backup/lcb_hold.h"
 #include "backup/lcb_int.h"
 #include "backup/lcb_move.h"
+#include "backup/lcb_switch.h"
 #include "lib/strarray.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
@@ -235,6 +236,8 @@ int lcb_rename_user(struct lcb_store *s, const char *old, const char *new_, int 
         r = log_names(&w, wait_ms);
     if (!r)
         r = lcb_hold(s, w.old, wait_ms, &h);
+    if (!r)
+        r = lcb_switch_tidy(s, w.old, h->path);
     if (!r)
         r = change_names(&w, h, path);
     lcb_hold_end(&h);

@@ -297,6 +297,8 @@ static int salvage(struct lcb_scan *s, int known)
     }
     if (!r)
         r = lcb_index_addchunk(s->index, &chunk);
+    if (!r && found.rot)
+        r = lcb_index_addlost(s->index, LCB_POS(chunk.seq, 0));
     if (!r)
         r = sqldb_exec(db, "RELEASE mem");
     if (r)

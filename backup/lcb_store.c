@@ -4,8 +4,8 @@
  *
  * Which file is whose stands in backups.db and nowhere else. Opening for writing: look the path up,
  * open the file without creating it, take its lock, and see whether the name still means the file
- * that was locked; if not (the backup was moved meanwhile), begin again. A new file is made only
- * inside the transaction that writes its record.
+ * that was locked; if not (the backup was moved meanwhile), begin again. How a new one comes about is
+ * told in lcb_create.c.
  *
  * Opening for reading takes no lock: the file is opened first, then the index; what the index
  * speaks of is committed and never changes. An index that cannot be used, or says nothing as yet, is
@@ -19,6 +19,7 @@
 
 #include "backup/lcb_db.h"
 #include "backup/lcb_int.h"
+#include "backup/lcb_mounted.h"
 #include "backup/lcb_partition.h"
 #include "lib/filelock.h"
 #include "lib/xerr.h"
@@ -38,6 +39,7 @@ struct lcb_store {
     char *staging;
     struct lcb_packing packing; /* for all data files that are written to */
     struct buf empty_index;     /* see lcb_index_create */
+    struct xlog_limit strangers;
     int (*stop)(void *);
     void *stop_rock;
 };
@@ -88,12 +90,10 @@ int lcb_store_openat(const struct config *c, struct vfs *vfs, const char *path,
         buf_printf(err, "backup_db_path: %s is not an absolute path", path);
     else if ((r = lcb_db_open(s->vfs, path, &s->db)) != 0)
         buf_printf(err, "cannot open %s: %s", path, error_message(r));
-    if (r) {
+    if (!s->db)
         lcb_store_close(&s);
-        return r;
-    }
     *sp = s;
-    return 0;
+    return r;
 }
 
 int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **sp, struct buf *err)
@@ -144,6 +144,13 @@ void lcb_store_placement(struct lcb_store *s, struct lcb_placement *p)
     p->mode = (enum lcb_select)config_getenum(c, IMAPOPT_PARTITION_SELECT_MODE);
     p->exclude = config_getstring(c, IMAPOPT_PARTITION_SELECT_EXCLUDE);
     p->soft_usage_limit = config_getint(c, IMAPOPT_PARTITION_SELECT_SOFT_USAGE_LIMIT);
+    p->usage = lcb_mounted_usage;
+    p->rock = s;
+}
+
+struct xlog_limit *lcb_store_strangers(struct lcb_store *s)
+{
+    return &s->strangers;
 }
 
 int lcb_store_stopped(struct lcb_store *s)
@@ -440,22 +447,6 @@ static int open_path(struct lcb_store *s, const char *userid, const char *path, 
     return 0;
 }
 
-static int make_file(void *rock, const char *userid, char **path)
-{
-    struct lcb_store *s = rock;
-    const struct lcb_partition *chosen;
-    struct lcb_placement p;
-    int fd = -1;
-    lcb_store_placement(s, &p);
-    int r = lcb_partition_choose(s->vfs, &p, &chosen);
-    if (!r)
-        r = lcb_path_new(s->vfs, chosen->dir, userid,
-                         config_getswitch(s->config, IMAPOPT_FULLDIRHASH), path, &fd);
-    if (!r)
-        vfs_close(s->vfs, &fd);
-    return r;
-}
-
 int lcb_open(struct lcb_store *s, const char *userid, int flags, int wait_ms, struct lcb **bp)
 {
     int r = XERR_STALE;
@@ -463,12 +454,12 @@ int lcb_open(struct lcb_store *s, const char *userid, int flags, int wait_ms, st
         char *path = NULL;
         r = lcb_db_find(s->db, userid, &path);
         if (r == XERR_NOTFOUND && (flags & LCB_CREATE))
-            r = lcb_db_create(s->db, userid, make_file, s, &path, NULL);
+            r = lcb_new_record(s, userid, &path, NULL);
         if (!r) {
             r = open_path(s, userid, path, flags, wait_ms, bp);
             if (r == XERR_STALE && i == REOPEN_MAX - 1)
-                xlog_errorx("%s: data file %s is gone: restore it, or remove the user's record from"
-                            " backups.db", userid, path);
+                xlog_errorx("%s: data file %s is gone: mount its partition, restore it, or remove the"
+                            " record from backups.db", userid, path);
         }
         free(path);
     }
@@ -508,32 +499,6 @@ int lcb_open_index(struct lcb_store *s, const char *path, struct lcb **bp)
     b->index->names = &s->names;
     *bp = b;
     return 0;
-}
-
-static int make_at(struct lcb_store *s, const char *path)
-{
-    int fd = vfs_open(s->vfs, path, O_RDWR | O_CREAT | O_EXCL, 0600);
-    if (fd < 0)
-        return fd == -EEXIST ? XERR_EXISTS : fd;
-    vfs_close(s->vfs, &fd);
-    return vfs_fsyncparent(s->vfs, path);
-}
-
-int lcb_create(struct lcb_store *s, const char *userid, const char *path)
-{
-    struct lcb *b = NULL;
-    char *made = NULL;
-    int created = 1;
-    int r = userid ? lcb_db_create(s->db, userid, make_file, s, &made, &created)
-                   : make_at(s, path);
-    if (!r && !created)
-        r = XERR_EXISTS;
-    if (!r)
-        r = userid ? lcb_open(s, userid, LCB_WRITE, 0, &b)
-                   : lcb_open_file(s, path, LCB_WRITE, 0, &b);
-    lcb_close(&b);
-    free(made);
-    return r;
 }
 
 static int lock_path(struct lcb_store *s, const char *userid, const char *path, int wait_ms, int *fd,

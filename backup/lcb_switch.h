@@ -74,6 +74,10 @@ int lcb_switch_commit(struct lcb_switch *);
 /* Removes what was not switched to, and gives back the locks. */
 void lcb_switch_end(struct lcb_switch **);
 
+/* USERID's registered backup at PATH, whose locks the caller holds, is to get another name or to lose
+ * its record: what dead runs left of it is removed before. The index may be missing or damaged. */
+int lcb_switch_tidy(struct lcb_store *, const char *userid, const char *path);
+
 /* ---- among the files of this room ---- */
 
 /* lcb_switch_names.c: what dead runs left. */

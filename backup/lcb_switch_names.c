@@ -12,7 +12,11 @@
  *     of the last bytes): a crash behind that.
  *
  * Whatever else looks like a pair of this user is reported and left alone. All of this happens under
- * the maintenance lock of the registered data file, so no other run for the same user is at work. */
+ * the maintenance lock of the registered data file, so no other run for the same user is at work.
+ *
+ * Once the registered pair has another name, or no record any more, nothing is provable: reconstruct
+ * would take what was left over for a backup. So before it is deleted or given to another user, or goes
+ * to another partition, the same is done in all places where a pair of this user may be. */
 #include "config.h"
 
 #include <ctype.h>
@@ -208,19 +212,18 @@ static int is_as_it_was(struct vfs *vfs, const char *path, off_t end, int64_t ch
 }
 
 /* A note may be damaged, too: what it names must not be anybody's backup, by whatever name. */
-static int is_nobodys(struct lcb_switch *s, const char *path)
+static int is_nobodys(struct lcb_store *store, const char *path, const char *live)
 {
-    return lcb_same_file(s->store, path, s->old->path) == 0 &&
-           lcb_path_registered(s->store, path) == 0;
+    return lcb_same_file(store, path, live) == 0 && lcb_path_registered(store, path) == 0;
 }
 
 /* Is the index beside PATH that of the data file with this backup id, or not there? */
-static int is_index_of(struct lcb_switch *s, const char *path, int64_t id)
+static int is_index_of(struct vfs *vfs, const char *path, int64_t id)
 {
     char *name = xasprintf("%s.index", path);
     struct sqldb *db = NULL;
     int64_t is = 0;
-    int there = lcb_switch_exists(s->vfs, name);
+    int there = lcb_switch_exists(vfs, name);
     int yes = !there || (there == 1 && !sqldb_open(name, SQLDB_READONLY, 0, &db) &&
                          !sqldb_int(db, &is, "SELECT value FROM meta WHERE key='backup_id'", "") &&
                          is == id);
@@ -229,32 +232,47 @@ static int is_index_of(struct lcb_switch *s, const char *path, int64_t id)
     return yes;
 }
 
-/* The registered backup was switched to, and then the run died. */
+/* The backup at PATH was switched to, as O says, and then the run died. */
+static int finish_dead(struct lcb_store *store, const char *path, const struct origin *o, int keep)
+{
+    struct vfs *vfs = lcb_store_vfs(store);
+    int r = 0;
+    if (!o->from || *o->from != '/' || !strcmp(o->from, path))
+        return 0;
+    int there = lcb_switch_exists(vfs, o->from);
+    if (there == 1 && is_as_it_was(vfs, o->from, o->end, o->check) &&
+        is_nobodys(store, o->from, path)) {
+        r = lcb_switch_retire(vfs, o->from, keep);
+        if (!r)
+            xlog_info("%s: it was replaced by %s before: %s", o->from, path,
+                      keep ? "renamed" : "removed");
+    } else if (there == 0 && is_index_of(vfs, o->from, o->id)) {
+        r = lcb_switch_rmindex(vfs, o->from);
+    }
+    return r;
+}
+
 int lcb_switch_finish_dead(struct lcb_switch *s)
 {
     struct origin o;
-    int r = 0;
     origin_read(s->old->index->db, &o);
-    if (o.from && *o.from == '/' && strcmp(o.from, s->old->path)) {
-        int there = lcb_switch_exists(s->vfs, o.from);
-        if (there == 1 && is_as_it_was(s->vfs, o.from, o.end, o.check) && is_nobodys(s, o.from)) {
-            r = lcb_switch_retire(s->vfs, o.from, s->how.keep_previous);
-            if (!r)
-                xlog_info("%s: it was replaced by %s before: %s", o.from, s->old->path,
-                          s->how.keep_previous ? "renamed" : "removed");
-        } else if (there == 0 && is_index_of(s, o.from, o.id)) {
-            r = lcb_switch_rmindex(s->vfs, o.from);
-        }
-    }
+    int r = finish_dead(s->store, s->old->path, &o, s->how.keep_previous);
     free(o.from);
     return r;
 }
 
+/* What is looked for: pairs of USERID made from the one at PATH. */
+struct sweep {
+    struct vfs *vfs;
+    const char *userid, *path;
+    uint64_t id; /* of PATH; 0: not known */
+};
+
 /* <path>.new: 0 if it is gone now or was not there; XERR_LOCKED if somebody is at it. */
-static int remove_unfinished(struct lcb_switch *s, const char *path)
+static int remove_unfinished(struct vfs *vfs, const char *path)
 {
     char *name = xasprintf("%s.new", path);
-    int r, fd = vfs_open(s->vfs, name, O_RDWR, 0);
+    int r, fd = vfs_open(vfs, name, O_RDWR, 0);
     r = fd == -ENOENT ? 0 : fd;
     if (fd >= 0) {
         r = filelock_maintain(fd);
@@ -262,28 +280,28 @@ static int remove_unfinished(struct lcb_switch *s, const char *path)
             r = filelock_lock(fd, FILELOCK_EXCLUSIVE, 0, NULL, NULL);
     }
     if (r >= 0)
-        r = lcb_switch_rmindex(s->vfs, name);
+        r = lcb_switch_rmindex(vfs, name);
     if (!r && fd >= 0) {
-        r = vfs_unlink(s->vfs, name);
+        r = vfs_unlink(vfs, name);
         if (!r)
             xlog_info("%s: left by a run that did not come to its end: removed", name);
     }
-    vfs_close(s->vfs, &fd);
+    vfs_close(vfs, &fd);
     free(name);
     return r;
 }
 
-static int same_origin(struct lcb_switch *s, const struct origin *o)
+static int same_origin(const struct sweep *s, const struct origin *o)
 {
-    return o->from && !strcmp(o->from, s->old->path) && (uint64_t)o->id == s->point.id;
+    return o->from && !strcmp(o->from, s->path) && (!s->id || (uint64_t)o->id == s->id);
 }
 
 /* One pair that looks like one of this user, but is not the registered one. */
-static int sweep_pair(struct lcb_switch *s, const char *path)
+static int sweep_pair(const struct sweep *s, const char *path)
 {
     struct origin o;
     struct stat st;
-    int r = remove_unfinished(s, path);
+    int r = remove_unfinished(s->vfs, path);
     if (r)
         return r == XERR_LOCKED ? 0 : r;
     origin_of(path, &o);
@@ -294,10 +312,10 @@ static int sweep_pair(struct lcb_switch *s, const char *path)
         r = lcb_switch_retire(s->vfs, path, 0);
         if (!r)
             xlog_info("%s: made from %s by a run that did not come to its end: removed", path,
-                      s->old->path);
+                      s->path);
     } else if (r >= 0) {
         xlog_warnx("%s: looks like a backup of %s, but is not the one in backups.db: left alone", path,
-                   s->how.userid);
+                   s->userid);
         r = 0;
     }
     free(o.from);
@@ -332,20 +350,20 @@ static int note_name(void *rock, const char *name)
     return 0;
 }
 
-static int sweep_dir(struct lcb_switch *s, const char *dir)
+static int sweep_dir(const struct sweep *s, const char *dir)
 {
     struct buf prefix = BUF_INITIALIZER;
     struct listing l = {.dir = dir};
-    int r = name_prefix(&prefix, dir, s->how.userid);
+    int r = name_prefix(&prefix, dir, s->userid);
     l.prefix = buf_cstring(&prefix) + strlen(dir) + 1;
     l.len = strlen(l.prefix);
     if (!r)
         r = vfs_list(s->vfs, dir, note_name, &l);
     for (int i = 0; !r && i < l.found.count; i++) {
         const char *path = strarray_nth(&l.found, i);
-        if (strcmp(path, s->old->path))
+        if (strcmp(path, s->path))
             r = sweep_pair(s, path);
-        else if ((r = remove_unfinished(s, path)) == XERR_LOCKED)
+        else if ((r = remove_unfinished(s->vfs, path)) == XERR_LOCKED)
             r = 0;
     }
     strarray_fini(&l.found);
@@ -353,15 +371,63 @@ static int sweep_dir(struct lcb_switch *s, const char *dir)
     return r == -ENOENT ? 0 : r;
 }
 
+/* Where a pair of this user may be. */
+static void add_partitions(struct lcb_store *store, const char *userid, struct strarray *dirs)
+{
+    struct lcb_placement p;
+    lcb_store_placement(store, &p);
+    for (size_t i = 0; i < p.count; i++)
+        for (int full = 0; full < 2; full++) {
+            char *dir = xasprintf("%s/%c", p.partitions[i].dir, lcb_path_hash(userid, full));
+            strarray_add(dirs, dir);
+            free(dir);
+        }
+}
+
+static void add_parent(const char *path, struct strarray *dirs)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = xstrndup(path, slash ? (size_t)(slash - path) : 0);
+    strarray_add(dirs, dir);
+    free(dir);
+}
+
+static int sweep_dirs(const struct sweep *s, struct strarray *dirs)
+{
+    int r = 0;
+    for (int i = 0; i < dirs->count; i++) {
+        int one = sweep_dir(s, strarray_nth(dirs, i));
+        r = r ? r : one;
+    }
+    strarray_fini(dirs);
+    return r;
+}
+
 int lcb_switch_sweep(struct lcb_switch *s)
 {
+    struct sweep sweep = {s->vfs, s->how.userid, s->old->path, s->point.id};
+    struct strarray dirs = {.count = 0};
     if (!s->how.userid)
-        return remove_unfinished(s, s->old->path);
-    const char *slash = strrchr(s->old->path, '/');
-    char *dir = xstrndup(s->old->path, slash ? (size_t)(slash - s->old->path) : 0);
-    int r = sweep_dir(s, dir);
-    if (!r && strcmp(dir, s->dir))
-        r = sweep_dir(s, s->dir);
-    free(dir);
-    return r;
+        return remove_unfinished(s->vfs, s->old->path);
+    add_parent(s->old->path, &dirs);
+    if (strarray_find(&dirs, s->dir) < 0) { /* a move */
+        strarray_add(&dirs, s->dir);
+        add_partitions(s->store, s->how.userid, &dirs);
+    }
+    return sweep_dirs(&sweep, &dirs);
+}
+
+int lcb_switch_tidy(struct lcb_store *store, const char *userid, const char *path)
+{
+    struct sweep sweep = {lcb_store_vfs(store), userid, path, 0};
+    int keep = config_getswitch(lcb_store_config(store), IMAPOPT_BACKUP_KEEP_PREVIOUS);
+    struct strarray dirs = {.count = 0};
+    struct origin o;
+    origin_of(path, &o);
+    int r = finish_dead(store, path, &o, keep);
+    free(o.from);
+    add_parent(path, &dirs);
+    add_partitions(store, userid, &dirs);
+    int swept = sweep_dirs(&sweep, &dirs);
+    return r ? r : swept;
 }

@@ -15,6 +15,7 @@
 #include "backup/lcb_delete_int.h"
 #include "backup/lcb_int.h"
 #include "backup/lcb_partition.h"
+#include "backup/lcb_switch.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 #include "lib/xmalloc.h"
@@ -139,7 +140,8 @@ static int hold_present(struct undelete *u, const struct lcb_undelete *how, cons
         return r;
     }
     free(now);
-    return r ? r : lcb_hold(u->store, u->userid, how->wait_ms, &u->present);
+    r = r ? r : lcb_hold(u->store, u->userid, how->wait_ms, &u->present);
+    return r ? r : lcb_switch_tidy(u->store, u->userid, u->present->path);
 }
 
 /* Which one, and whose: DELETED and USER are the caller's to free. */

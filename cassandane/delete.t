@@ -14,6 +14,7 @@ use CBTest::Scenarios qw(memory_ok no_differences);
 use CBTest::Site;
 use CBTest::Util qw(slurp);
 use JSON;
+use POSIX ();
 use Test::More;
 
 my $DAY = 86400;
@@ -131,6 +132,44 @@ subtest 'a user is gone, and so is the retention' => sub {
     is($site->data_file('bob'), undef, 'until the retention has passed') or diag($r->{out});
     ctl(0, qr/\A[^\t]*\t\d+\tbob\t/, 'list', '--deleted', 'bob');
     ctl(0, "undelete bob: ok\n", 'undelete', 'bob');
+};
+
+# Ten years pass in a moment: nothing goes, neither a deleted backup nor history.
+subtest 'the clock leaps' => sub {
+    synced('bob');
+    my $imap = $site->imap_as('alice');
+    my $moment = do {
+        my $epoch = $clock->now;
+        $clock->advance(5);
+        $imap->must(select => 'INBOX');
+        $imap->must(store => '1:*', '+FLAGS', '(\\Deleted)');
+        $imap->must('expunge');
+        synced('alice');
+        $clock->advance(5);
+        POSIX::strftime('%Y-%m-%d %H:%M:%S', localtime $epoch);
+    };
+    my $list = sub { return $site->cyr_backup('alice', 'list', 'messages', "--as-of=$moment")->{out} };
+    my $was = $list->();
+    like($was, qr/[0-9a-f]{40}/, 'messages of a moment ago');
+    ctl(0, "delete bob: ok\n", 'delete', 'bob');
+    ctl(0, undef, 'compact', '-A');
+    $clock->advance(3650 * $DAY);
+    for my $command (['-F', 'compact', '-A'], ['delete', '--expired'], ['-F', 'compact', 'alice']) {
+        my $r = ctl(75, undef, @$command);
+        like($r->{err}, qr/the clock leapt by 36(?:49|50) days since the last run/, "@$command: said");
+    }
+    is(scalar(my @kept = glob "$site->{backup}{dir}/part/b/bob_*.deleted.*[0-9]"), 1, 'the deleted backup is there');
+    is($list->(), $was, 'and so is history');
+    $clock->advance(-3650 * $DAY);
+    ctl(0, undef, '-F', 'compact', '-A');
+    is($list->(), $was, 'after the clock was corrected, too');
+    $clock->advance(50 * $DAY); # the host was out of use
+    ctl(75, undef, '-F', 'compact', '-A');
+    is($list->(), $was, 'fifty days later, for the time being');
+    $clock->advance($DAY + 60);
+    ctl(0, undef, '-F', 'compact', '-A');
+    is(join(' ', glob "$site->{backup}{dir}/part/b/*"), '', 'a day later the deleted backup goes');
+    isnt($list->(), $was, 'and so does history');
 };
 
 subtest 'at once' => sub {

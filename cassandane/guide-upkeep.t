@@ -135,11 +135,10 @@ like($out, qr/^verify alice: ok/m, '12.2: after the sync all is well');
 like($out, qr/^4$/m, '12.2: with all messages');
 equal_ok('12.2');
 
-$site->{backup}->stop;
 unlink "$dir/backup/conf/backups.db";
+isnt($site->sync('unix', '-u', 'alice')->{rc}, 0, '12.4: nobody begins anew meanwhile');
 $out = $guide->follow('12.4');
 like($out, qr/^reconstruct $_: added/m, "12.4: $_ is found") for @users;
-$site->{backup}->start;
 equal_ok('12.4');
 spew("$dir/backup/conf/backups.db", 'x' x 500);
 like($guide->follow('12.4'), qr/^reconstruct alice: added/m, '12.4: from a damaged one, too');

@@ -66,6 +66,19 @@ my $before = records();
 is(scalar(() = $before =~ /\n/g), 4, 'four backups') or diag($before);
 my %sums = map { $_ => slurp($_) } $site->all_data_files;
 
+# Nobody gets a second backup: clients are told to come again.
+sub refused
+{
+    my ($what, @who) = @_;
+    my $files = join ' ', sort map { glob "$site->{backup}{dir}/$_/*/*" } qw(part part2);
+    for my $user (@who) {
+        my $r = $site->sync('unix', '-u', $user);
+        isnt($r->{rc}, 0, "$what lost: $user is refused");
+    }
+    is(join(' ', sort map { glob "$site->{backup}{dir}/$_/*/*" } qw(part part2)), $files, 'no new file');
+    return;
+}
+
 subtest 'lost' => sub {
     $site->{backup}->stop;
     away($db);
@@ -73,6 +86,17 @@ subtest 'lost' => sub {
     is($r->{rc}, 0, 'a dry run');
     is(scalar(() = $r->{out} =~ /^reconstruct \S+: added \(/mg), 4, 'it would add all') or diag($r->{out});
     ok(!-e $db, 'and changes nothing');
+    $site->{backup}->start;
+    refused('all', @users[0, 1], 'dave');
+    for my $command (['list', '-A'], ['stat', 'bob'], ['compact', '-A']) {
+        $r = $site->ctl_backups(@$command);
+        is($r->{rc}, 75, "$command->[0] fails");
+        like($r->{err}, qr/backups\.db is missing or empty, but there is .*ctl_backups reconstruct/,
+            'and says what to do');
+    }
+    $r = $site->cyr_backup('-u', 'bob', 'list', 'all');
+    like($r->{err}, qr/backups\.db is missing or empty, but there is .*ctl_backups reconstruct/, 'cyr_backup, too');
+    $site->{backup}->stop;
     $r = $site->ctl_backups('reconstruct');
     is($r->{rc}, 0, 'reconstruct') or diag($r->{err});
     is(scalar(() = $r->{out} =~ /^reconstruct \S+: added \(/mg), 4, 'all were added') or diag($r->{out});
@@ -105,6 +129,22 @@ subtest 'damaged, and the indexes are gone, too' => sub {
     $site->{backup}->start;
     nothing_to_send('afterwards');
     no_differences("$_: both sides equal", differences($site, $_)) for @users;
+};
+
+# backups.db came back from a tape, and does not know all.
+subtest 'an older one' => sub {
+    my $file = $site->data_file('alice');
+    my $tool = sub {
+        my $r = $site->{backup}->tool('cyr_dbtool', $db, 'twoskip', @_);
+        is($r->{rc}, 0, "cyr_dbtool @_");
+    };
+    $tool->('delete', 'alice');
+    refused('alice', 'alice');
+    is($site->sync('unix', '-u', 'bob')->{rc}, 0, 'bob is not concerned');
+    my $r = $site->ctl_backups('reconstruct');
+    is($r->{rc}, 0, 'reconstruct') or diag($r->{err});
+    is(records(), $before, 'the records are as they were');
+    nothing_to_send('afterwards');
 };
 
 subtest 'a record is wrong' => sub {

@@ -225,6 +225,7 @@ static const char *const tables[] = {
     "SELECT 'chunk', seq, start, length, text_length, first_time, last_time FROM chunks"
     " ORDER BY seq",
     "SELECT 'piece', * FROM pieces ORDER BY seq, text_start",
+    "SELECT 'lost', pos FROM lost ORDER BY pos",
     "SELECT 'tick', pos, time FROM ticks ORDER BY pos",
     "SELECT 'content', guid, chunk, start, size FROM contents ORDER BY id",
     "SELECT 'folder', uniqueid, crc FROM folders ORDER BY id",

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "backup/lcb_compare.h"
+#include "backup/lcb_delete.h"
 #include "backup/lcb_switch.h"
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
@@ -416,6 +417,49 @@ static void test_crash(void)
         every_crash(what_crash[i]);
 }
 
+/* The backup is deleted, or given to another user, before anything else could clear up: nothing is left
+ * that reconstruct would take for a backup. */
+static long gone_after_crash(long k, int rename_it)
+{
+    struct lcbtest t;
+    struct lcbtest_history h;
+    struct buf stranger = BUF_INITIALIZER;
+    struct lcb_delete how = {.userid = "joe"};
+    char *path = prepare(&t, &h), *kept = NULL;
+    struct vfs *v = vfs_crash_new(t.dir, k);
+    lcbtest_open(&t, v);
+    (void)one_switch(&t, &h, NEW_ID, path, NULL);
+    lcbtest_close(&t);
+    long calls = vfs_fault_calls(v);
+    CU_ASSERT_EQUAL(vfs_crash_settle(v, VFS_SETTLE_KEPT, 0), 0);
+    vfs_fault_free(&v);
+    lcbtest_open(&t, NULL);
+    int r = rename_it ? lcb_rename_user(t.store, "joe", "jim", 0, &kept)
+                      : lcb_delete(t.store, &how, &kept);
+    CU_ASSERT_EQUAL(r, 0);
+    CU_ASSERT_EQUAL(lcb_may_create(t.store, "joe"), 0);
+    r = lcb_strangers(t.store, &stranger);
+    if (r)
+        printf("\ncall %ld: %s is left\n%s", k, buf_cstring(&stranger), lcbtest_log_text());
+    CU_ASSERT_EQUAL(r, 0);
+    CU_ASSERT_EQUAL(access(kept, F_OK), 0);
+    free(kept);
+    free(path);
+    buf_free(&stranger);
+    lcbtest_fini(&t);
+    return calls;
+}
+
+static void test_gone_after_crash(void)
+{
+    long calls = gone_after_crash(0, 0);
+    CU_ASSERT(calls > 15);
+    for (long k = 1; k <= calls; k++) {
+        gone_after_crash(k, 0);
+        gone_after_crash(k, 1);
+    }
+}
+
 /* Call K fails. With K 0: how many calls it takes to open the store. */
 static long fail_at(const struct golden *g, int what, int mask, long k, int error, int forever)
 {
@@ -468,6 +512,7 @@ void suite_lcb_switch(void)
         {"who looked up the old one", test_waiting},
         {"strangers", test_strangers},
         {"every crash", test_crash},
+        {"every crash, and then deleted or renamed", test_gone_after_crash},
         {"every failure", test_fail},
         {NULL, NULL},
     };

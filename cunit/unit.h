@@ -15,8 +15,6 @@ void unit_suite(const char *name, const struct unit_test *tests);
 
 /* Absolute path of an empty directory that is this test's alone; removed when the run ends. */
 const char *unit_tmpdir(void);
-/* The directory that all of these are in. */
-const char *unit_root(void);
 
 /* As CU_ASSERT_STRING_EQUAL, but shows both strings when they differ. */
 #define UNIT_STR(actual, expected) unit_str((actual), (expected), __FILE__, __LINE__)

@@ -19,12 +19,13 @@ static const char *const texts[] = {
     "bad parameters",
     "bad configuration",
     "TLS or SASL failure",
-    "database error",
+    "database error, see syslog",
     "was replaced",
     "unusable after an earlier failure",
     "permission denied",
     "asked to stop",
     "timed out",
+    "there are data files that backups.db does not name",
     "internal error",
 };
 

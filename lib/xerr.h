@@ -24,6 +24,7 @@ enum {
     XERR_DENIED,           /* not allowed to this user */
     XERR_SIGNAL,           /* asked to stop */
     XERR_TIMEOUT,          /* nothing arrived in time */
+    XERR_UNKNOWN,          /* there is something that nobody names: somebody has to look first */
     XERR_INTERNAL,         /* cannot happen */
     XERR_LAST = XERR_INTERNAL
 };
