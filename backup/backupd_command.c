@@ -52,16 +52,19 @@ int backupd_open(struct service *service, struct protstream *in, struct protstre
     d->max_text = (size_t)config_getbytesize(d->config, IMAPOPT_BACKUP_MAX_DLIST);
     backupd_unit_init(d);
     int r = lcb_store_open(d->config, NULL, &d->store, &err);
-    if (r) {
+    if (r)
         xlog_errorx("cannot open the store: %s", buf_cstring(&err));
-        backupd_close(&d);
-    } else {
-        lcb_store_setstop(d->store, stopping, service);
-        d->spool = backupd_spool_new(d->store);
-        *dp = d;
-    }
     buf_free(&err);
-    return r;
+    if (!d->store) {
+        backupd_close(&d);
+        return r;
+    }
+    /* Without backups.db everything is answered with LOCKED, which clients wait after; some of them do
+     * not survive the end of a connection. */
+    lcb_store_setstop(d->store, stopping, service);
+    d->spool = backupd_spool_new(d->store);
+    *dp = d;
+    return 0;
 }
 
 void backupd_close(struct backupd **dp)

@@ -15,10 +15,8 @@
 #include <unistd.h>
 
 #include "backup/ctl_backups.h"
-#include "lib/cyrususer.h"
+#include "backup/tool.h"
 #include "lib/stdfds.h"
-#include "lib/xerr.h"
-#include "lib/xlog.h"
 
 static int usage(void)
 {
@@ -42,60 +40,36 @@ static void unblock_signals(void)
     signal(SIGCHLD, SIG_DFL);
 }
 
-static int with_store(const struct config *config, const struct ctl_options *opt)
+static int work(const struct config *config, struct lcb_store **store, void *rock)
 {
-    struct ctl ctl = {.config = config, .opt = opt, .argc = opt->argc, .argv = opt->argv};
-    struct buf err = BUF_INITIALIZER;
-    int code;
-    int r = opt->verb->flags & CTL_NOSTORE ? 0 : lcb_store_open(config, NULL, &ctl.store, &err);
-    if (r) {
-        fprintf(stderr, "ctl_backups: %s\n", buf_cstring(&err));
-        xlog_errorx("cannot open the store: %s", buf_cstring(&err));
-        code = r == XERR_CONFIG ? EX_CONFIG : EX_TEMPFAIL;
-    } else {
-        code = opt->verb->whole ? opt->verb->whole(&ctl) : ctl_run(&ctl);
-        lcb_store_close(&ctl.store);
-    }
-    buf_free(&err);
+    const struct ctl_options *opt = rock;
+    struct ctl ctl = {.config = config, .store = *store, .opt = opt, .argc = opt->argc,
+                      .argv = opt->argv};
+    int code = opt->verb->whole ? opt->verb->whole(&ctl) : ctl_run(&ctl);
+    *store = ctl.store;
     return code;
-}
-
-static int with_config(const struct config *config, const struct ctl_options *opt)
-{
-    struct buf err = BUF_INITIALIZER;
-    xlog_open("ctl_backups", config_getstring(config, IMAPOPT_SYSLOG_PREFIX),
-              config_getstring(config, IMAPOPT_SYSLOG_FACILITY), 0);
-    if (opt->verbose)
-        xlog_tostderr("ctl_backups");
-    int r = cyrususer_become(config, &err);
-    if (r)
-        fprintf(stderr, "ctl_backups: %s\n", buf_cstring(&err));
-    buf_free(&err);
-    if (r)
-        return r == XERR_DENIED ? EX_USAGE : r == XERR_CONFIG ? EX_CONFIG : EX_TEMPFAIL;
-    return with_store(config, opt);
 }
 
 int main(int argc, char **argv)
 {
     struct ctl_options opt;
-    struct config *config;
-    struct buf err = BUF_INITIALIZER;
     int code;
     unblock_signals();
     if (stdfds_occupy() < 0)
         return EX_TEMPFAIL;
     if (ctl_options_parse(argc, argv, ctl_verbs, &opt)) {
         code = usage();
-    } else if (config_open(opt.config, "ctl_backups", &config, &err)) {
-        fprintf(stderr, "fatal error: %s\n", buf_cstring(&err));
-        code = EX_CONFIG;
     } else {
-        code = with_config(config, &opt);
-        config_free(&config);
+        const struct tool tool = {
+            .name = "ctl_backups",
+            .config = opt.config,
+            .to_stderr = opt.verbose,
+            .without_store = (opt.verb->flags & CTL_NOSTORE) != 0,
+            .work = work,
+            .rock = &opt,
+        };
+        code = tool_run(&tool);
     }
-    buf_free(&err);
     ctl_options_fini(&opt);
-    xlog_close();
     return code;
 }

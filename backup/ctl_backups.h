@@ -66,7 +66,6 @@ struct ctl_target {
     const char *userid; /* key in backups.db; NULL if not known (-f) */
     const char *shown;  /* the same for printing; NULL also for shared mailboxes named by -m */
     const char *path;   /* of the data file; NULL if it is not registered (verbs with CTL_NEW) */
-    char *strings;      /* memory of all of these */
 };
 
 enum ctl_status { CTL_OK, CTL_SKIPPED, CTL_LOCKED, CTL_FAILED };
@@ -150,6 +149,7 @@ void ctl_options_fini(struct ctl_options *);
 struct ctl_targets {
     struct ctl_target *list;
     size_t count, alloc;
+    struct ctl_strings *strings; /* memory of theirs */
     int unknown;      /* names that were not found; said on stderr */
     int last_unknown; /* so was the last */
     int failed;       /* counted by ctl_target_failed() */
@@ -158,6 +158,8 @@ struct ctl_targets {
 };
 /* What mode and words mean: 0, or an error of backups.db, which was said on stderr. */
 int ctl_targets_open(struct ctl *, struct ctl_targets *);
+/* If it failed because (WHY) something does not exist, and that is its data file, add which one. */
+void ctl_target_gone(const struct ctl_target *, struct buf *why);
 /* For list and stat. Say that the index could not be read; 1 if -S ends the run now. */
 int ctl_target_failed(struct ctl *, struct ctl_targets *, const struct ctl_target *, int r);
 /* The exit code, after the result was printed. */
@@ -165,6 +167,8 @@ int ctl_targets_close(struct ctl *, struct ctl_targets *);
 
 /* ---- ctl_backups_subset.c ---- */
 
+/* Is TEXT N/T or X%? 0 or XERR_PARAM. */
+int ctl_subset_check(const char *text);
 /* Leave those of --subset=TEXT, the longest unverified first: 0, or XERR_PARAM if TEXT is none. */
 int ctl_subset_choose(const char *text, struct ctl_targets *);
 

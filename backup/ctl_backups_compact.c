@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sysexits.h>
 
 #include "backup/ctl_backups.h"
@@ -39,33 +40,35 @@ static void progress(void *rock, uint64_t bytes)
     ctl_progress(job->result, bytes);
 }
 
-static void number(json_t *j, const char *key, int64_t n)
-{
-    json_object_set_new(j, key, json_integer((json_int_t)n));
-}
-
 static void tell_json(struct job *job, const struct lcb_compact_result *r)
 {
     const struct lcb_compact_account *a = &r->account;
     json_t *j = job->result->more = json_object();
+    const struct {
+        const char *key;
+        int64_t value;
+    } numbers[] = {
+        {"size", (int64_t)r->old_size},
+        {"new_size", (int64_t)r->new_size}, /* left out if there is no new file */
+        {"chunks", a->chunks},
+        {"chunks_dropped", a->chunks_dead},
+        {"chunks_small", a->chunks_small},
+        {"text", (int64_t)a->text},
+        {"text_dropped", (int64_t)a->text_dead},
+        {"messages", a->messages},
+        {"messages_dropped", a->messages_dead},
+        {"messages_unused", a->messages_unused},
+        {"message_bytes_dropped", (int64_t)a->messages_dead_bytes},
+        {"states", a->versions},
+        {"states_dropped", a->versions_dead},
+        {"mailboxes_dropped", a->mailboxes_dead},
+        {"work", a->work},
+        {"threshold", a->threshold},
+    };
     ctl_json_time(j, "window", a->window);
-    number(j, "size", (int64_t)r->old_size);
-    if (r->new_size)
-        number(j, "new_size", (int64_t)r->new_size);
-    number(j, "chunks", a->chunks);
-    number(j, "chunks_dropped", a->chunks_dead);
-    number(j, "chunks_small", a->chunks_small);
-    number(j, "text", (int64_t)a->text);
-    number(j, "text_dropped", (int64_t)a->text_dead);
-    number(j, "messages", a->messages);
-    number(j, "messages_dropped", a->messages_dead);
-    number(j, "messages_unused", a->messages_unused);
-    number(j, "message_bytes_dropped", (int64_t)a->messages_dead_bytes);
-    number(j, "states", a->versions);
-    number(j, "states_dropped", a->versions_dead);
-    number(j, "mailboxes_dropped", a->mailboxes_dead);
-    number(j, "work", a->work);
-    number(j, "threshold", a->threshold);
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+        if (numbers[i].value || strcmp(numbers[i].key, "new_size"))
+            json_object_set_new(j, numbers[i].key, json_integer((json_int_t)numbers[i].value));
     if (r->damaged)
         json_object_set_new(j, "damaged_fname", ctl_json_cstring(r->aside));
 }
@@ -167,6 +170,7 @@ void ctl_compact(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
         .path = t->path,
         .force = ctl->opt->force,
         .dry_run = ctl->opt->dry_run,
+        .account = ctl->opt->json,
         .wait_ms = ctl->opt->wait ? -1 : WAIT_MS,
         .now = ctl->now,
         .say = ctl->opt->verbose && !ctl->opt->json ? say : NULL,

@@ -121,6 +121,11 @@ static int tell_removed(void *rock, const struct lcb_deleted *d)
     return 0;
 }
 
+static const char *walk_error(int r)
+{
+    return r == XERR_CONFIG ? "no backuppartition-NAME is configured" : error_message(r);
+}
+
 /* Those whose time has passed. */
 static int remove_expired(struct ctl *ctl)
 {
@@ -133,8 +138,8 @@ static int remove_expired(struct ctl *ctl)
     if (ctl->opt->json)
         ctl_json_end(&m.json);
     if (r) {
-        fprintf(stderr, "delete --expired: %s\n", error_message(r));
-        xlog_errorx("expired backups: %s", error_message(r));
+        fprintf(stderr, "delete --expired: %s\n", walk_error(r));
+        xlog_errorx("expired backups: %s", walk_error(r));
     }
     int code = ctl_printed();
     return r ? EX_TEMPFAIL : code ? code : clock;
@@ -158,8 +163,8 @@ int ctl_remove_expired(struct ctl *ctl)
     buf_free(&err);
     if (!r)
         return EX_OK;
-    fprintf(stderr, "expired backups: %s\n", error_message(r));
-    xlog_errorx("expired backups: %s", error_message(r));
+    fprintf(stderr, "expired backups: %s\n", walk_error(r));
+    xlog_errorx("expired backups: %s", walk_error(r));
     return EX_TEMPFAIL;
 }
 

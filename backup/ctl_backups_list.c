@@ -19,13 +19,37 @@
 
 #define HOUR 3600
 #define MANY 16
-#define OUTPUT_BUFFER (64 << 10)
+#define OUTPUT_PIECE (64 << 10)
 
-static void list_text(struct ctl *ctl, const struct ctl_target *t, const struct lcb_summary *s)
+/* Lines of text, collected because there may be very many: printf() and small writes would cost as
+ * much as finding out what is in them. */
+struct list {
+    struct ctl *ctl;
+    struct ctl_json json;
+    struct buf text;
+    size_t piece; /* written as soon as it has so many bytes */
+};
+
+static void list_write(struct list *l)
+{
+    if (l->text.len)
+        fwrite(l->text.s, 1, l->text.len, stdout);
+    buf_reset(&l->text);
+}
+
+static void list_text(struct list *l, const struct ctl_target *t, const struct lcb_summary *s)
 {
     char text[32];
-    printf("%s\t%llu\t%s\t%s\n", ctl_time(ctl->opt, s->end, text), (unsigned long long)s->size,
-           t->shown ? t->shown : "[unknown]", t->path);
+    buf_appendcstr(&l->text, ctl_time(l->ctl->opt, s->end, text));
+    buf_putc(&l->text, '\t');
+    buf_appendu64(&l->text, s->size);
+    buf_putc(&l->text, '\t');
+    buf_appendcstr(&l->text, t->shown ? t->shown : "[unknown]");
+    buf_putc(&l->text, '\t');
+    buf_appendcstr(&l->text, t->path);
+    buf_putc(&l->text, '\n');
+    if (l->text.len >= l->piece)
+        list_write(l);
 }
 
 static json_t *list_object(struct ctl *ctl, const struct ctl_target *t, const struct lcb_summary *s)
@@ -47,19 +71,19 @@ static int is_stale(const struct ctl *ctl, const struct lcb_summary *s, int64_t 
     return !s->chunks || s->end <= now - (int64_t)ctl->opt->stale * HOUR;
 }
 
-static void show(struct ctl *ctl, struct ctl_json *json, const struct ctl_target *t,
-                 const struct lcb_summary *s)
+static void show(struct list *l, const struct ctl_target *t, const struct lcb_summary *s)
 {
-    if (ctl->opt->json)
-        ctl_json_item(json, list_object(ctl, t, s));
+    if (l->ctl->opt->json)
+        ctl_json_item(&l->json, list_object(l->ctl, t, s));
     else
-        list_text(ctl, t, s);
+        list_text(l, t, s);
 }
 
 /* What was read in another run is looked up if there are many, and kept for the next time if these
  * are all backups. */
-static int list_targets(struct ctl *ctl, struct ctl_targets *targets, struct ctl_json *json)
+static int list_targets(struct list *l, struct ctl_targets *targets)
 {
+    struct ctl *ctl = l->ctl;
     struct lcb_summaries *summaries;
     int64_t now = time(NULL);
     int shown = 0;
@@ -70,9 +94,10 @@ static int list_targets(struct ctl *ctl, struct ctl_targets *targets, struct ctl
         struct lcb_summary s;
         int r = lcb_summaries_get(summaries, t->path, &s);
         if (r) {
+            list_write(l);
             ctl_target_failed(ctl, targets, t, r);
         } else if (!ctl->opt->stale || is_stale(ctl, &s, now)) {
-            show(ctl, json, t, &s);
+            show(l, t, &s);
             shown++;
         }
     }
@@ -80,24 +105,25 @@ static int list_targets(struct ctl *ctl, struct ctl_targets *targets, struct ctl
         lcb_summaries_save(summaries);
     lcb_summaries_close(&summaries);
     free(cache);
+    list_write(l);
     return shown;
 }
 
 int ctl_list(struct ctl *ctl)
 {
     struct ctl_targets targets;
-    struct ctl_json json;
+    struct list l = {.ctl = ctl, .text = BUF_INITIALIZER};
     if (ctl->opt->deleted)
         return ctl_list_deleted(ctl);
     if (ctl_targets_open(ctl, &targets))
         return EX_TEMPFAIL;
-    if (!isatty(STDOUT_FILENO))
-        setvbuf(stdout, NULL, _IOFBF, OUTPUT_BUFFER);
+    l.piece = isatty(STDOUT_FILENO) ? 1 : OUTPUT_PIECE;
     if (ctl->opt->json)
-        ctl_json_begin(&json, ctl->opt);
-    int shown = list_targets(ctl, &targets, &json);
+        ctl_json_begin(&l.json, ctl->opt);
+    int shown = list_targets(&l, &targets);
     if (ctl->opt->json)
-        ctl_json_end(&json);
+        ctl_json_end(&l.json);
+    buf_free(&l.text);
     int code = ctl_targets_close(ctl, &targets);
     return ctl->opt->fail_if_any && ctl->opt->stale && shown ? EX_TEMPFAIL : code;
 }

@@ -210,7 +210,7 @@ static int parse_option(int opt, int argc, char **argv, struct ctl_options *o)
     case LONG_SUBSET:
         o->given |= CTL_OPT_SUBSET;
         o->subset = optarg;
-        return 0;
+        return ctl_subset_check(optarg) ? -1 : 0;
     case LONG_TO:
         o->given |= CTL_OPT_TO;
         o->to = optarg;

@@ -2,10 +2,9 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* ctl_backups_probe - ctl_backups with verbs that do nothing but behave in every way a verb can, to
  * test how many backups are worked on. What is done depends on the name: "fail-x" fails, and so on.
- * What would go to syslog goes to the file PROBE_LOG of the environment. */
+ * For syslog see ctl_backups_logged.c. */
 #include "config.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,22 +13,6 @@
 
 #include "backup/ctl_backups.h"
 #include "lib/xerr.h"
-#include "lib/xlog.h"
-
-static void to_file(int priority, const char *text)
-{
-    const char *path = getenv("PROBE_LOG");
-    int fd = path ? open(path, O_WRONLY | O_APPEND | O_CREAT, 0644) : -1;
-    if (fd >= 0)
-        dprintf(fd, "<%d> %s\n", priority, text);
-    if (fd >= 0)
-        close(fd);
-}
-
-__attribute__((constructor)) static void prepare(void)
-{
-    xlog_sethook(to_file);
-}
 
 /* Until the lock of the file PROBE_GATE is free, as verbs wait for locks. */
 static int wait_at_gate(struct ctl *ctl)

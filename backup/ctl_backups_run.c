@@ -70,6 +70,8 @@ static void print_object(struct run *run, const struct ctl_target *t, const stru
         json_object_set_new(j, "userid", ctl_json_cstring(t->shown));
     if (t->path)
         json_object_set_new(j, "fname", ctl_json_cstring(t->path));
+    else if (json_object_get(result->more, "fname")) /* the verb has found it */
+        json_object_set(j, "fname", json_object_get(result->more, "fname"));
     json_object_set_new(j, "status", ctl_json_cstring(status));
     if (lines->len)
         json_object_set_new(j, "errors", error_lines(lines));
@@ -86,6 +88,8 @@ static void print_result(struct run *run, struct ctl_worker *w, struct ctl_resul
     ctl_progress_clear(&run->progress);
     if (w->left_out)
         buf_printf(&w->lines, "(%zu more bytes are not shown)\n", w->left_out);
+    if (result->status == CTL_FAILED)
+        ctl_target_gone(t, &result->message);
     ctl_result_text(result, &status);
     if (w->lines.len)
         fwrite(w->lines.s, 1, w->lines.len, opt->json ? stderr : stdout);

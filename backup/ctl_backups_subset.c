@@ -45,6 +45,12 @@ static int parse(const char *text, struct subset *s)
     return strcmp(end, "%") || !(s->percent > 0 && s->percent <= 100) ? XERR_PARAM : 0;
 }
 
+int ctl_subset_check(const char *text)
+{
+    struct subset s;
+    return parse(text, &s);
+}
+
 static int by_time(const void *a, const void *b)
 {
     const struct turn *x = a, *y = b;
@@ -58,12 +64,14 @@ static int in_part(const struct subset *s, const char *name)
     return !s->parts || crc32_map(0, name, strlen(name)) % s->parts == s->part - 1;
 }
 
-static void drop(struct ctl_target *t)
+/* How many of N, at least one. */
+static size_t share(const struct subset *s, size_t n)
 {
-    free((void *)(uintptr_t)t->name);
-    free((void *)(uintptr_t)t->userid);
-    free((void *)(uintptr_t)t->shown);
-    free((void *)(uintptr_t)t->path);
+    double exact = (double)n * s->percent / 100.0;
+    size_t whole = (size_t)exact;
+    if (s->parts)
+        return n;
+    return whole && exact - (double)whole < 1e-9 ? whole : whole + 1;
 }
 
 int ctl_subset_choose(const char *text, struct ctl_targets *t)
@@ -74,21 +82,16 @@ int ctl_subset_choose(const char *text, struct ctl_targets *t)
     size_t n = 0, keep;
     int r = parse(text, &s);
     for (size_t i = 0; !r && i < t->count; i++) {
-        if (!in_part(&s, t->list[i].userid ? t->list[i].userid : t->list[i].name)) {
-            drop(&t->list[i]);
+        if (!in_part(&s, t->list[i].userid ? t->list[i].userid : t->list[i].name))
             continue;
-        }
         turns[n] = (struct turn){.target = t->list[i], .at = i};
         lcb_verify_last(t->list[i].path, &turns[n++].time, &state);
     }
     if (!r) {
         qsort(turns, n, sizeof(*turns), by_time);
-        keep = s.parts ? n : (size_t)((double)n * s.percent / 100.0 + 0.999999);
-        for (size_t i = 0; i < n; i++)
-            if (i < keep)
-                t->list[i] = turns[i].target;
-            else
-                drop(&turns[i].target);
+        keep = share(&s, n);
+        for (size_t i = 0; i < n && i < keep; i++)
+            t->list[i] = turns[i].target;
         t->count = keep < n ? keep : n;
     }
     free(turns);

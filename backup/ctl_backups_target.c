@@ -7,15 +7,41 @@
  * in the order of the words, doubles included. */
 #include "config.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "backup/ctl_backups.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 #include "lib/xmalloc.h"
+
+/* Memory for strings, in pieces of this size, since there may be very many; all of it is freed with the
+ * list. */
+#define ROOM (64 << 10)
+
+struct ctl_strings {
+    struct ctl_strings *next;
+    size_t left;
+    char *free;
+};
+
+static char *room_for(struct ctl_targets *t, size_t n)
+{
+    if (!t->strings || t->strings->left < n) {
+        size_t size = n > ROOM ? n : ROOM;
+        struct ctl_strings *s = xmalloc(sizeof(*s) + size);
+        *s = (struct ctl_strings){.next = t->strings, .left = size, .free = (char *)(s + 1)};
+        t->strings = s;
+    }
+    char *p = t->strings->free;
+    t->strings->free += n;
+    t->strings->left -= n;
+    return p;
+}
 
 /* As ever, the owner of a shared mailbox that was named by -m is not known: its path stands for it. */
 static void add(struct ctl_targets *t, char mode, const char *userid, const char *path)
@@ -25,15 +51,13 @@ static void add(struct ctl_targets *t, char mode, const char *userid, const char
         t->alloc = t->alloc ? 2 * t->alloc : 16;
         t->list = xrealloc(t->list, t->alloc * sizeof(*t->list));
     }
-    /* One piece of memory, since there may be very many: the path, and the user id. */
     size_t npath = path ? strlen(path) + 1 : 0, nuser = userid ? strlen(userid) + 1 : 0;
-    char *strings = xmalloc(npath + nuser + 1);
+    char *strings = room_for(t, npath + nuser);
     if (path)
         memcpy(strings, path, npath);
     if (userid)
         memcpy(strings + npath, userid, nuser);
     t->list[t->count++] = (struct ctl_target){
-        .strings = strings,
         .name = known ? strings + npath : strings,
         .userid = userid ? strings + npath : NULL,
         .shown = known ? strings + npath : NULL,
@@ -43,8 +67,11 @@ static void add(struct ctl_targets *t, char mode, const char *userid, const char
 
 static void free_list(struct ctl_targets *t)
 {
-    for (size_t i = 0; i < t->count; i++)
-        free(t->list[i].strings);
+    while (t->strings) {
+        struct ctl_strings *next = t->strings->next;
+        free(t->strings);
+        t->strings = next;
+    }
     free(t->list);
     t->list = NULL;
     t->count = t->alloc = 0;
@@ -208,11 +235,22 @@ static const char *index_error(int r)
     }
 }
 
+void ctl_target_gone(const struct ctl_target *t, struct buf *why)
+{
+    if (t->userid && t->path && !strcmp(buf_cstring(why), ctl_error_text(-ENOENT)) &&
+        access(t->path, F_OK) < 0 && errno == ENOENT)
+        buf_printf(why, ": %s is not there; is its partition mounted?", t->path);
+}
+
 int ctl_target_failed(struct ctl *ctl, struct ctl_targets *t, const struct ctl_target *target, int r)
 {
+    struct buf why = BUF_INITIALIZER;
     ctl_flush(&t->print_error);
-    fprintf(stderr, "%s: %s\n", target->name, index_error(r));
-    xlog_errorx("%s %s: failed (%s)", ctl->opt->verb->name, target->name, index_error(r));
+    buf_setcstr(&why, index_error(r));
+    ctl_target_gone(target, &why);
+    fprintf(stderr, "%s: %s\n", target->name, buf_cstring(&why));
+    xlog_errorx("%s %s: failed (%s)", ctl->opt->verb->name, target->name, buf_cstring(&why));
+    buf_free(&why);
     t->failed++;
     t->stopped = ctl->opt->stop_on_error;
     return t->stopped;

@@ -71,9 +71,14 @@ static void found(void *rock, const struct lcb_finding *f)
 static int chunk(void *rock, const struct lcb_chunk *c)
 {
     struct work *w = rock;
-    if (w->ctl->opt->verbose)
-        ctl_result_line(w->result, "checking chunk %lld checksums...\nok\nchecking chunk %lld"
-                        " messages...\nok", (long long)c->seq, (long long)c->seq);
+    const long long n = c->seq;
+    if (!w->ctl->opt->verbose)
+        return 0;
+    ctl_result_line(w->result, "checking chunk %lld checksums...%s\nok", n,
+                    w->ctl->opt->verbose < 2 ? "" : "\n  checking file checksum..."
+                    "\n  checking data length\n  checking data checksum...");
+    ctl_result_line(w->result, "checking chunk %lld messages...\nok", n);
+    ctl_result_line(w->result, "checking chunk %lld mailbox links...\nok", n);
     return 0;
 }
 

@@ -184,8 +184,8 @@ static void worker_main(struct ctl *parent, const struct ctl_targets *targets, c
     } else {
         lcb_store_setstop(ctl.store, stop, NULL);
         work(&ctl, targets, rock);
-        lcb_store_close(&ctl.store);
     }
+    lcb_store_close(&ctl.store);
     buf_free(&err);
     ctl_exit(r ? EX_TEMPFAIL : EX_OK);
 }
@@ -305,6 +305,8 @@ static void died(struct ctl_worker *w, struct ctl_result *result)
     result->status = CTL_FAILED;
     if (WIFSIGNALED(status))
         buf_printf(&result->message, "its process was ended by signal %d", WTERMSIG(status));
+    else if (!WEXITSTATUS(status)) /* it was asked to stop, and had not begun */
+        ctl_result_error(result, XERR_SIGNAL);
     else
         buf_printf(&result->message, "its process ended with status %d", WEXITSTATUS(status));
     close(w->to);

@@ -18,12 +18,11 @@
 #include <time.h>
 
 #include "backup/cyr_backup.h"
-#include "lib/cyrususer.h"
+#include "backup/tool.h"
 #include "lib/sqldb.h"
 #include "lib/stdfds.h"
 #include "lib/times.h"
 #include "lib/xerr.h"
-#include "lib/xlog.h"
 
 static const struct command {
     const char *verb, *item; /* ITEM NULL: the verb says all */
@@ -318,47 +317,22 @@ static int work(struct cyr_backup *cb, const struct request *q)
     return r || cb->failed ? EX_TEMPFAIL : EX_OK;
 }
 
-static int with_store(const struct config *config, const struct request *q)
+static int with_store(const struct config *config, struct lcb_store **store, void *rock)
 {
-    struct cyr_backup cb = {.name = q->name, .verbose = q->verbose, .at = LCB_NOW,
+    const struct request *q = rock;
+    struct cyr_backup cb = {.store = *store, .name = q->name, .verbose = q->verbose, .at = LCB_NOW,
                             .since = q->since, .until = q->until};
-    struct buf err = BUF_INITIALIZER;
-    int r = lcb_store_open(config, NULL, &cb.store, &err);
-    int code;
-    if (r) {
-        fprintf(stderr, "cyr_backup: %s\n", buf_cstring(&err));
-        code = r == XERR_CONFIG ? EX_CONFIG : EX_TEMPFAIL;
-    } else {
-        code = open_backup(&cb, q->mode);
-        if (!code)
-            code = work(&cb, q);
-        lcb_close(&cb.backup);
-        lcb_store_close(&cb.store);
-    }
-    buf_free(&err);
+    (void)config;
+    int code = open_backup(&cb, q->mode);
+    if (!code)
+        code = work(&cb, q);
+    lcb_close(&cb.backup);
     return code;
-}
-
-static int with_config(const struct config *config, const struct request *q)
-{
-    struct buf err = BUF_INITIALIZER;
-    xlog_open("cyr_backup", config_getstring(config, IMAPOPT_SYSLOG_PREFIX),
-              config_getstring(config, IMAPOPT_SYSLOG_FACILITY), 0);
-    xlog_tostderr("cyr_backup");
-    int r = cyrususer_become(config, &err);
-    if (r)
-        fprintf(stderr, "cyr_backup: %s\n", buf_cstring(&err));
-    buf_free(&err);
-    if (r)
-        return r == XERR_DENIED ? EX_USAGE : r == XERR_CONFIG ? EX_CONFIG : EX_TEMPFAIL;
-    return with_store(config, q);
 }
 
 int main(int argc, char **argv)
 {
     struct request q = {.config = NULL};
-    struct config *config;
-    struct buf err = BUF_INITIALIZER;
     if (stdfds_occupy() < 0)
         return EX_TEMPFAIL;
     if (protect_times(argc, argv))
@@ -367,14 +341,7 @@ int main(int argc, char **argv)
     if (r)
         return r == -1 ? usage() : EX_USAGE;
     sqldb_setup();
-    if (config_open(q.config, "cyr_backup", &config, &err)) {
-        fprintf(stderr, "fatal error: %s\n", buf_cstring(&err));
-        buf_free(&err);
-        return EX_CONFIG;
-    }
-    int code = with_config(config, &q);
-    config_free(&config);
-    buf_free(&err);
-    xlog_close();
-    return code;
+    const struct tool tool = {.name = "cyr_backup", .config = q.config, .to_stderr = 1,
+                              .work = with_store, .rock = &q};
+    return tool_run(&tool);
 }

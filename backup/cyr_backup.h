@@ -43,9 +43,13 @@ cyr_backup_fn cyr_backup_json_headers;
 cyr_backup_fn cyr_backup_json_all;
 /* cyr_backup_log.c */
 cyr_backup_fn cyr_backup_log, cyr_backup_json_log;
-/* An event as a line (0 or -errno) and as an object, with its time or without. */
-int cyr_backup_print_event(const struct lcb_event *, int times);
-json_t *cyr_backup_json_event(const struct lcb_event *, int times);
+/* What ASK tells of, as lines or as an array of objects, with times or without. */
+typedef int cyr_backup_ask_fn(struct cyr_backup *, int count, char **items,
+                              int (*fn)(void *rock, const struct lcb_event *), void *rock);
+int cyr_backup_print_events(struct cyr_backup *, int count, char **items, cyr_backup_ask_fn *ask,
+                            int times);
+int cyr_backup_json_events(struct cyr_backup *, int count, char **items, cyr_backup_ask_fn *ask,
+                           int times);
 /* cyr_backup_diff.c */
 cyr_backup_fn cyr_backup_diff, cyr_backup_json_diff;
 

@@ -61,27 +61,12 @@ static int compare(struct cyr_backup *cb, int count, char **items,
     return r;
 }
 
-static int print_line(void *rock, const struct lcb_event *e)
-{
-    (void)rock;
-    return cyr_backup_print_event(e, 0);
-}
-
 int cyr_backup_diff(struct cyr_backup *cb, int count, char **items)
 {
-    return compare(cb, count, items, print_line, NULL);
-}
-
-static int print_object(void *rock, const struct lcb_event *e)
-{
-    return output_writer_value(rock, NULL, cyr_backup_json_event(e, 0));
+    return cyr_backup_print_events(cb, count, items, compare, 0);
 }
 
 int cyr_backup_json_diff(struct cyr_backup *cb, int count, char **items)
 {
-    struct output_writer *w = output_writer_begin(stdout);
-    output_writer_open(w, NULL, '[');
-    int r = compare(cb, count, items, print_object, w);
-    int e = output_writer_end(&w);
-    return r ? r : e;
+    return cyr_backup_json_events(cb, count, items, compare, 0);
 }

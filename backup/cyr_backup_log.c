@@ -105,8 +105,10 @@ static void print_value(const struct lcb_event_detail *d)
     fputs(close, stdout);
 }
 
-int cyr_backup_print_event(const struct lcb_event *e, int times)
+/* ROCK: with times? */
+static int print_line(void *rock, const struct lcb_event *e)
 {
+    const int times = *(const int *)rock;
     char when[20];
     const char *before = "\t";
     output_time(e->time, when);
@@ -123,15 +125,15 @@ int cyr_backup_print_event(const struct lcb_event *e, int times)
     return cyr_backup_printed();
 }
 
-static int print_line(void *rock, const struct lcb_event *e)
+int cyr_backup_print_events(struct cyr_backup *cb, int count, char **items, cyr_backup_ask_fn *asked,
+                            int times)
 {
-    (void)rock;
-    return cyr_backup_print_event(e, 1);
+    return asked(cb, count, items, print_line, &times);
 }
 
 int cyr_backup_log(struct cyr_backup *cb, int count, char **items)
 {
-    return ask(cb, count, items, print_line, NULL);
+    return cyr_backup_print_events(cb, count, items, ask, 1);
 }
 
 /* ---- JSON ---- */
@@ -149,7 +151,7 @@ static json_t *words(const char *s, size_t n)
     return array;
 }
 
-json_t *cyr_backup_json_event(const struct lcb_event *e, int times)
+static json_t *event_object(const struct lcb_event *e, int times)
 {
     char when[20];
     json_t *j = json_object();
@@ -174,16 +176,28 @@ json_t *cyr_backup_json_event(const struct lcb_event *e, int times)
     return j;
 }
 
+struct objects {
+    struct output_writer *to;
+    int times;
+};
+
 static int print_object(void *rock, const struct lcb_event *e)
 {
-    return output_writer_value(rock, NULL, cyr_backup_json_event(e, 1));
+    const struct objects *o = rock;
+    return output_writer_value(o->to, NULL, event_object(e, o->times));
+}
+
+int cyr_backup_json_events(struct cyr_backup *cb, int count, char **items, cyr_backup_ask_fn *asked,
+                           int times)
+{
+    struct objects o = {output_writer_begin(stdout), times};
+    output_writer_open(o.to, NULL, '[');
+    int r = asked(cb, count, items, print_object, &o);
+    int e = output_writer_end(&o.to);
+    return r ? r : e;
 }
 
 int cyr_backup_json_log(struct cyr_backup *cb, int count, char **items)
 {
-    struct output_writer *w = output_writer_begin(stdout);
-    output_writer_open(w, NULL, '[');
-    int r = ask(cb, count, items, print_object, w);
-    int e = output_writer_end(&w);
-    return r ? r : e;
+    return cyr_backup_json_events(cb, count, items, ask, 1);
 }

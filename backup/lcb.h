@@ -27,7 +27,8 @@ struct lcb;
 /* ---- store (lcb_store.c) ---- */
 
 /* From imapd.conf. CONFIG must live as long as the store. VFS NULL: the real one. ERR gets a text
- * for the administrator on failure. */
+ * for the administrator on failure. Unless that is XERR_CONFIG there is a store all the same, to be
+ * closed: only backups.db cannot be opened, and each use of it tries again. */
 int lcb_store_open(const struct config *, struct vfs *, struct lcb_store **, struct buf *err);
 void lcb_store_close(struct lcb_store **);
 const struct mboxname_rules *lcb_store_names(const struct lcb_store *);

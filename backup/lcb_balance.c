@@ -201,8 +201,10 @@ int lcb_balance_plan(struct lcb_store *s, const struct lcb_balance *out, lcb_usa
 {
     struct plan k = {.store = s, .out = out};
     lcb_store_placement(s, &k.p);
-    k.p.usage = usage ? usage : lcb_partition_usage;
-    k.p.rock = rock;
+    if (usage) {
+        k.p.usage = usage;
+        k.p.rock = rock;
+    }
     k.places = xcalloc(k.p.count + 1, sizeof(*k.places));
     k.place_of = xcalloc(k.p.count + 1, sizeof(*k.place_of));
     k.chosen = hash_new();

@@ -24,6 +24,8 @@
  * not messages all go, since the base says what held. Memory is bounded by the size of a chunk; lists
  * are temporary tables.
  *
+ * Most nights there is nothing to do, and that is remembered (lcb_compact_idle.c).
+ *
  * Proof. The new file is replayed into a new index, as after a loss of the index, and this index is
  * held against the old one, row by row, and each message against its GUID (lcb_compact_prove.c). A
  * fault in any of the above makes compaction fail, not the backup.
@@ -56,6 +58,7 @@ struct run {
     struct lcb_compact_result *result;
     struct lcb_switch *s;
     struct lcb_plan plan;
+    int idle; /* it is remembered that there is nothing to do, and no plan was made */
     struct lcb_writer writer;
     struct lcb_aside aside;
     struct buf aside_name;
@@ -240,6 +243,23 @@ static void tell_result(struct run *run)
         result->new_size = (uint64_t)st.st_size;
 }
 
+/* Make a plan, unless it is known what would come of it, and nobody wants to see it. */
+static int make_plan(struct run *run)
+{
+    const struct lcb_compact *how = run->how;
+    struct lcb *old = run->s->old;
+    int r = 0;
+    run->plan.say = how->say;
+    run->plan.rock = how->rock;
+    run->plan.remember = !how->force && !how->dry_run && !how->say && !how->account;
+    if (run->plan.remember && !run->s->point.unfinished)
+        r = lcb_idle_known(old, how->now);
+    run->idle = r == 1;
+    if (r)
+        return r < 0 ? r : 0;
+    return lcb_plan_make(&run->plan, old, how->now);
+}
+
 static int begin(struct run *run, struct lcb_store *store)
 {
     struct lcb_switch_how how = {
@@ -248,14 +268,13 @@ static int begin(struct run *run, struct lcb_store *store)
         .keep_previous = config_getswitch(lcb_store_config(store), IMAPOPT_BACKUP_KEEP_PREVIOUS),
     };
     int r = lcb_switch_begin(store, &how, &run->s);
-    run->plan.say = run->how->say;
-    run->plan.rock = run->how->rock;
     if (!r)
-        r = lcb_plan_make(&run->plan, run->s->old, run->how->now);
-    if (!r && run->how->say)
-        r = lcb_plan_say(&run->plan);
+        r = make_plan(run);
     if (r)
         return r;
+    run->result->old_size = (uint64_t)run->s->point.end;
+    if (run->idle)
+        return 0;
     /* The plan looked a little later, and what it saw is what is worked on. */
     run->s->point = run->plan.point;
     run->s->taken = run->plan.point.end;
@@ -266,10 +285,9 @@ static int begin(struct run *run, struct lcb_store *store)
 
 static int outcome(const struct run *run)
 {
-    const struct lcb_compact_account *a = &run->plan.account;
-    if (a->empty)
+    if (run->plan.account.empty)
         return LCB_COMPACT_EMPTY;
-    return run->how->force || a->work >= a->threshold ? LCB_COMPACT_DONE : LCB_COMPACT_SKIPPED;
+    return run->how->force || !lcb_plan_idle(&run->plan) ? LCB_COMPACT_DONE : LCB_COMPACT_SKIPPED;
 }
 
 static int once(struct lcb_store *store, const struct lcb_compact *how,
@@ -277,7 +295,9 @@ static int once(struct lcb_store *store, const struct lcb_compact *how,
 {
     struct run run = {.how = how, .result = result};
     memset(result, 0, sizeof(*result));
-    int r = begin(&run, store), what = r ? 0 : outcome(&run);
+    int r = begin(&run, store), what = r ? 0 : run.idle ? LCB_COMPACT_SKIPPED : outcome(&run);
+    if (!r && what == LCB_COMPACT_DONE && how->say)
+        r = lcb_plan_say(&run.plan);
     if (!r && what == LCB_COMPACT_DONE && !how->dry_run) {
         r = lcb_switch_create(run.s);
         if (!r)
@@ -290,6 +310,7 @@ static int once(struct lcb_store *store, const struct lcb_compact *how,
     lcb_writer_fini(&run.writer);
     lcb_aside_fini(&run.aside);
     buf_free(&run.aside_name);
+    buf_free(&run.plan.said);
     lcb_switch_end(&run.s);
     return r ? r : what;
 }

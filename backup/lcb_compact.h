@@ -42,6 +42,7 @@ struct lcb_compact {
     const char *userid; /* key in backups.db; NULL: the file PATH, in place */
     const char *path;
     int force;          /* even if there is little to do */
+    int account;        /* it is wanted even if it is known that there is nothing to do */
     int dry_run;        /* only the account */
     int wait_ms;        /* for the lock, at the end */
     int64_t now;        /* 0: that of the clock */

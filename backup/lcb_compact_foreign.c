@@ -227,7 +227,7 @@ static int mailbox(struct foreign *f)
     if (!r && (f->records || (state && !f->lines)))
         r = end_mailbox(f);
     if (!r && f->lines)
-        lcb_writer_spread(f->pass->w, f->pos, f->first);
+        r = lcb_writer_spread(f->pass->w, f->pos, f->first);
     buf_shrink(&f->line, 256 << 10);
     return r;
 }

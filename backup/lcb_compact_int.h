@@ -7,6 +7,7 @@
 #include "backup/lcb_compact.h"
 #include "backup/lcb_compare.h"
 #include "backup/lcb_int.h"
+#include "backup/lcb_posmap.h"
 #include "backup/lcb_switch.h"
 
 /* ---- lcb_compact_plan.c ---- */
@@ -20,27 +21,45 @@ struct lcb_compact_sizes {
 struct lcb_plan {
     struct lcb *b;
     int64_t now;
+    int64_t retention; /* 0 or less: for ever */
     struct lcb_compact_sizes sizes;
     /* Positions. State at FROM is written down, lines up to it go; lines up to TO are there. 0: all of
      * history stays. */
     int64_t from, to;
     struct lcb_mark_point point; /* where TO is in the file */
+    /* From NOW until before DUE, another plan made of the same rows would be the same. */
+    int64_t due;
     struct lcb_compact_account account;
-    void (*say)(void *rock, const char *text); /* what is combined and split; or NULL */
+    int remember; /* if there is nothing to do (lcb_compact_idle.c) */
+    void (*say)(void *rock, const char *text); /* or NULL */
+    struct buf said; /* lines of what is combined and split, if there is somebody to say it to */
     void *rock;
 };
 /* Find out what stays. The handle must be one for reading; it carries temporary tables from then on:
  * temp.live (chunk, start, size, guid): messages that stay, of chunks up to TO
  * temp.kept (id): folders that existed at FROM or later
  * temp.dead (seq): chunks in which nothing stays
- * SAY and its ROCK are the caller's, all else is filled in. NOW 0: that of the clock. */
+ * SAY, its ROCK and REMEMBER are the caller's, all else is filled in. NOW 0: that of the clock. */
 int lcb_plan_make(struct lcb_plan *, struct lcb *, int64_t now);
+/* There is so little to do that nothing is done. */
+int lcb_plan_idle(const struct lcb_plan *);
+/* The options, as a plan is made by them. */
+void lcb_plan_options(struct lcb_plan *, struct lcb *);
 /* Say which chunks stay, as Cyrus 3.x does. */
 int lcb_plan_say(struct lcb_plan *);
 /* One chunk of LENGTH text, another of NEXT (0: none) behind it. */
 int lcb_plan_wants_combining(const struct lcb_compact_sizes *, uint64_t length, uint64_t next);
 /* WRITTEN 0: nothing has been written of it. */
 int lcb_plan_wants_splitting(const struct lcb_compact_sizes *, uint64_t length, uint64_t written);
+
+/* ---- lcb_compact_idle.c ---- */
+
+/* If there is nothing to do, remember that in the index, in the transaction in which the plan was made.
+ * That it could not be done is no error. */
+void lcb_idle_remember(const struct lcb_plan *);
+/* 1 if it is remembered that at NOW there is nothing to do with B, which is open for reading; 0 if that
+ * is to be found out; or an error. */
+int lcb_idle_known(struct lcb *b, int64_t now);
 
 /* ---- lcb_compact_write.c ---- */
 
@@ -55,9 +74,7 @@ struct lcb_writer {
     int64_t last; /* position of the line written last */
     struct gzwriter *stream;
     int64_t written, copied; /* chunks */
-    /* Where lines of the old file went. */
-    struct lcb_posrun *runs;
-    size_t nruns, runs_alloc;
+    struct lcb_posmap *map; /* where lines of the old file went */
 };
 void lcb_writer_init(struct lcb_writer *, struct lcb_switch *);
 void lcb_writer_fini(struct lcb_writer *);
@@ -69,7 +86,7 @@ int lcb_writer_stream(struct lcb_writer *, int64_t pos);
 int lcb_writer_piece(struct lcb_writer *, const void *p, size_t n);
 int lcb_writer_streamed(struct lcb_writer *);
 /* Line POS of the old file became several: from FIRST to the one written last. */
-void lcb_writer_spread(struct lcb_writer *, int64_t pos, int64_t first);
+int lcb_writer_spread(struct lcb_writer *, int64_t pos, int64_t first);
 /* Where the next line will be, at the earliest. */
 int64_t lcb_writer_position(const struct lcb_writer *);
 /* A chunk (SEQ) of the old file, as it is. */

@@ -15,7 +15,9 @@
  * alive: after a compaction nothing is dead, so the next one finds nothing to do, whatever an estimate
  * of live text would say. One for each chunk with nothing in it that stays, one for each
  * chunk's worth of dead text, and what could be gained by merging small chunks that came after the last
- * compaction (its note "merged" in the index; after a rebuild of the index it is made once more). */
+ * compaction (its note "merged" in the index; after a rebuild of the index it is made once more).
+ *
+ * Whatever makes a plan depend on the time must say so with due_at(). */
 #include "config.h"
 
 #include <stdarg.h>
@@ -52,7 +54,24 @@ int lcb_plan_wants_splitting(const struct lcb_compact_sizes *s, uint64_t length,
 
 /* ---- the window ---- */
 
-static int find_window(struct lcb_plan *p, int64_t retention)
+/* The plan is another one as soon as it is AFTER seconds since TIME. */
+static void due_at(struct lcb_plan *p, int64_t time, int64_t after)
+{
+    int64_t due = time > INT64_MAX - after ? INT64_MAX : time + after;
+    if (due < p->due)
+        p->due = due;
+}
+
+/* FIRST: of the window. FROM stays what it is until that is no longer in it. */
+static int window_due(struct lcb_plan *p, int64_t first)
+{
+    int64_t time = 0;
+    int r = sqldb_int(p->b->index->db, &time, "SELECT time FROM ticks WHERE pos=?", "i", first);
+    due_at(p, time, p->retention);
+    return r;
+}
+
+static int find_window(struct lcb_plan *p)
 {
     struct sqldb *db = p->b->index->db;
     int64_t history, first = 0;
@@ -63,9 +82,11 @@ static int find_window(struct lcb_plan *p, int64_t retention)
         return r;
     p->to = LCB_POS(p->point.seq + 1, 0) - 1;
     p->from = 0;
-    if (retention > 0) {
+    if (p->retention > 0) {
         r = sqldb_int(db, &first, "SELECT pos FROM ticks WHERE time>? ORDER BY pos LIMIT 1", "i",
-                      p->now - retention);
+                      p->now - p->retention);
+        if (!r)
+            r = window_due(p, first);
         p->from = r == XERR_NOTFOUND || first > p->to ? p->to : first - 1;
         if (!r || r == XERR_NOTFOUND)
             r = sqldb_int(db, &first, "SELECT min(pos) FROM ticks", "");
@@ -81,14 +102,32 @@ static int find_window(struct lcb_plan *p, int64_t retention)
 
 /* ---- what stays ---- */
 
+/* Content that no record ever named stays from chunk YOUNG on. If there is none, later there will be
+ * none, either. */
+static int find_young(struct lcb_plan *p, int64_t *young)
+{
+    struct sqldb *db = p->b->index->db;
+    int64_t one = 0, time = 0;
+    *young = INT64_MAX;
+    int r = sqldb_int(db, young, "SELECT min(seq) FROM chunks WHERE last_time>?", "i", p->now - DAY);
+    if (!r)
+        r = sqldb_int(db, &one, "SELECT 1 FROM contents c WHERE c.chunk>=? AND NOT EXISTS (SELECT 1"
+                      " FROM records r WHERE r.content=c.id AND r.since>=c.chunk<<24) LIMIT 1", "i",
+                      *young);
+    if (!r)
+        r = sqldb_int(db, &time, "SELECT last_time FROM chunks WHERE seq=?", "i", *young);
+    if (!r)
+        due_at(p, time, DAY);
+    return r == XERR_NOTFOUND ? 0 : r;
+}
+
 static int find_live(struct lcb_plan *p)
 {
     struct sqldb *db = p->b->index->db;
-    int64_t young = INT64_MAX;
-    int r = sqldb_int(db, &young, "SELECT min(seq) FROM chunks WHERE last_time>?", "i", p->now - DAY);
-    if (r && r != XERR_NOTFOUND)
-        return r;
-    r = sqldb_run(db, "INSERT INTO temp.kept SELECT DISTINCT folder FROM folder_states"
+    int64_t young;
+    int r = find_young(p, &young);
+    if (!r)
+        r = sqldb_run(db, "INSERT INTO temp.kept SELECT DISTINCT folder FROM folder_states"
                       " WHERE until IS NULL OR until>?", "i", p->from);
     if (!r)
         r = sqldb_run(db, "INSERT INTO temp.live SELECT c.chunk, c.start, c.size, c.guid FROM contents"
@@ -203,19 +242,18 @@ struct weigh {
     int64_t want, last_seq;
 };
 
-static void say(struct lcb_plan *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void note(struct lcb_plan *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-static void say(struct lcb_plan *p, const char *fmt, ...)
+static void note(struct lcb_plan *p, const char *fmt, ...)
 {
-    struct buf text = BUF_INITIALIZER;
     va_list ap;
     if (!p->say)
         return;
+    if (p->said.len)
+        buf_putc(&p->said, '\n');
     va_start(ap, fmt);
-    buf_vprintf(&text, fmt, ap);
+    buf_vprintf(&p->said, fmt, ap);
     va_end(ap);
-    p->say(p->rock, buf_cstring(&text));
-    buf_free(&text);
 }
 
 static void weigh_kept(struct weigh *w, int64_t seq, uint64_t length)
@@ -227,11 +265,11 @@ static void weigh_kept(struct weigh *w, int64_t seq, uint64_t length)
     }
     if (seq > w->merged && !sizes->fill) {
         if (w->last_length && lcb_plan_wants_combining(sizes, w->last_length, length)) {
-            say(w->p, "combining chunks %lld and %lld", (long long)w->last_seq, (long long)seq);
+            note(w->p, "combining chunks %lld and %lld", (long long)w->last_seq, (long long)seq);
             w->want++;
         }
         if (lcb_plan_wants_splitting(sizes, length, 0)) {
-            say(w->p, "splitting chunk %lld", (long long)seq);
+            note(w->p, "splitting chunk %lld", (long long)seq);
             w->want++;
         }
     }
@@ -278,13 +316,14 @@ static int weigh_work(struct lcb_plan *p)
     return r;
 }
 
-static void read_options(struct lcb_plan *p, int64_t *retention)
+void lcb_plan_options(struct lcb_plan *p, struct lcb *b)
 {
-    const struct config *c = lcb_store_config(p->b->store);
+    p->b = b;
+    const struct config *c = lcb_store_config(b->store);
     int64_t min = config_getbytesize(c, IMAPOPT_BACKUP_COMPACT_MINSIZE);
     int64_t max = config_getbytesize(c, IMAPOPT_BACKUP_COMPACT_MAXSIZE);
     int threshold = config_getint(c, IMAPOPT_BACKUP_COMPACT_WORK_THRESHOLD);
-    *retention = config_getduration(c, IMAPOPT_BACKUP_RETENTION);
+    p->retention = config_getduration(c, IMAPOPT_BACKUP_RETENTION);
     p->sizes.min = min > 0 ? (uint64_t)min : 0;
     p->sizes.max = max > 0 ? (uint64_t)max : 0;
     if (!p->sizes.min && !p->sizes.max)
@@ -295,7 +334,7 @@ static void read_options(struct lcb_plan *p, int64_t *retention)
     p->account.threshold = threshold < 1 ? 1 : threshold;
 }
 
-static int make(struct lcb_plan *p, int64_t retention)
+static int make(struct lcb_plan *p)
 {
     struct sqldb *db = p->b->index->db;
     int r = sqldb_exec(db,
@@ -307,7 +346,7 @@ static int make(struct lcb_plan *p, int64_t retention)
         "CREATE TEMP TABLE kept (id INTEGER PRIMARY KEY);"
         "CREATE TEMP TABLE acct (seq INTEGER, alive INTEGER, n INTEGER, text INTEGER)");
     if (!r)
-        r = find_window(p, retention);
+        r = find_window(p);
     if (!r)
         r = find_live(p);
     if (!r)
@@ -323,18 +362,24 @@ static int make(struct lcb_plan *p, int64_t retention)
     return r < 0 ? r : 0;
 }
 
+int lcb_plan_idle(const struct lcb_plan *p)
+{
+    return !p->account.empty && p->account.work < p->account.threshold;
+}
+
 int lcb_plan_make(struct lcb_plan *p, struct lcb *b, int64_t now)
 {
     struct sqldb *db = b->index->db;
-    int64_t retention;
     memset(&p->account, 0, sizeof(p->account));
-    p->b = b;
     p->now = now ? now : (int64_t)time(NULL);
-    read_options(p, &retention);
+    p->due = INT64_MAX;
+    lcb_plan_options(p, b);
     /* All of it from one state of the index; the tables are not part of any file that others see. */
     int r = sqldb_exec(db, "PRAGMA query_only=0; PRAGMA temp_store=FILE; BEGIN");
     if (!r) {
-        r = make(p, retention);
+        r = make(p);
+        if (!r && p->remember)
+            lcb_idle_remember(p);
         int end = sqldb_exec(db, r ? "ROLLBACK" : "COMMIT");
         r = r ? r : end;
     }
@@ -344,7 +389,7 @@ int lcb_plan_make(struct lcb_plan *p, struct lcb *b, int64_t now)
 int lcb_plan_say(struct lcb_plan *p)
 {
     struct sqldb *db = p->b->index->db;
-    struct buf list = BUF_INITIALIZER;
+    struct buf list = BUF_INITIALIZER, head = BUF_INITIALIZER;
     int more;
     sqlite3_stmt *st = sqldb_stmt(db, "SELECT seq FROM chunks WHERE seq<=? AND seq NOT IN (SELECT seq"
                                       " FROM temp.dead) ORDER BY seq");
@@ -352,8 +397,12 @@ int lcb_plan_say(struct lcb_plan *p)
         return XERR_SQL;
     while ((more = sqldb_step(db, st)) > 0)
         buf_printf(&list, " %lld", (long long)sqlite3_column_int64(st, 0));
-    say(p, "keeping %lld chunks:", (long long)(p->account.chunks - p->account.chunks_dead));
-    say(p, "%s", buf_cstring(&list));
+    buf_printf(&head, "keeping %lld chunks:", (long long)(p->account.chunks - p->account.chunks_dead));
+    p->say(p->rock, buf_cstring(&head));
+    p->say(p->rock, buf_cstring(&list));
+    if (p->said.len)
+        p->say(p->rock, buf_cstring(&p->said));
+    buf_free(&head);
     buf_free(&list);
     return more;
 }

@@ -25,14 +25,12 @@ static int differs(void *rock, const char *what)
 
 static int same_rows(struct lcb_plan *p, struct lcb_switch *s, const struct lcb_writer *w)
 {
-    static const struct lcb_posrun none;
     struct lcb_compare c = {
         .old = s->old->index,
         .new_ = s->made->index,
         .from = p->from,
         .to = p->to,
-        .runs = w->runs ? w->runs : &none,
-        .nruns = w->nruns,
+        .map = w->map,
         .differs = differs,
         .rock = s,
     };

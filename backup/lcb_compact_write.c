@@ -8,15 +8,13 @@
  * damage then costs one chunk, wherever it is.
  *
  * Where lines of the old file went is noted in runs, of lines that stand behind each other in both
- * files. That is what the new file is proved with. */
+ * files (lcb_posmap.c). That is what the new file is proved with. */
 #include "config.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "backup/lcb_compact_int.h"
 #include "lib/xerr.h"
-#include "lib/xmalloc.h"
 
 #define LEVEL_MORE 2
 #define LEVEL_MAX 12
@@ -31,6 +29,7 @@ void lcb_writer_init(struct lcb_writer *w, struct lcb_switch *s)
     memset(w, 0, sizeof(*w));
     w->s = s;
     w->fill = LCB_LINE_MAX;
+    w->map = lcb_posmap_new(s->store, 0);
 }
 
 void lcb_writer_fini(struct lcb_writer *w)
@@ -41,8 +40,7 @@ void lcb_writer_fini(struct lcb_writer *w)
     gzpacker_free(&w->coded);
     buf_free(&w->text);
     buf_free(&w->packed);
-    free(w->runs);
-    w->runs = NULL;
+    lcb_posmap_free(&w->map);
 }
 
 int64_t lcb_writer_position(const struct lcb_writer *w)
@@ -52,30 +50,10 @@ int64_t lcb_writer_position(const struct lcb_writer *w)
 
 /* ---- where lines went ---- */
 
-static void add_run(struct lcb_writer *w, struct lcb_posrun run)
+int lcb_writer_spread(struct lcb_writer *w, int64_t pos, int64_t first)
 {
-    if (w->nruns == w->runs_alloc) {
-        w->runs_alloc = w->runs_alloc ? w->runs_alloc * 2 : 256;
-        w->runs = xrealloc(w->runs, w->runs_alloc * sizeof(*w->runs));
-    }
-    w->runs[w->nruns++] = run;
-}
-
-static void note_line(struct lcb_writer *w, int64_t old, int64_t new_)
-{
-    struct lcb_posrun *last = w->nruns ? &w->runs[w->nruns - 1] : NULL;
-    if (last && !last->spread && last->last + 1 == old && last->to_last + 1 == new_) {
-        last->last++;
-        last->to_last++;
-    } else {
-        add_run(w, (struct lcb_posrun){.first = old, .last = old, .to = new_, .to_last = new_});
-    }
-}
-
-void lcb_writer_spread(struct lcb_writer *w, int64_t pos, int64_t first)
-{
-    add_run(w, (struct lcb_posrun){.first = pos, .last = pos, .to = first, .to_last = w->last,
-                                   .spread = 1});
+    return lcb_posmap_add(w->map, &(struct lcb_posrun){.first = pos, .last = pos, .to = first,
+                                                       .to_last = w->last, .spread = 1});
 }
 
 /* ---- chunks ---- */
@@ -144,8 +122,9 @@ int lcb_writer_line(struct lcb_writer *w, const void *p, size_t n, int literal, 
     if (!w->lines)
         buf_setmap(&w->text, LCB_CHUNK_START, LCB_CHUNK_START_LEN);
     w->last = lcb_writer_position(w);
-    if (pos)
-        note_line(w, pos, w->last);
+    r = pos ? lcb_posmap_addline(w->map, pos, w->last) : 0;
+    if (r)
+        return r;
     buf_appendmap(&w->text, p, n);
     w->lines++;
     w->full = literal;
@@ -164,7 +143,7 @@ int lcb_writer_stream(struct lcb_writer *w, int64_t pos)
     if (!r)
         r = gzwriter_write(w->stream, LCB_CHUNK_START, LCB_CHUNK_START_LEN);
     if (!r && pos)
-        note_line(w, pos, lcb_writer_position(w));
+        r = lcb_posmap_addline(w->map, pos, lcb_writer_position(w));
     return r;
 }
 
@@ -229,10 +208,10 @@ int lcb_writer_whole(struct lcb_writer *w, const struct lcb_member *m, int64_t s
                                     w->s->end + GZ_HEADER_LEN);
     if (r)
         return r;
-    add_run(w, (struct lcb_posrun){.first = LCB_POS(seq, 1), .last = LCB_POS(seq + 1, 0) - 1,
-                                   .to = lcb_writer_position(w),
-                                   .to_last = LCB_POS(w->s->seq + 2, 0) - 1});
+    struct lcb_posrun run = {.first = LCB_POS(seq, 1), .last = LCB_POS(seq + 1, 0) - 1,
+                             .to = lcb_writer_position(w), .to_last = LCB_POS(w->s->seq + 2, 0) - 1};
+    r = lcb_posmap_add(w->map, &run);
     written(w, &extra);
     w->copied++;
-    return 0;
+    return r;
 }

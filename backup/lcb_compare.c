@@ -13,8 +13,8 @@
  * that it is so since some line of the base; so of these rows only this is asked of it, and what came
  * and went within the base does not count.
  *
- * Positions. With runs, each position of the old file is translated before it is held against the new
- * one; a position in no run is one whose line was dropped, and nothing may begin or end there. As
+ * Positions. With a map, each position of the old file is translated before it is held against the new
+ * one; a position that is not in it is one whose line was dropped, and nothing may begin or end there. As
  * lines moved, their times are compared, too. */
 #include "config.h"
 
@@ -23,6 +23,7 @@
 
 #include "backup/lcb_compare.h"
 #include "backup/lcb_int.h"
+#include "backup/lcb_posmap.h"
 #include "lib/xerr.h"
 
 /* A kind of rows. The columns of SQL: so many keys, then values up to WIDTH, then since and until if
@@ -103,6 +104,7 @@ struct compare {
     const struct lcb_compare *c;
     struct side side[2];
     int differ, stop;
+    int failed; /* error of the map */
     struct buf text;
 };
 
@@ -283,36 +285,31 @@ static int compare_column(sqlite3_stmt *a, sqlite3_stmt *b, int col)
 /* ---- positions ---- */
 
 /* Where NEW stands towards the translation of OLD: 0 there, < 0 OLD's is first (or nowhere), > 0. */
-static int compare_pos(const struct lcb_compare *c, int64_t old, int64_t new_)
+static int compare_pos(struct compare *c, int64_t old, int64_t new_)
 {
-    size_t low = 0, high = c->nruns;
-    if (!c->runs || old == INT64_MAX || new_ == INT64_MAX)
+    struct lcb_posrun run;
+    if (!c->c->map || old == INT64_MAX || new_ == INT64_MAX)
         return old < new_ ? -1 : old > new_;
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-        if (c->runs[mid].last < old)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    if (low == c->nruns || c->runs[low].first > old)
+    int r = lcb_posmap_find(c->c->map, old, &run);
+    if (r < 0)
+        c->failed = c->stop = r;
+    if (r <= 0)
         return -1;
-    const struct lcb_posrun *run = &c->runs[low];
-    int64_t to = run->to, last = run->to_last;
-    if (!run->spread)
-        to = last = run->to + (old - run->first);
+    int64_t to = run.to, last = run.to_last;
+    if (!run.spread)
+        to = last = run.to + (old - run.first);
     return new_ < to ? 1 : new_ > last ? -1 : 0;
 }
 
 /* Of two rows of one key: 0 if they begin together; < 0: the old one is first; > 0: the new one is. */
-static int compare_since(const struct compare *c, const struct cursor at[2])
+static int compare_since(struct compare *c, const struct cursor at[2])
 {
     int64_t old = at[0].since, new_ = at[1].since;
     if (!at[0].t->versioned)
         return 0;
     if (old > c->c->from)
-        return new_ <= c->side[1].from ? 1 : compare_pos(c->c, old, new_);
-    return c->c->from && new_ > c->side[1].from ? -1 : c->c->from ? 0 : compare_pos(c->c, old, new_);
+        return new_ <= c->side[1].from ? 1 : compare_pos(c, old, new_);
+    return c->c->from && new_ > c->side[1].from ? -1 : c->c->from ? 0 : compare_pos(c, old, new_);
 }
 
 static int64_t time_of(struct side *s, int64_t pos, int which)
@@ -331,15 +328,15 @@ static const char *difference(struct compare *c, const struct cursor at[2])
     for (int i = t->keys; i < t->width; i++)
         if (compare_column(at[0].st, at[1].st, i))
             return sqlite3_column_name(at[0].st, i);
-    if (t->versioned && compare_pos(c->c, at[0].until, at[1].until))
+    if (t->versioned && compare_pos(c, at[0].until, at[1].until))
         return "its end is";
-    if (t->versioned && c->c->runs &&
+    if (t->versioned && c->c->map &&
         ((at[0].since > c->c->from &&
           time_of(&c->side[0], at[0].since, 0) != time_of(&c->side[1], at[1].since, 0)) ||
          (at[0].until != INT64_MAX &&
           time_of(&c->side[0], at[0].until, 1) != time_of(&c->side[1], at[1].until, 1))))
         return "its time is";
-    if (t == &RECORDS && c->c->runs && !sqlite3_column_int(at[0].st, REC_EXPUNGED) &&
+    if (t == &RECORDS && c->c->map && !sqlite3_column_int(at[0].st, REC_EXPUNGED) &&
         sqlite3_column_int64(at[0].st, REC_CHUNK) <= LCB_POS_SEQ(c->side[0].to - 1) &&
         compare_column(at[0].st, at[1].st, REC_SIZE))
         return "presence or size of its content is";
@@ -542,7 +539,7 @@ static int compare_history(struct compare *c)
         return r;
     if (c->c->from && new_)
         c->side[1].from = new_ - 1;
-    if (!c->c->runs && old <= c->c->to && old != new_) {
+    if (!c->c->map && old <= c->c->to && old != new_) {
         buf_setcstr(&c->text, "the beginning of the history");
         buf_printf(&c->text, " is not the same in %s and %s", name_of(c, 0), name_of(c, 1));
         tell(c, &d);
@@ -557,7 +554,7 @@ static int compare_all(struct compare *c)
         r = compare_folders(c);
     for (size_t i = 0; !r && !c->stop && i < sizeof(OTHERS) / sizeof(*OTHERS); i++)
         r = compare_table(c, &OTHERS[i], NULL);
-    for (size_t i = 0; !r && !c->stop && !c->c->runs && i < sizeof(PLACES) / sizeof(*PLACES); i++)
+    for (size_t i = 0; !r && !c->stop && !c->c->map && i < sizeof(PLACES) / sizeof(*PLACES); i++)
         r = compare_table(c, &PLACES[i], NULL);
     for (int i = 0; !r && !c->stop && i < 2; i++)
         r = find_orphans(c, i);
@@ -577,5 +574,6 @@ int lcb_compare(const struct lcb_compare *options)
     }
     int r = compare_all(&c);
     buf_free(&c.text);
+    r = c.failed ? c.failed : r;
     return r ? r : c.stop < 0 ? c.stop : c.differ;
 }

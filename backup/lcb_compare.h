@@ -9,15 +9,8 @@
 #include <stdint.h>
 
 struct lcb_index;
+struct lcb_posmap;
 struct message_guid;
-
-/* Where lines went. Lines FIRST .. LAST of the old file (positions of one chunk) begin at TO in the
- * new one, in the same order and number; with SPREAD, they are somewhere from TO to TO_LAST. */
-struct lcb_posrun {
-    int64_t first, last;
-    int64_t to, to_last;
-    int spread;
-};
 
 /* One difference. Strings live during the call. */
 struct lcb_difference {
@@ -39,8 +32,7 @@ struct lcb_compare {
      * (0: all do); nor rows that began after TO, and what ended after it, holds (INT64_MAX: all). In
      * NEW, what began before it need not say when, only that it was before NEW's history begins. */
     int64_t from, to;
-    const struct lcb_posrun *runs; /* ascending; NULL: positions are the same, and so are chunks */
-    size_t nruns;
+    struct lcb_posmap *map; /* where lines went; NULL: positions are the same, and so are chunks */
     /* Each difference, as a sentence for the administrator; non-zero ends it, and is returned if it is
      * negative. Both NULL: stop at the first. FOUND is asked first, if it is there. */
     int (*differs)(void *rock, const char *what);
@@ -48,8 +40,8 @@ struct lcb_compare {
     void *rock;
 };
 /* 0 if they agree in every row of every table that is derived from the data file (marks aside, and
- * with RUNS chunks, too), 1 if not, or an error. Of content it is compared whether it is there, for
- * records that are not expunged; without RUNS where it is, too. The checksum of each mailbox must be
+ * with MAP chunks, too), 1 if not, or an error. Of content it is compared whether it is there, for
+ * records that are not expunged; without MAP where it is, too. The checksum of each mailbox must be
  * that of its records, on either side. Rows are read in the order of their keys on both sides, so
  * memory does not grow with their number. Neither side may change meanwhile: a transaction is its
  * owner's affair. */

@@ -23,6 +23,7 @@ struct lcb_db {
     struct vfs *vfs;
     char *path;
     struct twoskip *ts; /* NULL while there is no such file */
+    struct twoskip_txn *creating; /* while FN of lcb_db_create() runs */
 };
 
 /* XERR_NOTFOUND if there is no database and FLAGS do not say that it shall be made. */
@@ -42,12 +43,8 @@ int lcb_db_open(struct vfs *vfs, const char *path, struct lcb_db **dbp)
     db->vfs = vfs;
     db->path = xstrdup(path);
     int r = attach(db, 0);
-    if (r == XERR_NOTFOUND)
-        r = 0;
-    if (r)
-        lcb_db_close(&db);
     *dbp = db;
-    return r;
+    return r == XERR_NOTFOUND ? 0 : r;
 }
 
 void lcb_db_close(struct lcb_db **dbp)
@@ -106,7 +103,9 @@ int lcb_db_find(struct lcb_db *db, const char *userid, char **path)
 static int insert(struct lcb_db *db, struct twoskip_txn **txn, const char *userid,
                   lcb_db_newfile_fn *fn, void *rock, char **path)
 {
+    db->creating = *txn;
     int r = fn(rock, userid, path);
+    db->creating = NULL;
     if (r) {
         twoskip_abort(txn);
         return r;
@@ -280,5 +279,5 @@ int lcb_db_foreach(struct lcb_db *db, const char *prefix, lcb_db_fn *fn, void *r
     int r = attach(db, 0);
     if (r)
         return r == XERR_NOTFOUND ? 0 : r;
-    return twoskip_foreach(db->ts, NULL, prefix, strlen(prefix), visit, &walk);
+    return twoskip_foreach(db->ts, db->creating, prefix, strlen(prefix), visit, &walk);
 }

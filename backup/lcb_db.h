@@ -13,7 +13,8 @@
 struct lcb_db;
 
 /* PATH need not exist: it is created, with the directories above it, by the first lcb_db_create;
- * until then there are no backups. */
+ * until then there are no backups. If it cannot be opened, *DB is there all the same, and each use
+ * of it tries again. */
 int lcb_db_open(struct vfs *, const char *path, struct lcb_db **);
 void lcb_db_close(struct lcb_db **);
 /* Read all of it: 0, XERR_NOTFOUND if there is none, XERR_FORMAT if it is damaged. */
@@ -23,7 +24,7 @@ int lcb_db_check(struct vfs *, const char *path);
 int lcb_db_find(struct lcb_db *, const char *userid, char **path);
 
 /* Make the data file of a new backup; *PATH is allocated and passes to the caller of FN. On
- * failure nothing may be left on disk. */
+ * failure nothing may be left on disk. Of this database it may use lcb_db_foreach() only. */
 typedef int lcb_db_newfile_fn(void *rock, const char *userid, char **path);
 /* As lcb_db_find, but if there is no record FN makes a data file and its path is recorded: in one
  * transaction under the exclusive lock, so FN is not called if another process was faster (then

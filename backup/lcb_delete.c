@@ -251,7 +251,7 @@ static int found(void *rock, const char *path, const struct lcb_name *n, int err
 {
     struct finder *f = rock;
     struct stat st;
-    if (error)
+    if (error && error != -ENOENT) /* a partition that is not there as yet has nothing to tell */
         f->error = f->error ? f->error : error;
     if (error || n->kind != LCB_NAME_DELETED)
         return 0;

@@ -6,7 +6,7 @@
  *
  * mailbox-created, mailbox-deleted, mailbox-renamed, mailbox-changed, mailbox-annotated; of messages
  * arrived (uid, guid, size, flags), gone (uid, guid), flags, annotated, changed; subscribed,
- * unsubscribed, the kinds of scripts and quotas, server-annotated.
+ * unsubscribed, seen, seen-removed, the kinds of scripts and quotas, server-annotated.
  *
  * Mailboxes of the deleted namespace are not there. All messages of a mailbox that is there in only
  * one of the states have arrived, or are gone. */

@@ -13,9 +13,7 @@
  * rows themselves are looked up one by one. Records need no sorting: their ids grow as positions do,
  * because both are given in the order of lines.
  *
- * When a user is removed (UNUSER), all that he had ends at one position. No other line ends more
- * than one mailbox, or a mailbox and anything else, for good: that is how it is recognised. Who had
- * nothing but one mailbox is seen as somebody whose last mailbox was deleted. */
+ * When a user is removed (UNUSER), all that he had ends at one position (lcb_events_user.c). */
 #include "config.h"
 
 #include <stdlib.h>

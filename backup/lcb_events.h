@@ -19,6 +19,7 @@
  * restored             name      uid, guid (it was expunged)
  * subscribed, unsubscribed       name
  * seen                 uniqueid  lastuid, seenuids (of another's mailbox)
+ * seen-removed         uniqueid  (with the user)
  * script-uploaded, script-changed   script   size
  * script-deleted, script-activated, script-deactivated   script
  * quota-set            root      is; was, if there was one

@@ -221,24 +221,12 @@ const struct eventsource lcb_event_states = {
 
 /* ---- ends ---- */
 
-/* Did anything but mailboxes end for good at POS? */
-static int others_ended(struct eventwalk *w, int64_t pos)
-{
-    int64_t one;
-    int r = sqldb_int(w->b->index->db, &one,
-                      "SELECT 1 WHERE EXISTS (SELECT 1 FROM subs WHERE until=?1)"
-                      " OR EXISTS (SELECT 1 FROM scripts WHERE until=?1)"
-                      " OR EXISTS (SELECT 1 FROM active WHERE until=?1)"
-                      " OR EXISTS (SELECT 1 FROM quotas WHERE until=?1)", "i", pos);
-    return r ? (r == XERR_NOTFOUND ? 0 : r) : 1;
-}
-
 static int end_row(struct eventwalk *w, sqlite3_stmt *st)
 {
     int64_t pos = sqlite3_column_int64(st, 0);
     int r = 0;
     if (!w->q->folder && pos != w->removed) {
-        r = sqlite3_column_int64(st, 2) > 1 ? 1 : others_ended(w, pos);
+        r = event_user_removed(w, pos, sqlite3_column_int64(st, 2));
         if (r == 1) {
             event_begin(w, w->removed = pos, "user-removed", lcb_userid(w->b), NULL);
             r = event_send(w);

@@ -43,7 +43,7 @@ struct eventsource {
 };
 extern const struct eventsource lcb_event_ends, lcb_event_states, lcb_event_records,
     lcb_event_versions;
-enum { EVENT_OTHERS = 6, DIFF_OTHERS = 5 };
+enum { EVENT_OTHERS = 6, DIFF_OTHERS = 6 };
 /* What is not mail: of a range, and of the difference between two positions (1 and 2). */
 extern const struct eventsource lcb_event_others[EVENT_OTHERS], lcb_diff_others[DIFF_OTHERS];
 
@@ -78,6 +78,11 @@ int event_annotations(struct eventwalk *, const struct dlist *before, const stru
 
 /* All that differs between header w->header and that of w->state. */
 int event_headers(struct eventwalk *, int64_t pos);
+
+/* ---- lcb_events_user.c ---- */
+
+/* Was the user removed at POS, where so many mailboxes ended for good? 1, 0, or an error. */
+int event_user_removed(struct eventwalk *, int64_t pos, int64_t mailboxes);
 
 /* ---- lcb_events_mail.c ---- */
 

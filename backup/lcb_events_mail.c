@@ -4,7 +4,8 @@
  *
  * A record's new version is held against the one that ended where it began. A UID without an earlier
  * version has arrived, perhaps from another mailbox: replication does not say so, but a content that
- * another record holds, or held until just now, says enough. Where a content is that of very many
+ * another record holds, or held until just now, says enough. (The rows of records outlive their
+ * mailbox; those of one that had ended by then say nothing.) Where a content is that of very many
  * records, the first ones alone are looked at: what follows is a guess about where it came from, not
  * about whether it came. */
 #include "config.h"
@@ -53,39 +54,81 @@ struct relative {
     int moved; /* one came as the other was expunged */
 };
 
+/* A record with the content in question. */
+struct candidate {
+    struct relative rel;
+    int64_t since, until; /* of the version */
+    int expunged, later;  /* it is expunged; it is not the first version */
+    const char *mboxname; /* of its mailbox at POS, or when that ended; NULL if that is to come */
+    int64_t folder_until; /* of that state */
+};
+
+/* In an order that a compaction does not change. */
+static const char candidates_sql[] =
+    "SELECT r.folder, r.uid, r.since, coalesce(r.until,?4), r.expunged, EXISTS (SELECT 1 FROM records o"
+    " WHERE o.folder=r.folder AND o.until=r.since AND o.uid=r.uid), coalesce(s.until,?4), s.mboxname"
+    " FROM (SELECT * FROM records WHERE content=?1 AND NOT (folder=?2 AND uid=?5) ORDER BY id LIMIT ?6)"
+    " r JOIN folders f ON f.id=r.folder LEFT JOIN folder_states s ON s.folder=r.folder AND s.since="
+    "(SELECT max(since) FROM folder_states WHERE folder=r.folder AND since<=?3)"
+    " ORDER BY f.uniqueid, r.uid, r.id";
+
+static void read_candidate(sqlite3_stmt *st, struct candidate *c)
+{
+    c->rel = (struct relative){sqlite3_column_int64(st, 0), (uint32_t)sqlite3_column_int64(st, 1), 0};
+    c->since = sqlite3_column_int64(st, 2);
+    c->until = sqlite3_column_int64(st, 3);
+    c->expunged = sqlite3_column_int(st, 4);
+    c->later = sqlite3_column_int(st, 5);
+    c->folder_until = sqlite3_column_int64(st, 6);
+    c->mboxname = (const char *)sqlite3_column_text(st, 7);
+}
+
+static int at_about_the_same_time(struct eventwalk *w, int64_t pos)
+{
+    int64_t apart = lcb_index_time(w->b->index, pos) - w->ev.time;
+    return apart >= -LCB_EVENT_MOVE && apart <= LCB_EVENT_MOVE;
+}
+
+/* Could what arrived at POS be a copy of it? 2, or 1 if its mailbox has been deleted: put aside, or
+ * ended just before, which may have been told first. (Records outlive their mailbox: no row says that
+ * they ended with it.) */
+static int can_be_copied(struct eventwalk *w, int64_t pos, const struct candidate *c)
+{
+    if (c->expunged || c->since >= pos || c->until < pos || !c->mboxname)
+        return 0;
+    if (c->folder_until < pos)
+        return at_about_the_same_time(w, c->folder_until);
+    return mboxname_isdeleted(lcb_store_names(w->b->store), c->mboxname) ? 1 : 2;
+}
+
 /* Look for the other end of a way: of an arrival (ARRIVAL), a record of the same content that is
  * expunged at about the same time, or else one that was live before; of an expunge, one that arrived at
  * about the same time. 1 if there is one. */
 static int find_relative(struct eventwalk *w, int64_t pos, int64_t folder, int64_t content,
                          int arrival, struct relative *found)
 {
-    sqlite3_stmt *st = sqldb_stmt(w->b->index->db,
-        "SELECT r.folder, r.uid, r.since, r.expunged, coalesce(r.until,?4)>=?3, EXISTS (SELECT 1 FROM"
-        " records o WHERE o.folder=r.folder AND o.until=r.since AND o.uid=r.uid) FROM records r"
-        " WHERE r.content=?1 AND NOT (r.folder=?2 AND r.uid=?5) ORDER BY r.id LIMIT ?6");
+    sqlite3_stmt *st = sqldb_stmt(w->b->index->db, candidates_sql);
+    struct candidate c;
     int have = 0, r;
     if (!st || sqldb_bind(st, "iiiiii", content, folder, pos, INT64_MAX, (int64_t)w->rec.uid,
                           (int64_t)CANDIDATES))
         return XERR_SQL;
     while ((r = sqldb_step(w->b->index->db, st)) == 1) {
-        int64_t since = sqlite3_column_int64(st, 2);
-        int expunged = sqlite3_column_int(st, 3), held = sqlite3_column_int(st, 4);
-        int later = sqlite3_column_int(st, 5);
-        int64_t apart = lcb_index_time(w->b->index, since) - w->ev.time;
-        int near = apart >= -LCB_EVENT_MOVE && apart <= LCB_EVENT_MOVE &&
-                   sqlite3_column_int64(st, 0) != folder;
-        int moved = near && (arrival ? expunged && later : !expunged && !later);
-        int copied = arrival && !expunged && held && since < pos;
-        if (!moved && (!copied || have))
+        read_candidate(st, &c);
+        c.rel.moved = c.rel.folder != folder && at_about_the_same_time(w, c.since) &&
+                      (arrival ? c.expunged && c.later : !c.expunged && !c.later);
+        int copied = arrival ? can_be_copied(w, pos, &c) : 0;
+        if (!c.rel.moved && copied <= have)
             continue;
-        *found = (struct relative){sqlite3_column_int64(st, 0),
-                                   (uint32_t)sqlite3_column_int64(st, 1), moved};
-        have = 1;
-        if (moved)
+        *found = c.rel;
+        have = copied;
+        if (c.rel.moved) {
+            have = 1;
             break;
+        }
     }
     sqlite3_reset(st);
-    return r < 0 ? r : have;
+    return r < 0 ? r : have > 0;
 }
 
 /* NAME and NAME_uid of the other end. The state of its mailbox replaces the one at hand. */

@@ -26,7 +26,11 @@ static int sub_row(struct eventwalk *w, sqlite3_stmt *st)
 
 static int seen_row(struct eventwalk *w, sqlite3_stmt *st)
 {
-    event_begin(w, sqlite3_column_int64(st, 0), "seen", column(st, 3), NULL);
+    int begins = sqlite3_column_int(st, 1);
+    event_begin(w, sqlite3_column_int64(st, 0), begins ? "seen" : "seen-removed", column(st, 3),
+                NULL);
+    if (!begins)
+        return event_send(w);
     event_number(w, "lastuid", (uint64_t)sqlite3_column_int64(st, 4));
     event_text(w, "seenuids", column(st, 5), strlen(column(st, 5)));
     return event_send(w);
@@ -134,7 +138,8 @@ static int annotation_row(struct eventwalk *w, sqlite3_stmt *st)
 
 const struct eventsource lcb_event_others[EVENT_OTHERS] = {
     {BOTH("subs", "n.mboxname=s.mboxname", "s.mboxname"), 0, sub_row, SCOPE_ALL},
-    {BEGINS("seens", "s.uniqueid, s.lastuid, s.seenuids") " ORDER BY 1", 0, seen_row, SCOPE_ALL},
+    {BOTH("seens", "n.uniqueid=s.uniqueid", "s.uniqueid, s.lastuid, s.seenuids"), 0, seen_row,
+     SCOPE_ALL},
     {BOTH("scripts", "n.filename=s.filename", "s.filename, length(s.content), "
           BEFORE("scripts", "n.filename=s.filename", "since")), 0, script_row, SCOPE_ALL},
     {BOTH("active", "1", "s.filename"), 0, active_row, SCOPE_ALL},
@@ -163,6 +168,8 @@ const struct eventsource lcb_event_others[EVENT_OTHERS] = {
 
 const struct eventsource lcb_diff_others[DIFF_OTHERS] = {
     {DIFFER("subs", "n.mboxname=s.mboxname", "1", "s.mboxname"), 0, sub_row, SCOPE_ALL},
+    {DIFFER("seens", "n.uniqueid=s.uniqueid", "n.lastuid=s.lastuid AND n.seenuids=s.seenuids",
+            "s.uniqueid, s.lastuid, s.seenuids"), 0, seen_row, SCOPE_ALL},
     {DIFFER("scripts", "n.filename=s.filename", "n.guid=s.guid", "s.filename, length(s.content), "
             OTHER("scripts", "n.filename=s.filename", "?1", "n.since")), 0, script_row, SCOPE_ALL},
     {DIFFER("active", "1", "n.filename=s.filename", "s.filename"), 0, active_row, SCOPE_ALL},

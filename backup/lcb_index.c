@@ -230,15 +230,26 @@ int lcb_index_begin(struct lcb_index *ix)
     if (r)
         return r;
     ix->transaction = 1;
+    ix->changes = sqlite3_total_changes(ix->db->db);
     lcb_index_findtick(ix);
     return 0;
+}
+
+/* What compaction remembers of the rows (lcb_compact_idle.c) is not known of others. */
+static int forget_idle(struct lcb_index *ix)
+{
+    if (ix->fresh || sqlite3_total_changes(ix->db->db) == ix->changes)
+        return 0;
+    return sqldb_run(ix->db, "DELETE FROM meta WHERE key='idle'", NULL);
 }
 
 int lcb_index_commit(struct lcb_index *ix)
 {
     if (!ix->transaction)
         return 0;
-    int r = sqldb_run(ix->db, "COMMIT", NULL);
+    int r = forget_idle(ix);
+    if (!r)
+        r = sqldb_run(ix->db, "COMMIT", NULL);
     if (r)
         return r;
     ix->transaction = ix->fresh = 0;
@@ -298,6 +309,14 @@ int lcb_index_setpoint(struct lcb_index *ix, const struct lcb_mark_point *p)
                      "('unfinished',?)",
                      "iiiiiii", (int64_t)p->id, (int64_t)p->end, (int64_t)p->last_offset, p->seq,
                      p->last_time, p->check, (int64_t)p->unfinished);
+}
+
+int lcb_index_setnote(struct lcb_index *ix, const char *key, int64_t value)
+{
+    int before = sqlite3_total_changes(ix->db->db);
+    int r = sqldb_run(ix->db, "INSERT OR REPLACE INTO meta VALUES (?,?)", "ti", key, value);
+    ix->changes += sqlite3_total_changes(ix->db->db) - before;
+    return r;
 }
 
 int lcb_index_sethistory(struct lcb_index *ix, int64_t pos)

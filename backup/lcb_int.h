@@ -212,6 +212,7 @@ struct lcb_index {
     int readonly;
     int wal;         /* in WAL mode */
     int single;      /* not to be: it is still being made, as one file */
+    int changes;     /* rows changed until now that the transaction at hand does not answer for */
     int64_t checkpoint;           /* bytes of WAL at which it is folded in */
     int64_t wal_bytes, wal_stuck; /* now; when that was not possible */
     const struct mboxname_rules *names; /* whose mailbox is what */
@@ -263,6 +264,9 @@ int lcb_index_rollback(struct lcb_index *); /* idempotent */
 void lcb_index_findtick(struct lcb_index *);
 int lcb_index_getpoint(struct lcb_index *, struct lcb_mark_point *);
 int lcb_index_setpoint(struct lcb_index *, const struct lcb_mark_point *);
+/* A number in meta that says nothing about the rows: what is remembered of them stays true. In the open
+ * transaction. */
+int lcb_index_setnote(struct lcb_index *, const char *key, int64_t value);
 /* Before this position history is not complete (a member flagged GZ_BASE ended there); 0: it is from
  * the first line on. */
 int lcb_index_sethistory(struct lcb_index *, int64_t pos);

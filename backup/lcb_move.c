@@ -15,6 +15,7 @@
 #include "backup/lcb_compare.h"
 #include "backup/lcb_db.h"
 #include "backup/lcb_int.h"
+#include "backup/lcb_mounted.h"
 #include "backup/lcb_move.h"
 #include "backup/lcb_switch.h"
 #include "lib/xerr.h"
@@ -122,6 +123,11 @@ int lcb_move(struct lcb_store *s, const char *userid, const struct lcb_partition
     struct buf dir = BUF_INITIALIZER;
     memset(m, 0, sizeof(*m));
     int r = lcb_db_find(lcb_store_db(s), userid, &path);
+    if (!r)
+        r = lcb_mounted(s, to->dir);
+    if (r == -ENODEV)
+        buf_setcstr(&m->why, "the partition is empty, although backups.db names files below it: is it"
+                             " mounted?");
     if (!r && lcb_partition_of(s, path) != to) {
         int full = config_getswitch(lcb_store_config(s), IMAPOPT_FULLDIRHASH);
         buf_setmap(&dir, to->dir, dir_len(to->dir));

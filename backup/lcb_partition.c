@@ -67,7 +67,7 @@ static double system_draw(void *rock)
 static int examine(struct vfs *vfs, const struct lcb_placement *p, struct candidate *c)
 {
     struct stat st;
-    int r = vfs_stat(vfs, c->part->dir, &st);
+    int r = c->part->dir[0] == '/' ? vfs_stat(vfs, c->part->dir, &st) : XERR_CONFIG;
     if (r == -ENOENT) {
         char *below = xasprintf("%s/x", c->part->dir);
         r = vfs_mkparents(vfs, below);

@@ -223,23 +223,27 @@ static int decide_all(struct lcb_rebuild *b)
 
 /* ---- writing ---- */
 
-/* One record. What was changed by others since it was read stays. */
+/* One record. What was changed by others since it was read stays: XERR_STALE, or XERR_EXISTS if they
+ * have written what was to be written (a user who was new). */
 static int write_record(struct lcb_db_txn *txn, const char *userid, const char *old, const char *path)
 {
     char *now = NULL;
     int r = lcb_db_txn_find(txn, userid, &now);
     int same = old ? now && !strcmp(now, old) : r == XERR_NOTFOUND;
+    int done = now && !strcmp(now, path);
     free(now);
+    if (done)
+        return XERR_EXISTS;
     if (r && r != XERR_NOTFOUND && r != XERR_FORMAT)
         return r;
     return same || r == XERR_FORMAT ? lcb_db_txn_set(txn, userid, path) : XERR_STALE;
 }
 
-static int changed_meanwhile(struct lcb_rebuild *b, const char *userid)
+static int changed_meanwhile(struct lcb_rebuild *b, const char *userid, enum lcb_found_kind kind,
+                             const char *text)
 {
-    return sqldb_run(b->db, "UPDATE found SET kind=?, text='somebody changed the record meanwhile: "
-                            "try again' WHERE userid=? AND kind IN (?,?)", "itii",
-                     (int64_t)LCB_FOUND_WRONG, userid, (int64_t)LCB_FOUND_ADDED,
+    return sqldb_run(b->db, "UPDATE found SET kind=?, text=? WHERE userid=? AND kind IN (?,?)",
+                     "ittii", (int64_t)kind, text, userid, (int64_t)LCB_FOUND_ADDED,
                      (int64_t)LCB_FOUND_REPLACED);
 }
 
@@ -254,8 +258,11 @@ static int write_actions(struct lcb_rebuild *b, struct lcb_db_txn *txn)
         r = n < 0 ? n
                   : write_record(txn, userid, (const char *)sqlite3_column_text(st, 1),
                                  (const char *)sqlite3_column_text(st, 2));
-        if (r == XERR_STALE)
-            r = changed_meanwhile(b, userid);
+        if (r == XERR_EXISTS)
+            r = changed_meanwhile(b, userid, LCB_FOUND_OK, "");
+        else if (r == XERR_STALE)
+            r = changed_meanwhile(b, userid, LCB_FOUND_WRONG,
+                                  "somebody changed the record meanwhile: try again");
     }
     sqlite3_reset(st);
     return r;

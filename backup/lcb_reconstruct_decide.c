@@ -271,7 +271,7 @@ static void complain(struct decision *d)
     const struct file *f = &d->reg;
     buf_reset(t);
     if (f->kind == LCB_IS_UNREADABLE && f->error == -ENOENT)
-        buf_appendcstr(t, "the data file is gone: restore it from a copy, or forget the backup with"
+        buf_appendcstr(t, "the data file is gone: mount its partition, restore it, or forget it with"
                           " ctl_backups delete -F");
     else if (f->kind == LCB_IS_UNREADABLE)
         buf_printf(t, "the data file cannot be read: %s", error_message(f->error));

@@ -19,6 +19,7 @@
 
 #include "backup/lcb_db.h"
 #include "backup/lcb_int.h"
+#include "backup/lcb_mounted.h"
 #include "backup/lcb_partition.h"
 #include "backup/lcb_repair.h"
 #include "lib/filelock.h"
@@ -90,12 +91,10 @@ int lcb_store_openat(const struct config *c, struct vfs *vfs, const char *path,
         buf_printf(err, "backup_db_path: %s is not an absolute path", path);
     else if ((r = lcb_db_open(s->vfs, path, &s->db)) != 0)
         buf_printf(err, "cannot open %s: %s", path, error_message(r));
-    if (r) {
+    if (!s->db)
         lcb_store_close(&s);
-        return r;
-    }
     *sp = s;
-    return 0;
+    return r;
 }
 
 int lcb_store_open(const struct config *c, struct vfs *vfs, struct lcb_store **sp, struct buf *err)
@@ -146,6 +145,8 @@ void lcb_store_placement(struct lcb_store *s, struct lcb_placement *p)
     p->mode = (enum lcb_select)config_getenum(c, IMAPOPT_PARTITION_SELECT_MODE);
     p->exclude = config_getstring(c, IMAPOPT_PARTITION_SELECT_EXCLUDE);
     p->soft_usage_limit = config_getint(c, IMAPOPT_PARTITION_SELECT_SOFT_USAGE_LIMIT);
+    p->usage = lcb_mounted_usage;
+    p->rock = s;
 }
 
 struct xlog_limit *lcb_store_strangers(struct lcb_store *s)
@@ -468,8 +469,8 @@ int lcb_open(struct lcb_store *s, const char *userid, int flags, int wait_ms, st
         if (!r) {
             r = open_path(s, userid, path, flags, wait_ms, bp);
             if (r == XERR_STALE && i == REOPEN_MAX - 1)
-                xlog_errorx("%s: data file %s is gone: restore it, or remove the user's record from"
-                            " backups.db", userid, path);
+                xlog_errorx("%s: data file %s is gone: mount its partition, restore it, or remove the"
+                            " record from backups.db", userid, path);
         }
         free(path);
     }

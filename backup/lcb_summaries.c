@@ -25,7 +25,8 @@
  * It holds the backups of the last run, no others, so it does not outgrow them.
  *
  * Entries have no names: data files are found by device and inode. Mostly they are asked for in the
- * order in which they stand; a hash table is built the first time that they are not. */
+ * order in which they stand; a hash table is built the first time that they are not. Directories are
+ * held open, so that the kernel looks up one name for each file and not its whole path. */
 #include "config.h"
 
 #include <errno.h>
@@ -47,6 +48,7 @@
 #define WORTH_LOOKED 1000 /* or so many looks at indexes that nothing was found by */
 #define SETTLED 2
 #define NO_DIR UINT32_MAX
+#define OPEN_DIRS 64 /* at the most; files in others are asked for by their whole paths */
 
 struct file_state {
     uint64_t dev, ino;
@@ -76,6 +78,7 @@ struct kept {
 struct dir {
     uint32_t was; /* number of the same state in the file that was read, or NO_DIR */
     uint32_t is;  /* number in the file to be written, or NO_DIR if it may yet change */
+    int fd;       /* or -1 */
 };
 
 struct lcb_summaries {
@@ -96,6 +99,8 @@ struct lcb_summaries {
     struct hash *dirs; /* by path: struct dir */
     struct buf dir;    /* the one that was asked for last */
     struct dir *last;
+    int fds[OPEN_DIRS]; /* of directories */
+    int nfds;
     size_t changed, looked;
     struct buf index; /* path */
 };
@@ -187,22 +192,17 @@ static const struct entry *find(struct lcb_summaries *c, const struct file_state
     return NULL;
 }
 
-static int state_of(struct vfs *vfs, const char *path, struct file_state *f)
+static struct file_state state_of(const struct stat *st)
 {
-    struct stat st;
-    int r = vfs_stat(vfs, path, &st);
-    if (r)
-        return r;
-    *f = (struct file_state){
-        .dev = st.st_dev,
-        .ino = st.st_ino,
-        .size = st.st_size,
-        .mtime = st.st_mtim.tv_sec,
-        .ctime = st.st_ctim.tv_sec,
-        .mtime_nsec = (uint32_t)st.st_mtim.tv_nsec,
-        .ctime_nsec = (uint32_t)st.st_ctim.tv_nsec,
+    return (struct file_state){
+        .dev = st->st_dev,
+        .ino = st->st_ino,
+        .size = st->st_size,
+        .mtime = st->st_mtim.tv_sec,
+        .ctime = st->st_ctim.tv_sec,
+        .mtime_nsec = (uint32_t)st->st_mtim.tv_nsec,
+        .ctime_nsec = (uint32_t)st->st_ctim.tv_nsec,
     };
-    return 0;
 }
 
 static int unchanged(const struct file_state *a, const struct file_state *b)
@@ -213,13 +213,27 @@ static int unchanged(const struct file_state *a, const struct file_state *b)
 
 /* ---- directories ---- */
 
+/* Open it, if that is possible, and not too many are, and ask for its state. */
+static int enter_dir(struct lcb_summaries *c, struct dir *d, const char *path, struct stat *st)
+{
+    path = *path ? path : ".";
+    if (c->nfds < OPEN_DIRS)
+        d->fd = vfs_open(c->vfs, path, O_PATH | O_DIRECTORY, 0);
+    if (d->fd < 0) {
+        d->fd = -1;
+        return vfs_stat(c->vfs, path, st);
+    }
+    c->fds[c->nfds++] = d->fd;
+    return vfs_fstat(c->vfs, d->fd, st);
+}
+
 static struct dir *add_dir(struct lcb_summaries *c, const char *path)
 {
     struct dir *d = xmalloc(sizeof(*d));
-    struct file_state now;
-    d->was = d->is = NO_DIR;
-    memset(&now, 0, sizeof(now));
-    if (!state_of(c->vfs, path, &now) && now.mtime + SETTLED <= time(NULL)) {
+    struct stat st;
+    *d = (struct dir){.was = NO_DIR, .is = NO_DIR, .fd = -1};
+    if (!enter_dir(c, d, path, &st) && st.st_mtim.tv_sec + SETTLED <= time(NULL)) {
+        const struct file_state now = state_of(&st);
         for (uint32_t i = 0; i < c->nold_dirs; i++)
             if (unchanged(&c->old_dirs[i], &now))
                 d->was = i;
@@ -235,13 +249,13 @@ static struct dir *add_dir(struct lcb_summaries *c, const char *path)
 static struct dir *dir_of(struct lcb_summaries *c, const char *path)
 {
     const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) : 0;
+    size_t n = !slash ? 0 : slash == path ? 1 : (size_t)(slash - path);
     if (c->last && c->dir.len == n && !memcmp(c->dir.s, path, n))
         return c->last;
     buf_setmap(&c->dir, path, n);
     c->last = hash_lookupmap(c->dirs, path, n);
     if (!c->last)
-        c->last = add_dir(c, n ? buf_cstring(&c->dir) : ".");
+        c->last = add_dir(c, buf_cstring(&c->dir));
     return c->last;
 }
 
@@ -272,11 +286,24 @@ static int read_index(struct lcb_summaries *c, const char *path, struct entry *e
     return 0;
 }
 
-static int index_state(struct lcb_summaries *c, const char *path, struct file_state *f)
+static int look_at(struct lcb_summaries *c, const struct dir *dir, const char *path,
+                   struct file_state *f)
+{
+    struct stat st;
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    int r = dir->fd >= 0 && *name ? vfs_statat(c->vfs, dir->fd, name, &st)
+                                  : vfs_stat(c->vfs, path, &st);
+    if (!r)
+        *f = state_of(&st);
+    return r;
+}
+
+static int index_state(struct lcb_summaries *c, const struct dir *dir, const char *path,
+                       struct file_state *f)
 {
     buf_setcstr(&c->index, path);
     buf_appendcstr(&c->index, ".index");
-    int r = state_of(c->vfs, buf_cstring(&c->index), f);
+    int r = look_at(c, dir, buf_cstring(&c->index), f);
     return r == -ENOENT ? XERR_NOTFOUND : r;
 }
 
@@ -299,7 +326,7 @@ int lcb_summaries_get(struct lcb_summaries *c, const char *path, struct lcb_summ
     struct entry e;
     memset(&e, 0, sizeof(e)); /* it goes to a file, padding too */
     const struct dir *dir = dir_of(c, path);
-    int r = state_of(c->vfs, path, &e.data);
+    int r = look_at(c, dir, path, &e.data);
     if (r)
         return r;
     const struct entry *old = find(c, &e.data);
@@ -307,7 +334,7 @@ int lcb_summaries_get(struct lcb_summaries *c, const char *path, struct lcb_summ
         old = NULL;
     if (old && old->dir != NO_DIR && old->dir == dir->was)
         return tell(c, old, dir, s);
-    r = index_state(c, path, &e.index);
+    r = index_state(c, dir, path, &e.index);
     if (r)
         return r;
     c->looked += dir->is != NO_DIR;
@@ -371,6 +398,8 @@ void lcb_summaries_close(struct lcb_summaries **cp)
     for (size_t i = 0; i < c->nnow; i++)
         if (c->now[i].fresh)
             free((void *)(uintptr_t)c->now[i].entry);
+    for (int i = 0; i < c->nfds; i++)
+        vfs_close(c->vfs, &c->fds[i]);
     hash_free(&c->dirs, free);
     buf_free(&c->dir);
     buf_free(&c->index);

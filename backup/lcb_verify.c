@@ -147,7 +147,7 @@ static int open_live(struct verify *s)
     int r = lcb_index_open(s->index_path, 0, 1, 0, &s->live);
     if (!r)
         r = lcb_index_getpoint(s->live, &s->point);
-    if (r == XERR_LOCKED)
+    if (r == XERR_LOCKED || r == -EACCES || r == -EMFILE || r == -ENFILE)
         return r;
     if (r == XERR_SQL && s->live && sqldb_outside(s->live->db))
         return r;
@@ -486,8 +486,9 @@ int lcb_verify_note(struct lcb *b, int64_t time, enum lcb_verified state)
         return XERR_PARAM;
     int r = lcb_index_begin(b->index);
     if (!r)
-        r = sqldb_run(b->index->db, "INSERT OR REPLACE INTO meta VALUES ('verified_time',?),"
-                                    "('verified_state',?)", "ii", time, (int64_t)state);
+        r = lcb_index_setnote(b->index, "verified_time", time);
+    if (!r)
+        r = lcb_index_setnote(b->index, "verified_state", (int64_t)state);
     return r ? r : lcb_index_commit(b->index);
 }
 

@@ -180,7 +180,7 @@ static int walk_other(struct walker *k)
     struct lcb_name n = {.kind = LCB_NAME_OTHER};
     struct stat st;
     int r = vfs_stat(k->vfs, buf_cstring(&k->path), &st);
-    if (r == -ENOENT)
+    if (r == -ENOENT && k->depth)
         return 0; /* gone meanwhile, or a link to nowhere */
     if (r < 0)
         return other_error(k, r);

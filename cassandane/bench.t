@@ -19,7 +19,7 @@ use Test::More;
 
 my $bench = "$FindBin::Bin/../tools/bench";
 my $tools = builddir() . '/tools';
-my $dir = tempdir('cbtest-bench-XXXXXX', DIR => '/tmp', CLEANUP => 1);
+my $dir = tempdir('cbtest-bench-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 chmod 0755, $dir;
 
 sub bench { return run_cmd(timeout => 300, cmd => [$bench, '--builddir', builddir(), @_]) }

@@ -19,7 +19,7 @@ use Test::More;
 
 my $OK = 'OK Success';
 my $CHECKSUM = 'NO IMAP_SYNC_CHECKSUM Checksum Failure';
-my $dir = tempdir('cbtest-cache-XXXXXX', DIR => '/tmp', CLEANUP => 1);
+my $dir = tempdir('cbtest-cache-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 chmod 0777, $dir or die;
 my $site = CBTest::Site->new(users => ['alice', 'bob'],
     options => { imap => { sync_cache_db_path => "$dir/cache.db" } });

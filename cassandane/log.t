@@ -18,7 +18,7 @@ use POSIX qw(strftime);
 use Test::More;
 
 $ENV{TZ} = 'UTC';
-my $site = CBTest::Site->new(users => [qw(alice frank)], clock => 1);
+my $site = CBTest::Site->new(users => [qw(alice frank gina)], clock => 1);
 my $clock = $site->{clock};
 my $c = CBTest::Case->new(site => $site, user => 'alice', reader => 'frank');
 my $imap = $c->{imap};
@@ -221,6 +221,34 @@ is($site->cyr_backup('alice', 'log', '--until', '2020-01-01')->{rc}, 75, 'until 
     like($before->{err}, qr/^alice: there is no history of .*: it begins at \Q$begin\E$/m, 'a moment before it: reason');
 }
 
+# ---- what somebody has seen in another's mailbox --------------------------------------------------
+
+{
+    my $gina = $site->names->inbox('gina');
+    my $reader = $site->imap_as('frank');
+    $site->imap_as('gina')->append('INBOX', CBTest::Imap::message(subject => "to gina $_")) for 1 .. 3;
+    $c->{admin}->must(setacl => $c->of_user('gina', ''), 'frank', 'lrswi');
+    my $reads = sub {
+        my ($uids) = @_;
+        $reader->must(select => $site->names->for_user('frank', $gina));
+        $reader->must(store => $uids, '+FLAGS', '(\\Seen)');
+        $reader->must('unselect');
+        is($site->sync('proxy', '-u', $_)->{rc}, 0, "$_: sync") for qw(gina frank);
+    };
+    $reads->('1');
+    my $first = $clock->now;
+    my ($uniqueid) = $site->cyr_backup('gina', 'list', 'mailboxes')->{out} =~ /^(\S+) .* \Q$gina\E$/m;
+    $clock->advance(3600);
+    $reads->('1:3');
+    my $told = "seen\t$uniqueid\tlastuid=3 seenuids=1:3\n";
+    is($site->cyr_backup('frank', 'diff', "\@$first")->{out}, $told, 'diff: what was seen since');
+    is_deeply(CBTest::Compare::backup_json($site, 'frank', 'diff', "\@$first"),
+        [{ kind => 'seen', item => $uniqueid, lastuid => 3, seenuids => '1:3' }], 'the same as JSON');
+    my $log = $site->cyr_backup('frank', 'log', '--since', '@' . ($first + 1));
+    is($log->{out} =~ s/^.*?\t//r, $told, 'log: the same, with its time');
+    is($site->cyr_backup('frank', 'diff', 'now')->{out}, '', 'nothing since now');
+}
+
 # ---- the user is removed ------------------------------------------------------------------------
 
 $imap->must('logout');
@@ -229,4 +257,19 @@ step('the user is deleted', sub { $c->{admin}->must(delete => $c->adm('')) },
     'user-removed alice', "unsubscribed $INBOX.Work", 'script-deleted other', 'script-deactivated other',
     qr/^quota-removed \Q$INBOX\E was=/, qr/^mailbox-deleted \Q$INBOX\E to=DELETED/,
     (qr/^mailbox-purged DELETED/) x 2);
+
+# gina has one mailbox and nothing else.
+{
+    $clock->advance(86_400);
+    my $from = $clock->now;
+    $c->{admin}->must(delete => $c->of_user('gina', ''));
+    is($site->sync_log_once('proxy')->{rc}, 0, 'sync') for 1 .. 3;
+    my $log = $site->cyr_backup('gina', 'log', '--since', "\@$from");
+    is(join(' ', $log->{out} =~ /^[^\t]*\t([^\t]*\t\w+)/mg), "mailbox-deleted\tuser user-removed\tgina mailbox-purged\tDELETED",
+        'one mailbox: its user was removed') or diag($log->{out});
+    my $json = CBTest::Compare::backup_json($site, 'gina', 'log', '--since', "\@$from");
+    is_deeply([map { $_->{kind} } @{$json}], [qw(mailbox-deleted user-removed mailbox-purged)], 'as JSON');
+    is($site->ctl_backups('compact', '-F', 'gina')->{out}, "compact gina: ok\n", 'compacted');
+    is($site->cyr_backup('gina', 'log', '--since', "\@$from")->{out}, $log->{out}, 'it is still told');
+}
 done_testing;

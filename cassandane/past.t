@@ -99,6 +99,11 @@ fails("as of: @{$_}", 64, qr/^usage: /, 'dave', @{$_}, '--as-of', 'now') for
     [qw(list chunks)], [qw(show chunks 1)], [qw(dump chunk 1)], [qw(json chunks)];
 fails('as of: what?', 64, qr/^usage: /m, qw(dave list messages --as-of));
 
+# A message that had come by then, and one that had not.
+is(output('dave', 'dump', 'message', $guid[1], '--as-of', '@' . ($T + 50)), $message[1], 'dump message as of');
+fails('dump message as of before it came', 75, qr/^dave: Item does not exist/m, 'dave', 'dump', 'message', $guid[2],
+    '--as-of', '@' . ($T + 50));
+
 # ---- what happened ---------------------------------------------------------------------------
 
 # The backup's lines as they are told: seconds after $T, kind, item, details.
@@ -149,8 +154,8 @@ mailbox-annotated\tuser.dave\tentry=/z user=dave is=1
 gone\tuser.dave\tuid=2 guid=$guid[1]
 arrived\tuser.dave\tuid=3 guid=$guid[2] size=@{[length $message[2]]} flags=(\\Flagged \$Label1)
 END
-my $subscribed = "subscribed\tuser.dave\n";
-is(output(qw(dave diff), $t1, $t2), $diff . $subscribed, 'diff');
+my $others = "subscribed\tuser.dave\nseen\t$INBOX\tlastuid=3 seenuids=1:3\n";
+is(output(qw(dave diff), $t1, $t2), $diff . $others, 'diff');
 is(output(qw(dave diff), $t1, $t2, 'user.dave'), $diff, 'diff: a mailbox');
 is(output(qw(dave diff), $t1, $t2, 'user/dave', $INBOX), $diff . $diff, 'diff: two');
 is(output(qw(dave diff), '@' . ($T + 155)), output(qw(dave diff), '@' . ($T + 155), 'now'), 'diff: to now');

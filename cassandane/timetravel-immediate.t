@@ -10,5 +10,5 @@ use lib "$FindBin::Bin/lib";
 use CBTest::History;
 use Test::More;
 
-CBTest::History::run(runs => 10, first => 11, immediate => 1);
+CBTest::History::run(runs => 8, first => 11, immediate => 1);
 done_testing;

@@ -20,5 +20,5 @@ use lib "$FindBin::Bin/lib";
 use CBTest::History;
 use Test::More;
 
-CBTest::History::run(runs => 10, first => 1);
+CBTest::History::run(runs => 8, first => 1);
 done_testing;

@@ -172,7 +172,7 @@ sub new_user_is_told
         run_cmd(cmd => ['chown', 'cyrus:mail', $db]);
         my $c = eval { $s->{site}->backup_csync };
         my $r = eval { $c->command('APPLY SUB %(USERID alice MBOXNAME y)') } // { text => "none: $@" };
-        like($r->{text}, $what eq 'empty' ? qr/^(?:OK|NO IMAP_MAILBOX_LOCKED)/ : qr/^(?:NO |none)/,
+        like($r->{text}, $what eq 'empty' ? qr/^(?:OK|NO IMAP_MAILBOX_LOCKED)/ : qr/^\Q$LOCKED\E$/,
             "backups.db is $what: a clear answer");
         undef $c;
         is(slurp($db), $bytes, "backups.db is $what: it is left alone") unless $what eq 'empty';
@@ -182,6 +182,30 @@ sub new_user_is_told
         $s->connect;
         $s->sound("backups.db was $what");
     }
+    delete $s->{c};
+    chmod 0, $db;
+    says($s, 'backups.db without permission', 'GET USER alice', $LOCKED) if $s->connect;
+    chmod 0600, $db;
+    says($s, 'and the same connection, when it is back', 'GET USER alice', $OK);
+    $s->sound('backups.db has its permission back');
+
+    # A partition that is not mounted. Who is known is not begun anew, and neither is anybody else.
+    rename $part, "$part.away" or die;
+    run_cmd(cmd => [as_cyrus('mkdir', $part)]);
+    $s->connect;
+    new_user_is_told($s, 'the partition is not mounted', 'carol');
+    says($s, 'alice, too', 'GET USER alice', $LOCKED);
+    is_deeply([glob "$part/*"], [], 'nothing was made in the empty directory');
+    my $r = $s->{site}->ctl_backups('reconstruct');
+    like($r->{out}, qr/^reconstruct alice: wrong \(.*: the data file is gone/m, 'reconstruct says so');
+    like($s->{site}->ctl_backups('verify', 'alice')->{out},
+        qr/^verify alice: failed \(.*is its partition mounted\?\)$/, 'verify, too');
+    rmdir $part or die;
+    $r = $s->{site}->ctl_backups('reconstruct');
+    is($r->{rc}, 75, 'not even the mount point is there');
+    like($r->{out}, qr/unreadable \(\Q$part\E: cannot be read: No such file or directory\)/, 'and that is said');
+    rename "$part.away", $part or die;
+    $s->sound('the partition is mounted');
     $s->modest;
     $s->{site}->stop;
 }

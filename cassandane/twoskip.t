@@ -35,7 +35,7 @@ srand($seed);
 
 # A private directory; stock programs refuse to run as root.
 my @as = $> == 0 ? qw(setpriv --reuid cyrus --regid mail --init-groups) : ();
-my $dir = abs_path(tempdir('cyrus-twoskip-XXXXXX', DIR => '/tmp', CLEANUP => 1));
+my $dir = abs_path(tempdir('cyrus-twoskip-XXXXXX', TMPDIR => 1, CLEANUP => 1));
 my ($db, $ours) = ("$dir/t.db", "$dir/twoskip_tool");
 mkdir "$dir/conf" or die "mkdir: $!";
 write_file("$dir/imapd.conf", "configdirectory: $dir/conf\ndefaultpartition: default\n"

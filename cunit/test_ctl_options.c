@@ -196,6 +196,9 @@ static void test_long(void)
     UNIT_STR(parse("list --json=array --utc --iso --sort --legacy-status"),
              "list -A json array utc iso sort legacy:");
     UNIT_STR(parse("each --subset=1/7 a"), "each subset=1/7: a");
+    UNIT_STR(parse("each --subset=12.5% a"), "each subset=12.5%: a");
+    UNIT_STR(parse("each --subset=8/7 a"), "usage");
+    UNIT_STR(parse("each --subset=0% a"), "usage");
     UNIT_STR(parse("each --expire-previous a"), "each expire=-1: a");
     UNIT_STR(parse("each --expire-previous=30 a"), "each expire=2592000: a");
     UNIT_STR(parse("each --expire-previous=12h a"), "each expire=43200: a");

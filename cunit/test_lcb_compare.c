@@ -10,9 +10,9 @@
 
 #include "backup/lcb_compare.h"
 #include "backup/lcb_int.h"
+#include "backup/lcb_posmap.h"
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
-#include "lib/xmalloc.h"
 
 /* Two backups of the same history. */
 struct pair {
@@ -317,31 +317,29 @@ static int at_line(struct lines *l)
     return l->n < CHUNKS_MAX;
 }
 
-/* Runs from the lines of p->a behind FROM to those of p->b behind TO. */
-static struct lcb_posrun *make_runs(struct pair *p, int64_t from, int64_t to, int spread)
+/* Runs from the lines of p->a behind FROM to those of p->b behind TO, the first MOST of them. */
+static size_t make_map(struct pair *p, int64_t from, int64_t to, int spread, size_t most)
 {
     static struct lines a, b;
-    struct lcb_posrun *runs = xcalloc(2 * CHUNKS_MAX, sizeof(*runs));
     size_t n = 0;
+    p->c.map = lcb_posmap_new(p->t.store, 0);
     count_lines(p->a, from, &a);
     count_lines(p->b, to, &b);
     while (at_line(&a) && at_line(&b)) {
         unsigned left = a.lines[a.n] - a.next + 1, room = b.lines[b.n] - b.next + 1;
         unsigned count = left < room ? left : room;
-        runs[n].first = LCB_POS(a.seq[a.n], a.next);
-        runs[n].last = runs[n].first + count - 1;
-        runs[n].to = LCB_POS(b.seq[b.n], b.next);
-        runs[n].to_last = runs[n].to + count - 1;
-        runs[n].spread = spread;
-        n++;
+        struct lcb_posrun run = {.first = LCB_POS(a.seq[a.n], a.next), .to = LCB_POS(b.seq[b.n], b.next),
+                                 .spread = spread};
+        run.last = run.first + count - 1;
+        run.to_last = run.to + count - 1;
+        if (n++ < most)
+            CU_ASSERT_EQUAL(lcb_posmap_add(p->c.map, &run), 0);
         a.next += count;
         b.next += count;
     }
     CU_ASSERT(!at_line(&a));
     CU_ASSERT(!at_line(&b));
-    p->c.runs = runs;
-    p->c.nruns = n;
-    return runs;
+    return n;
 }
 
 /* The same step of both. */
@@ -376,18 +374,19 @@ static void test_runs(void)
         CU_ASSERT_EQUAL(lcb_commit(p.a), 0);
         CU_ASSERT_EQUAL(lcb_commit(p.b), 0);
         CU_ASSERT_EQUAL(compare(&p), 1);
-        struct lcb_posrun *runs = make_runs(&p, 0, 0, seed % 2);
+        size_t n = make_map(&p, 0, 0, seed % 2, SIZE_MAX);
         must_agree(&p, "lines in other chunks");
         /* a line's time, and lines elsewhere */
         one_change(&p, "UPDATE ticks SET time=time-1", "its time is not");
         one_change(&p, "UPDATE ticks SET time=time+1", "its time is not");
-        if (!runs[0].spread)
+        if (seed % 2 == 0)
             one_change(&p, "UPDATE records SET since=since+1", "UID 1 of mailbox");
         one_change(&p, "UPDATE contents SET chunk=NULL", "presence or size");
         one_change(&p, "UPDATE contents SET size=size+1", "presence or size");
-        p.c.nruns /= 2;
+        lcb_posmap_free(&p.c.map);
+        make_map(&p, 0, 0, seed % 2, n / 2);
         CU_ASSERT_EQUAL(compare(&p), 1);
-        free(runs);
+        lcb_posmap_free(&p.c.map);
         end(&p);
     }
 }
@@ -509,7 +508,7 @@ static void one_window(unsigned seed)
     CU_ASSERT_EQUAL(lcb_commit(p.a), 0);
     CU_ASSERT_EQUAL(lcb_commit(p.b), 0);
     CU_ASSERT_EQUAL(lcb_index_begin(p.b->index), 0);
-    struct lcb_posrun *runs = make_runs(&p, from, base, 0);
+    make_map(&p, from, base, 0, SIZE_MAX);
     CU_ASSERT_EQUAL(compare(&p), 1); /* it is not known that b begins with a base */
     CU_ASSERT_EQUAL(lcb_index_sethistory(p.b->index, base), 0);
     must_agree(&p, "since a base");
@@ -520,7 +519,7 @@ static void one_window(unsigned seed)
                    " WHERE until IS NULL AND expunged=0) AND until IS NULL", "flags is not");
     one_change(&p, "DELETE FROM records WHERE since=(SELECT min(since) FROM records WHERE until IS NULL"
                    " AND expunged=0) AND until IS NULL", "only the old index has it");
-    free(runs);
+    lcb_posmap_free(&p.c.map);
     end(&p);
 }
 

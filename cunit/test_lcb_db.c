@@ -256,7 +256,12 @@ static void test_not_twoskip(void)
         CU_ASSERT_EQUAL(write(fd, "not a database", 14), 14);
     close(fd);
     CU_ASSERT_EQUAL(lcb_db_open(vfs_system(), dbpath, &db), XERR_FORMAT);
-    CU_ASSERT_PTR_NULL(db);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(db);
+    char *path;
+    CU_ASSERT_EQUAL(lcb_db_find(db, "alice", &path), XERR_FORMAT);
+    CU_ASSERT_EQUAL(unlink(dbpath), 0);
+    CU_ASSERT_EQUAL(lcb_db_find(db, "alice", &path), XERR_NOTFOUND);
+    lcb_db_close(&db);
     xlog_sethook(NULL);
 }
 

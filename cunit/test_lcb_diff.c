@@ -72,6 +72,14 @@ static void line(const char *verb, const char *value)
     CU_ASSERT_EQUAL(lcbtest_log(b, verb, value), 0);
 }
 
+static void seen(const char *uniqueid, unsigned lastuid, const char *uids, unsigned lastread)
+{
+    char value[160];
+    snprintf(value, sizeof(value), "%%(USERID joe UNIQUEID %s LASTREAD %u LASTUID %u LASTCHANGE 1"
+             " SEENUIDS %s)", uniqueid, lastread, lastuid, uids);
+    line("SEEN", value);
+}
+
 static void test_mail(void)
 {
     begin();
@@ -120,6 +128,9 @@ static void test_others(void)
     begin();
     line("SUB", "%(USERID joe MBOXNAME a)");
     line("SUB", "%(USERID joe MBOXNAME b)");
+    seen("u1", 3, "1:3", 1);
+    seen("u2", 3, "1:3", 1);
+    seen("u3", 3, "1:3", 1);
     line("SIEVE", "%(USERID joe FILENAME a.script LAST_UPDATE 1 CONTENT keep)");
     line("SIEVE", "%(USERID joe FILENAME b.script LAST_UPDATE 1 CONTENT stop)");
     line("ACTIVATE_SIEVE", "%(USERID joe FILENAME a.bc)");
@@ -132,6 +143,12 @@ static void test_others(void)
     line("SUB", "%(USERID joe MBOXNAME c)");
     line("UNSUB", "%(USERID joe MBOXNAME b)");
     line("SUB", "%(USERID joe MBOXNAME b)");
+    seen("u1", 3, "1:3", 7); /* read again, nothing new */
+    seen("u2", 4, "1:4", 7);
+    seen("u2", 4, "1:2,4", 8);
+    seen("u3", 5, "1:5", 8);
+    seen("u3", 3, "1:3", 9); /* as it was */
+    seen("u4", 1, "1", 9);
     line("SIEVE", "%(USERID joe FILENAME a.script LAST_UPDATE 2 CONTENT other)");
     line("SIEVE", "%(USERID joe FILENAME b.script LAST_UPDATE 2 CONTENT other)");
     line("SIEVE", "%(USERID joe FILENAME b.script LAST_UPDATE 3 CONTENT stop)");
@@ -141,7 +158,9 @@ static void test_others(void)
     line("QUOTA", "%(ROOT user.joe.x STORAGE 2)");
     line("ANNOTATION", "%(MBOXNAME \"\" ENTRY /e USERID joe VALUE 2)");
     int64_t c = now();
-    UNIT_STR(differ(a, c, 0), "unsubscribed a\nsubscribed c\nscript-changed a size=5\n"
+    UNIT_STR(differ(a, c, 0), "unsubscribed a\nsubscribed c\n"
+                              "seen u2 lastuid=4 seenuids=1:2,4\nseen u4 lastuid=1 seenuids=1\n"
+                              "script-changed a size=5\n"
                               "script-uploaded c size=4\nscript-activated c\n"
                               "quota-set user.joe was=STORAGE=1 is=STORAGE=2\n"
                               "quota-set user.joe.x is=STORAGE=2\n"
@@ -149,10 +168,14 @@ static void test_others(void)
     line("ANNOTATION", "%(MBOXNAME \"\" ENTRY /e USERID joe VALUE 1)");
     line("QUOTA", "%(ROOT user.joe STORAGE 1)");
     line("ACTIVATE_SIEVE", "%(USERID joe FILENAME a.bc)");
-    UNIT_STR(differ(a, LCB_NOW, 0), "unsubscribed a\nsubscribed c\nscript-changed a size=5\n"
+    UNIT_STR(differ(a, LCB_NOW, 0), "unsubscribed a\nsubscribed c\n"
+                              "seen u2 lastuid=4 seenuids=1:2,4\nseen u4 lastuid=1 seenuids=1\n"
+                              "script-changed a size=5\n"
                                     "script-uploaded c size=4\nquota-set user.joe.x is=STORAGE=2\n");
     line("UNUSER", "joe");
-    UNIT_STR(differ(c, LCB_NOW, 0), "unsubscribed b\nunsubscribed c\nscript-deleted a\n"
+    UNIT_STR(differ(c, LCB_NOW, 0), "unsubscribed b\nunsubscribed c\nseen-removed u1\n"
+                                    "seen-removed u2\nseen-removed u3\nseen-removed u4\n"
+                                    "script-deleted a\n"
                                     "script-deleted b\nscript-deleted c\nscript-deactivated c\n"
                                     "quota-removed user.joe was=STORAGE=2\n"
                                     "quota-removed user.joe.x was=STORAGE=2\n"

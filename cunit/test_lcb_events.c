@@ -202,6 +202,12 @@ static void test_moves(void)
     UNIT_STR(news(), "+5000 copied user.joe.two [two] uid=4 guid=2222 size=100 flags=()"
                      " from=user.joe.two from_uid=3\n"
                      "+5000 expunged user.joe.two [two] uid=3 guid=2222\n");
+    record("three", 1, 5, "", G3); /* its mailbox is gone: a compaction would not know it any more */
+    line("UNMAILBOX", "user.joe.three");
+    news();
+    lcbtest_settime(start + 6000);
+    record("two", 5, 12, "", G3);
+    UNIT_STR(news(), "+6000 arrived user.joe.two [two] uid=5 guid=3333 size=100 flags=()\n");
     end();
 }
 
@@ -303,6 +309,41 @@ static void test_user(void)
     line("UNUSER", "joe"); /* one mailbox, and something else */
     UNIT_STR(news(), "+3 user-removed joe\n+3 mailbox-deleted user.joe.one [one]\n"
                      "+3 unsubscribed user.joe.one\n");
+    end();
+}
+
+/* Nothing but one mailbox: only the line tells what it was. */
+static void test_last_mailbox(void)
+{
+    static const char *const removed = "+1 user-removed joe\n+1 mailbox-deleted user.joe.one [one]\n";
+    begin();
+    record("one", 1, 5, "", G1);
+    news();
+    line("UNUSER", "joe");
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    UNIT_STR(news(), removed);
+    UNIT_STR(tell(0, LCB_NOW, 1, NULL) + strlen("+0 mailbox-created user.joe.one [one]\n"
+             "+0 arrived user.joe.one [one] uid=1 guid=1111 size=100 flags=()\n"),
+             "+1 mailbox-deleted user.joe.one [one]\n"); /* of this mailbox only */
+    record("one", 2, 9, "", G1);
+    news();
+    line("UNMAILBOX", "user.joe.one");
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    UNIT_STR(news(), "+3 mailbox-deleted user.joe.one [one]\n");
+    record("one", 3, 11, "", G1);
+    record("two", 1, 5, "", G1);
+    news();
+    line("UNMAILBOX", "user.joe.one"); /* one is left, and then it is the last */
+    line("UNUSER", "joe");
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    UNIT_STR(news(), "+5 mailbox-deleted user.joe.one [one]\n+5 user-removed joe\n"
+                     "+5 mailbox-deleted user.joe.two [two]\n");
+    record("one", 4, 13, "", G1);
+    line("SEEN", "%(USERID joe UNIQUEID u1 LASTREAD 1 LASTUID 7 LASTCHANGE 1 SEENUIDS 1:7)");
+    news();
+    line("UNUSER", "joe");
+    UNIT_STR(news(), "+7 user-removed joe\n+7 mailbox-deleted user.joe.one [one]\n"
+                     "+7 seen-removed u1\n");
     end();
 }
 
@@ -478,6 +519,7 @@ void suite_lcb_events(void)
         {"mailboxes", test_mailboxes},
         {"what is not mail", test_others},
         {"the user", test_user},
+        {"last mailbox", test_last_mailbox},
         {"ranges", test_ranges},
         {"replay", test_replay},
         {NULL, NULL},

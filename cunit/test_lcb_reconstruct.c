@@ -396,6 +396,47 @@ static void test_interrupted(void)
     end(&w);
 }
 
+/* ---- others are at work, too ---- */
+
+static struct {
+    struct vfs vfs;
+    struct vfs_ops ops;
+    struct world *w;
+    char *path; /* of the user who came meanwhile */
+} busy;
+
+/* The records have been read, and now somebody comes. */
+static int busy_list(struct vfs *v, const char *dir, int (*fn)(void *, const char *), void *rock)
+{
+    (void)v;
+    if (!busy.path) {
+        busy.path = xstrdup(""); /* once */
+        char *path = change(busy.w, "newcomer", 3);
+        free(busy.path);
+        busy.path = path;
+    }
+    return vfs_list(vfs_system(), dir, fn, rock);
+}
+
+static void test_newcomer(void)
+{
+    struct world w;
+    begin(&w);
+    busy.w = &w;
+    busy.ops = *vfs_system()->ops;
+    busy.ops.list = busy_list;
+    busy.vfs.ops = &busy.ops;
+    w.t.vfs = &busy.vfs;
+    CU_ASSERT_EQUAL(reconstruct(&w, 0, 0), 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(busy.path);
+    CU_ASSERT(said(&w, "ok", busy.path));
+    CU_ASSERT(strstr(w.found.s, "wrong") == NULL && strstr(w.found.s, "added") == NULL);
+    w.t.vfs = vfs_system();
+    free(busy.path);
+    busy.path = NULL;
+    end(&w);
+}
+
 /* ---- names that do not fit, files that are none ---- */
 
 static void test_misnamed(void)
@@ -692,6 +733,7 @@ void suite_lcb_reconstruct(void)
         {"files are missing", test_missing},
         {"two files of a user", test_duplicate},
         {"an interrupted switch", test_interrupted},
+        {"somebody comes meanwhile", test_newcomer},
         {"misnamed", test_misnamed},
         {"strangers", test_strangers},
         {"places", test_places},

@@ -25,7 +25,7 @@ struct operation {
     int base; /* 0: no file, 1: clean, 2: with an unfinished transaction, 3: large, due */
 };
 
-static char dir[64], path[96];
+static char dir[96], path[128];
 static unsigned level_seed;
 /* Levels of records whose heads would often cross a block. */
 static const unsigned char tall[] =

@@ -19,7 +19,7 @@
 
 enum { SIZE = 16384, MAXHEADS = 256 };
 
-static char dir[64], path[96];
+static char dir[96], path[128];
 static unsigned char file[SIZE];
 static size_t len;
 static size_t heads[MAXHEADS], headlens[MAXHEADS], nheads;

@@ -14,7 +14,7 @@
 #include "lib/vfs_fault.h"
 #include "lib/xmalloc.h"
 
-static char dir[64];
+static char dir[96];
 
 /* DIR/NAME; several may be in use at a time. */
 static const char *in(const char *name)

@@ -19,7 +19,7 @@
 #include "cunit/suites.h"
 #include "cunit/unit.h"
 
-static char scratch[] = "/tmp/cyrus-unit-XXXXXX";
+static char scratch[80];
 static int nscratch;
 static char **wanted;
 static int part, parts, nsuites;
@@ -30,6 +30,18 @@ static int remove_one(const char *path, const struct stat *sb, int type, struct 
     (void)type;
     (void)ftw;
     return remove(path);
+}
+
+/* Below TMPDIR, which may be in memory: tests of crashes lose by themselves what was not synced. */
+static int make_scratch(void)
+{
+    const char *base = getenv("TMPDIR");
+    int n = snprintf(scratch, sizeof(scratch), "%s/cyrus-unit-XXXXXX", base && *base ? base : "/tmp");
+    if (n < 0 || (size_t)n >= sizeof(scratch) || !mkdtemp(scratch)) {
+        fprintf(stderr, "cannot make a directory below TMPDIR\n");
+        return -1;
+    }
+    return 0;
 }
 
 const char *unit_tmpdir(void)
@@ -74,7 +86,7 @@ int main(int argc, char **argv)
     wanted = argv + 1;
     if (argc != 2 || sscanf(argv[1], "%d/%d", &part, &parts) != 2)
         parts = 0;
-    if (!mkdtemp(scratch) || CU_initialize_registry() != CUE_SUCCESS)
+    if (make_scratch() < 0 || CU_initialize_registry() != CUE_SUCCESS)
         return 1;
     for (int i = 0; suites[i]; i++)
         suites[i]();

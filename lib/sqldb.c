@@ -98,7 +98,10 @@ int sqldb_open(const char *path, int flags, int busy_ms, struct sqldb **dbp)
         mode |= SQLITE_OPEN_CREATE;
     if (sqlite3_open_v2(path, &handle, mode | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
         int missing = !(mode & SQLITE_OPEN_CREATE) && access(path, F_OK) < 0 && errno == ENOENT;
+        int why = handle ? sqlite3_system_errno(handle) : ENOMEM;
         int r = missing ? XERR_NOTFOUND : failed(handle, path, "open");
+        if (r == XERR_SQL && why > 0 && why != ENOENT)
+            r = -why;
         sqlite3_close(handle);
         return r;
     }

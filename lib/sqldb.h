@@ -23,7 +23,7 @@ void sqldb_setup(void);
 
 enum { SQLDB_CREATE = 1, SQLDB_READONLY = 2 };
 
-/* Open PATH. Busy timeout MS. 0 or XERR_SQL / XERR_NOTFOUND. */
+/* Open PATH. Busy timeout MS. 0, XERR_NOTFOUND, -errno if the system says why not, or XERR_SQL. */
 int sqldb_open(const char *path, int flags, int busy_ms, struct sqldb **);
 void sqldb_close(struct sqldb **);
 /* Run all statements of SQL. */

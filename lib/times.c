@@ -142,13 +142,14 @@ static int parse_date(const char *p, int64_t *t)
             return r ? r : zone;
     }
     if (d.month < 1 || d.month > 12 || d.day < 1 || d.day > days_in(d.year, d.month) ||
-        d.hour > 23 || d.minute > 59 || d.second > 59)
+        d.hour > 23 || d.minute > 59 || d.second > 60)
         return XERR_PARAM;
     struct tm tm = {.tm_year = d.year - 1900, .tm_mon = d.month - 1, .tm_mday = d.day,
                     .tm_hour = d.hour, .tm_min = d.minute, .tm_sec = d.second};
     int64_t seconds = timegm(&tm);
     *t = zone ? seconds - offset : from_local(seconds);
-    return 0;
+    /* Leap seconds are at the end of a day of UTC, and have the number of the second after. */
+    return d.second == 60 && *t % DAY ? XERR_PARAM : 0;
 }
 
 /* Digits to the end of the text. */

@@ -6,6 +6,7 @@
  *   2026-11-20                        the first second of that day
  *   2026-11-20 14:00                  T or a blank between date and time
  *   2026-11-20T14:00:30.5+01:00       fractions of seconds are cut off; zones: Z, +HH, +HHMM, +HH:MM
+ *   2016-12-31T23:59:60Z              a leap second is the second after it
  *   1795183200, @1795183200           seconds since 1970; without @ nine digits or more
  *   -3d, -1d12h, -90m, -2w            before now: weeks, days of 24 hours, hours, minutes, seconds
  *

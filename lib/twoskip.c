@@ -300,6 +300,7 @@ int twoskip_fetch(struct twoskip *ts, struct twoskip_txn *txn, const void *key, 
 struct walk {
     struct ts_record rec; /* the one at hand; offset 0 at the end */
     struct buf key, value;
+    struct buf last; /* key of the one before */
     ino_t ino;
     uint64_t generation, end;
 };
@@ -335,22 +336,22 @@ static int walk_next(struct twoskip *ts, struct walk *w)
 {
     struct ts_record next = {0};
     struct buf last = w->key;
+    w->key = w->last;
+    w->last = last;
     int r;
     if (unchanged(ts, w)) {
         r = ts_next(ts, &w->rec, 1, &next);
     } else {
         struct ts_loc loc;
-        r = ts_locate(ts, last.s, last.len, &loc);
+        r = ts_locate(ts, w->last.s, w->last.len, &loc);
         if (!r && loc.forw[1])
             r = ts_read(ts, loc.forw[1], &next);
     }
-    memset(&w->key, 0, sizeof(w->key));
     w->rec = next;
     if (!r)
         r = walk_load(ts, w);
-    if (!r && w->rec.offset && buf_cmp(&w->key, &last) <= 0)
+    if (!r && w->rec.offset && buf_cmp(&w->key, &w->last) <= 0)
         r = XERR_FORMAT;
-    buf_free(&last);
     return r;
 }
 
@@ -434,6 +435,7 @@ int twoskip_foreach(struct twoskip *ts, struct twoskip_txn *txn, const void *pre
     }
     buf_free(&w.key);
     buf_free(&w.value);
+    buf_free(&w.last);
     buf_free(&b.bytes);
     return r;
 }

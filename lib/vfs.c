@@ -127,6 +127,12 @@ static int sys_stat(struct vfs *v, const char *path, struct stat *st)
     return result(stat(path, st));
 }
 
+static int sys_statat(struct vfs *v, int dirfd, const char *name, struct stat *st)
+{
+    (void)v;
+    return result(fstatat(dirfd, name, st, 0));
+}
+
 static int sys_rename(struct vfs *v, const char *from, const char *to)
 {
     (void)v;
@@ -187,6 +193,7 @@ struct vfs *vfs_system(void)
         .ftruncate = sys_ftruncate,
         .fstat = sys_fstat,
         .stat = sys_stat,
+        .statat = sys_statat,
         .rename = sys_rename,
         .link = sys_link,
         .unlink = sys_unlink,
@@ -263,6 +270,11 @@ int vfs_fstat(struct vfs *v, int fd, struct stat *st)
 int vfs_stat(struct vfs *v, const char *path, struct stat *st)
 {
     return v->ops->stat(v, path, st);
+}
+
+int vfs_statat(struct vfs *v, int dirfd, const char *name, struct stat *st)
+{
+    return v->ops->statat(v, dirfd, name, st);
 }
 
 int vfs_rename(struct vfs *v, const char *from, const char *to)

@@ -26,6 +26,7 @@ struct vfs_ops {
     int (*ftruncate)(struct vfs *, int fd, off_t size);
     int (*fstat)(struct vfs *, int fd, struct stat *st);
     int (*stat)(struct vfs *, const char *path, struct stat *st);
+    int (*statat)(struct vfs *, int dirfd, const char *name, struct stat *st);
     int (*rename)(struct vfs *, const char *from, const char *to);
     int (*link)(struct vfs *, const char *from, const char *to);
     int (*unlink)(struct vfs *, const char *path);
@@ -55,6 +56,8 @@ int vfs_fsyncparent(struct vfs *, const char *path);
 int vfs_ftruncate(struct vfs *, int fd, off_t size);
 int vfs_fstat(struct vfs *, int fd, struct stat *st);
 int vfs_stat(struct vfs *, const char *path, struct stat *st);
+/* Of the file NAME in the directory that DIRFD stands for. */
+int vfs_statat(struct vfs *, int dirfd, const char *name, struct stat *st);
 int vfs_rename(struct vfs *, const char *from, const char *to);
 int vfs_link(struct vfs *, const char *from, const char *to);
 int vfs_unlink(struct vfs *, const char *path);

@@ -268,6 +268,12 @@ static int crash_stat(struct vfs *v, const char *path, struct stat *st)
     return r ? r : vfs_stat(vfs_system(), path, st);
 }
 
+static int crash_statat(struct vfs *v, int dirfd, const char *name, struct stat *st)
+{
+    int r = enter(v, 0, 0);
+    return r ? r : vfs_statat(vfs_system(), dirfd, name, st);
+}
+
 static int crash_rename(struct vfs *v, const char *from, const char *to)
 {
     int mine = watched(v, from) || watched(v, to), r = enter(v, mine, VFS_FAULT_WRITES);
@@ -371,6 +377,7 @@ struct vfs *vfs_crash_new(const char *root, long k)
         .ftruncate = crash_ftruncate,
         .fstat = crash_fstat,
         .stat = crash_stat,
+        .statat = crash_statat,
         .rename = crash_rename,
         .link = crash_link,
         .unlink = crash_unlink,

@@ -100,6 +100,12 @@ static int fail_stat(struct vfs *v, const char *path, struct stat *st)
     return r ? r : vfs_stat(vfs_system(), path, st);
 }
 
+static int fail_statat(struct vfs *v, int dirfd, const char *name, struct stat *st)
+{
+    int r = due(v, VFS_FAULT_READS);
+    return r ? r : vfs_statat(vfs_system(), dirfd, name, st);
+}
+
 static int fail_rename(struct vfs *v, const char *from, const char *to)
 {
     int r = due(v, VFS_FAULT_WRITES);
@@ -149,6 +155,7 @@ struct vfs *vfs_fail_new(int mask, long k, int error, int forever)
         .ftruncate = fail_ftruncate,
         .fstat = fail_fstat,
         .stat = fail_stat,
+        .statat = fail_statat,
         .rename = fail_rename,
         .link = fail_link,
         .unlink = fail_unlink,

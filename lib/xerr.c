@@ -19,7 +19,7 @@ static const char *const texts[] = {
     "bad parameters",
     "bad configuration",
     "TLS or SASL failure",
-    "database error",
+    "database error, see syslog",
     "was replaced",
     "unusable after an earlier failure",
     "permission denied",

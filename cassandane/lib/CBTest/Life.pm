@@ -20,17 +20,28 @@ my @SYSTEM = qw(\\Seen \\Flagged \\Answered \\Draft);
 my $TEXT = CBTest::Imap::noise(3000, 7);
 my @KEYWORDS = qw($Label1 $Forwarded Junk later);
 
-# Keys: site, user, at_once (the server deletes folders at once). The user's INBOX must be there.
+# Keys: site, user, at_once (the server deletes folders at once), without (a hash of events that do not
+# come; renamed: what has just been renamed is not deleted at once). The user's INBOX must be there.
 sub new
 {
     my ($class, %o) = @_;
     my $self = bless { %o, folders => { '' => 1 }, sent => [], scripts_there => {}, active => undef,
-        deleted => {}, did => [], count => 0,
-        touched => {}, quotas => 0, scripts => 0 }, $class;
-    $self->{imap} = $o{site}->imap_as($o{user});
-    $self->{admin} = $o{site}->admin;
+        deleted => {}, count => 0,
+        touched => {}, renamed => {}, quotas => 0, scripts => 0 }, $class;
+    $self->login;
     return $self;
 }
+
+# Connections; new ones after the user has got another name.
+sub login
+{
+    my ($self) = @_;
+    $self->{imap} = $self->imap;
+    $self->{admin} = $self->{site}->admin;
+    return;
+}
+
+sub imap { my ($self) = @_; return $self->{site}->imap_as($self->{user}) }
 
 # ---- names -----------------------------------------------------------------------------------
 
@@ -193,6 +204,7 @@ sub rename
     return if grep { $self->{folders}{$_} } values %new;
     $self->{imap}->must(rename => $self->own($from), $self->own($to));
     $self->touch(%new);
+    $self->{renamed}{$_} = 1 for values %new;
     delete @{ $self->{folders} }{ keys %new };
     @{ $self->{folders} }{ values %new } = (1) x keys %new;
     return "'$from' renamed to '$to'";
@@ -204,6 +216,7 @@ sub delete
     my ($self) = @_;
     my $path = $self->ordinary // return;
     my @gone = reverse $self->tree($path);
+    return if $self->{at_once} && $self->{without}{renamed} && grep { $self->{renamed}{$_} } @gone;
     return if !$self->{at_once} && grep { ($self->{deleted}{$_} // 0) >= time - 1 } @gone;
     for my $name (@gone) {
         $self->{imap}->must(delete => $self->own($name));
@@ -272,12 +285,11 @@ sub note
     });
 }
 
-# Of the whole user: sync_client does not tell of the root of a folder further down at once, whatever
-# IMAP says (3.6.1, with -u), so it cannot be said what a backup must have. sync-quota.t has those.
+# Of the whole user, or of a folder and what is below it.
 sub quota
 {
     my ($self) = @_;
-    my $path = '';
+    my $path = rand() < 0.6 ? '' : $self->folder;
     my $limits = pick(sub { 'STORAGE ' . (1000000 + int rand 1000) }, sub { 'MESSAGE ' . (10000 + int rand 1000) },
         sub { 'STORAGE 2000000 MESSAGE ' . (5000 + int rand 1000) })->();
     $self->{admin}->must(setquota => $self->adm($path), "($limits)");
@@ -321,18 +333,28 @@ my @EVENTS = (
     mail => 22, flags => 18, copy => 6, move => 7, expunge => 10, create => 9, rename => 6, delete => 4,
     replace => 3, subscribe => 5, rights => 2, note => 6, quota => 3, script => 7,
 );
-my @DICE;
-while (my ($event, $weight) = splice @EVENTS, 0, 2) {
-    push @DICE, ($event) x $weight;
-}
 
-# Do something; what it was stands in {did} then. Names that cannot be made or taken, for example
+# Each event as often as it weighs.
+sub weighed
+{
+    my (@events) = @_;
+    my @dice;
+    while (my ($event, $weight) = splice @events, 0, 2) {
+        push @dice, ($event) x $weight;
+    }
+    return @dice;
+}
+my @DICE = weighed(@EVENTS);
+
+sub dice { my ($self) = @_; return $self->{without} ? grep { !$self->{without}{$_} } @DICE : @DICE }
+
+# Do something, and say what it was. Names that cannot be made or taken, for example
 # because of what is, or was, above or below them, are left alone.
 sub act
 {
     my ($self) = @_;
     while (1) {
-        my $event = pick(@DICE);
+        my $event = pick($self->dice);
         my $what;
         if (!eval { $what = $self->$event; 1 }) {
             die $@ if $@ !~ /\b(?:create|rename|delete) .*(?:Mailbox already exists|HASCHILDREN)/;
@@ -340,8 +362,7 @@ sub act
             next;
         }
         next unless defined $what;
-        push @{ $self->{did} }, "$event: $what";
-        return;
+        return "$event: $what";
     }
 }
 

@@ -8,7 +8,7 @@ package CBTest::Master;
 use strict;
 use warnings;
 use CBTest::Util qw(as_cyrus run_cmd start_cmd reap wait_until slurp spew processes_of guard_dir
-    unguard_dir free_port);
+    unguard_dir free_port scratch);
 use Fcntl qw(F_DUPFD);
 use File::Path qw(remove_tree);
 use File::Temp qw(tempdir);
@@ -24,7 +24,7 @@ my %living;
 sub new
 {
     my ($class, %o) = @_;
-    my $dir = tempdir('cbtest-XXXXXX', DIR => '/tmp');
+    my $dir = tempdir('cbtest-XXXXXX', DIR => scratch());
     chmod 0755, $dir;
     my $self = bless { dir => $dir, owner => $$, pids => [] }, $class;
     $living{$dir} = $self;

@@ -78,13 +78,22 @@ sub by_server
         push @lines, "mailbox-deleted $a->{name}" if !$b;
         push @lines, "mailbox-created $b->{name}" if !$a;
         push @lines, "mailbox-renamed $b->{name} from $a->{name}" if $a && $b && $a->{name} ne $b->{name};
-        push @lines, messages(($b // $a)->{name}, $a->{records} // {}, $b->{records} // {});
+        push @lines, messages(($b // $a)->{name}, map { records($m, $_) } $a, $b);
     }
     push @lines, sets('subscribed', 'unsubscribed', map { { map { $_ => 1 } map { @{$_} }
         @{ $_->{csync}{LSUB} // [] } } } $m, $n);
     push @lines, scripts($m->{imap}{sieve}, $n->{imap}{sieve});
     push @lines, quotas(map { $_->{imap}{quota} } $m, $n);
     return sort @lines;
+}
+
+# The messages of a mailbox. \Seen in one of nobody's (seen => 0) is the affair of who has asked.
+sub records
+{
+    my ($m, $box) = @_;
+    my $all = $box->{records} // {};
+    return $all if $m->{seen} // 1;
+    return { map { ($_ => { %{ $all->{$_} }, flags => [grep { $_ ne '\\Seen' } @{ $all->{$_}{flags} }] }) } keys %{$all} };
 }
 
 # Mailboxes by UNIQUEID, those that were deleted aside.
@@ -157,10 +166,10 @@ sub quotas
 # those of the server's own that IMAP has no names for.
 sub by_backup
 {
-    my ($site, $m, $n) = @_;
+    my ($m, $n, $said) = @_;
     my @lines;
     my %unseen = map { $_ => 1 } map { unseen($_) } $m, $n;
-    for my $e (@{ CBTest::Compare::backup_json($site, $m->{user}, 'diff', "\@$m->{at}", "\@$n->{at}") }) {
+    for my $e (@{$said}) {
         my ($kind, $item) = @{$e}{qw(kind item)};
         next if $unseen{ $e->{uniqueid} // '' } || $kind =~ /^mailbox-changed|annotated$/;
         push @lines,
@@ -185,7 +194,7 @@ sub quota_line
 sub unseen
 {
     my ($m) = @_;
-    my $all = CBTest::Compare::decode($m->{said}[0]);
+    my $all = $m->{all} // CBTest::Compare::decode($m->{said}[0]);
     return map { $_->{uniqueid} }
         grep { ($_->{mboxtype} // '') =~ /[if]/ || !$m->{imap}{mailboxes}{ $_->{mboxname} } } @{ $all->{mailboxes} };
 }
@@ -194,10 +203,18 @@ sub unseen
 sub differences_between
 {
     my ($site, $m, $n) = @_;
+    return differences_of($site, $m, $n,
+        CBTest::Compare::backup_json($site, $m->{user}, 'diff', "\@$m->{at}", "\@$n->{at}"));
+}
+
+# The same when cyr_backup's answer is there.
+sub differences_of
+{
+    my ($site, $m, $n, $said) = @_;
     my %count;
     $count{$_}++ for by_server($site, $m, $n);
     my $lines = keys %count;
-    $count{$_}-- for by_backup($site, $m, $n);
+    $count{$_}-- for by_backup($m, $n, $said);
     return ($lines, map { ($count{$_} > 0 ? 'server only: ' : 'backup only: ') . $_ } grep { $count{$_} } sort keys %count);
 }
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright (c) 2026 The Cyrus Backups authors
 #
-# CBTest::Site - a private little world below /tmp: mail server, backup server, perhaps
+# CBTest::Site - a private little world below TMPDIR: mail server, backup server, perhaps
 # a replica, their users, and the relay that listens between sync_client and backupd.
 # It ends all its processes and removes its directory when the test ends, however it ends.
 # KEEP=1 keeps the directory.
@@ -17,7 +17,7 @@ use CBTest::Names;
 use CBTest::Relay;
 use CBTest::Sieve;
 use CBTest::Util qw(as_cyrus run_cmd start_cmd reap free_port wait_until processes_of guard_dir unguard_dir
-    clock_files peak_memory is_debian program slurp);
+    clock_files peak_memory is_debian program scratch slurp);
 use File::Path qw(remove_tree);
 use File::Temp qw(tempdir);
 use POSIX ();
@@ -33,7 +33,7 @@ sub new
     my ($class, %o) = @_;
     die program('backupd') . " is missing: set BUILDDIR to the build directory\n"
         unless is_debian() || -x program('backupd');
-    my $dir = tempdir('cbtest-XXXXXX', DIR => '/tmp');
+    my $dir = tempdir('cbtest-XXXXXX', DIR => scratch());
     chmod 0755, $dir;
     my $self = bless { dir => $dir, owner => $$, peak => 0, maxchild => $o{maxchild} // 30 }, $class;
     $self->{names} = CBTest::Names->new(%{ $o{options}{imap} // {} });

@@ -16,7 +16,7 @@ use CBTest::Util qw(as_cyrus run_cmd program slurp spew sha1_hex);
 sub new
 {
     my ($class, %o) = @_;
-    return bless { %o, states => [], judged => {} }, $class;
+    return bless { %o, states => [], judged => {}, gaps => [], lost => {} }, $class;
 }
 
 # A sync begins now; it has ended, and STATE (see by_imap()) is what the server had.
@@ -45,13 +45,36 @@ sub current { return $_[0]{states}[-1]{state} }
 # The last second at which a state is known to hold.
 sub last_second { my ($self, $s) = @_; return $s->{until} // $self->now }
 
-# The state at T; undef if that is in the middle of a sync, or before everything.
+# The state at T; undef if that is in the middle of a sync, or before everything, or not known any more.
 sub at
 {
     my ($self, $t) = @_;
+    return undef if $self->gap($t, $t);
     my ($s) = grep { $_->{from} <= $t && $t <= $self->last_second($_) } @{ $self->{states} };
     return $s;
 }
+
+# What a chunk of the data file said is lost: the times (as our messages write them) from its first
+# line on cannot be known any more, until it has been mended; and TEXT is what it said.
+sub lose
+{
+    my ($self, $from, $text) = @_;
+    push @{ $self->{gaps} }, [$from, undef];
+    $self->{lost}{$1} = 1 while $text =~ /%\{\S+ ([0-9a-f]{40}) \d+\}/g;
+    return;
+}
+
+sub mended { my ($self) = @_; $self->{gaps}[-1][1] = $self->now; return }
+
+# Is there a time between these that cannot be known?
+sub gap
+{
+    my ($self, $from, $to) = @_;
+    return scalar grep { $_->[0] <= $to && $from <= ($_->[1] // $to) } @{ $self->{gaps} };
+}
+
+# The last second of which something is known.
+sub last_known { my ($self) = @_; return grep { $self->at($_) } $self->last_second($self->{states}[-1]) }
 
 # The states that hold at some second at or after T, that which may still hold then included.
 sub since
@@ -70,36 +93,42 @@ sub seconds
 {
     my ($self, $from, $n) = @_;
     my @states = grep { $self->last_second($_) >= $from } @{ $self->{states} };
-    return map {
+    return grep { !$self->gap($_, $_) } map {
         my $s = $states[ rand @states ];
         my ($first, $last) = ($s->{from} < $from ? $from : $s->{from}, $self->last_second($s));
         (sub { $first }, sub { $last }, sub { $first + int rand $last - $first + 1 })[ rand 3 ]->();
     } 1 .. (@states ? $n : 0);
 }
 
-# cyr_backup for each of some times, one after the other in one shell:
-# { time => { rc, out, err } }
-sub ask
+# cyr_backup for each list of words, one after the other in one shell: ( { rc, out, err }, ... ). The
+# present does not matter to what is asked, so the processes get no clock, which would cost as
+# much as they do.
+sub run
 {
-    my ($self, @times) = @_;
+    my ($self, @commands) = @_;
     my ($site, $user) = @{$self}{qw(site user)};
     my $dir = "$site->{dir}/as-of";
     mkdir $dir or chmod 0777, $dir or die "$dir: $!\n";
     chmod 0777, $dir;
-    my $cyr = program('cyr_backup') . ' -C ' . $site->{backup}->conf;
-    my $script = join '', map {
-        "$cyr --as-of=\@$_ $user json all >$dir/$_.out 2>$dir/$_.err; echo \$? >$dir/$_.rc\n"
-    } @times;
-    my $r = run_cmd(cmd => [as_cyrus('/bin/sh', '-c', $script)], env => $site->{backup}->env,
-        tmp => $site->{dir}, timeout => 300);
-    die "as-of: exit $r->{rc}: $r->{out}$r->{err}\n" if $r->{rc} != 0;
-    my %said;
-    for my $t (@times) {
-        my ($rc, $out, $err) = map { slurp("$dir/$t.$_") // '' } qw(rc out err);
-        $said{$t} = { rc => $rc + 0, out => $out, err => $err };
-        unlink map { "$dir/$t.$_" } qw(rc out err);
+    my $cyr = program('cyr_backup') . ' -C ' . $site->{backup}->conf . " '$user'";
+    my $script = join '', map { "$cyr @{ $commands[$_] } >$dir/$_.out 2>$dir/$_.err; echo \$? >$dir/$_.rc\n" } 0 .. $#commands;
+    my $r = run_cmd(cmd => [as_cyrus('/bin/sh', '-c', $script)], env => $site->env, tmp => $site->{dir}, timeout => 300);
+    die "cyr_backup: exit $r->{rc}: $r->{out}$r->{err}\n" if $r->{rc} != 0;
+    my @said;
+    for my $i (0 .. $#commands) {
+        my ($rc, $out, $err) = map { slurp("$dir/$i.$_") // '' } qw(rc out err);
+        push @said, { rc => $rc + 0, out => $out, err => $err };
+        unlink map { "$dir/$i.$_" } qw(rc out err);
     }
-    return \%said;
+    return @said;
+}
+
+# Everything as of some times: { time => { rc, out, err } }
+sub ask
+{
+    my ($self, @times) = @_;
+    my @said = $self->run(map { ["--as-of=\@$_", 'json', 'all'] } @times);
+    return { map { ($times[$_] => $said[$_]) } 0 .. $#times };
 }
 
 # What cyr_backup says of the seconds @TIMES and the server had said otherwise.
@@ -182,9 +211,12 @@ sub window_differences
     my $window = $begun - $retention;
     my $there = $self->contents;
     my $alive = guids($self->since($window));
+    my $alive_now = guids($self->{states}[-1]);
     my $ever = guids(@{ $self->{states} });
     # the window moved while the compaction waited for its second
     my $must = guids($self->since($window + ($self->now - $begun) + 1));
+    # what a lost chunk held, and the server had no more
+    delete @{$must}{ grep { !$alive_now->{$_} } keys %{ $self->{lost} } };
     my @d = map { "$_ is not in the data file" } grep { !defined $there->{$_} } sort keys %{$must};
     for my $guid (grep { !$alive->{$_} } sort keys %{$there}) {
         # what no mailbox ever had when somebody looked may stay for a day

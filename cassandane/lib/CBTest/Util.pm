@@ -21,7 +21,7 @@ use Time::HiRes qw(time sleep alarm);
 
 our @EXPORT_OK = qw(as_cyrus run_cmd start_cmd reap wait_until free_port slurp spew
     sha1_hex processes_of guard_dir unguard_dir clock_files peak_memory builddir program peer
-    is_debian);
+    is_debian scratch);
 
 # Where the programs under test lie.
 sub builddir
@@ -34,6 +34,13 @@ sub program
 {
     my ($name) = @_;
     return builddir() . "/backup/$name";
+}
+
+# Where directories of tests are made: TMPDIR if it is set. On a file system in memory nobody waits for
+# a disk: what is written is looked at after processes were killed, never after a power failure.
+sub scratch
+{
+    return File::Spec->rel2abs($ENV{TMPDIR} // '/tmp');
 }
 
 # PEER=debian runs Debian's own backup programs instead of ours: a test of the tests.
@@ -162,7 +169,7 @@ sub reap
 sub run_cmd
 {
     my (%o) = @_;
-    my $tmp = $o{tmp} // '/tmp';
+    my $tmp = $o{tmp} // scratch();
     my ($out, $err) = map { sprintf '%s/cbtest.%d.%s', $tmp, $$, $_ } qw(out err);
     my $in;
     if (defined $o{input}) {

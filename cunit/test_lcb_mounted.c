@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* Tests of telling a partition that is not mounted from one that is new. */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "backup/lcb_db.h"
+#include "backup/lcb_int.h"
+#include "backup/lcb_mounted.h"
+#include "backup/lcb_move.h"
+#include "cunit/lcbtest.h"
+#include "cunit/unit.h"
+#include "lib/xerr.h"
+#include "lib/xmalloc.h"
+
+static char extra[400];
+
+/* Partitions one and two; new backups go to TO. */
+static void start(struct lcbtest *t, const char *to)
+{
+    snprintf(extra, sizeof(extra), "backuppartition-two: %s-two\npartition_select_exclude: %s\n",
+             unit_tmpdir(), strcmp(to, "one") ? "one" : "two");
+    lcbtest_init(t, extra);
+    lcbtest_open(t, NULL);
+}
+
+static const char *dir(struct lcbtest *t, const char *name)
+{
+    return lcb_partition_named(t->store, name)->dir;
+}
+
+static int begin(struct lcbtest *t, const char *userid)
+{
+    struct lcb *b = NULL;
+    int r = lcb_open(t->store, userid, LCB_WRITE | LCB_CREATE, 0, &b);
+    lcb_close(&b);
+    return r;
+}
+
+static void test_new(void)
+{
+    struct lcbtest t;
+    start(&t, "one");
+    CU_ASSERT_EQUAL(lcb_mounted(t.store, "/nowhere/at/all"), 0);
+    CU_ASSERT_EQUAL(begin(&t, "joe"), 0); /* the directory is made */
+    CU_ASSERT_EQUAL(begin(&t, "ann"), 0);
+    CU_ASSERT_EQUAL(lcb_mounted(t.store, dir(&t, "one")), 0);
+    CU_ASSERT_EQUAL(mkdir(dir(&t, "two"), 0755), 0); /* empty, but nobody was ever there */
+    CU_ASSERT_EQUAL(lcb_mounted(t.store, dir(&t, "two")), 0);
+    CU_ASSERT_EQUAL(rmdir(dir(&t, "two")), 0);
+    lcbtest_fini(&t);
+}
+
+static void test_gone(void)
+{
+    struct lcbtest t;
+    struct lcb_moved m;
+    char *path = NULL;
+    start(&t, "one");
+    const char *one = dir(&t, "one");
+    CU_ASSERT_EQUAL_FATAL(begin(&t, "joe"), 0);
+    char *away = xasprintf("%s.away", one), *slash = xasprintf("%s//", one);
+    CU_ASSERT_EQUAL_FATAL(rename(one, away), 0);
+    for (int i = 0; i < 2; i++) { /* missing, then empty */
+        CU_ASSERT_EQUAL(lcb_mounted(t.store, one), -ENODEV);
+        CU_ASSERT_EQUAL(lcb_mounted(t.store, slash), -ENODEV);
+        CU_ASSERT(lcbtest_logged("is it mounted?"));
+        CU_ASSERT_EQUAL(begin(&t, "ann"), -ENODEV);
+        CU_ASSERT_EQUAL(begin(&t, "joe"), XERR_STALE);
+    }
+    CU_ASSERT_EQUAL(lcb_db_find(lcb_store_db(t.store), "ann", &path), XERR_NOTFOUND);
+    CU_ASSERT_EQUAL(rmdir(one), 0);
+    CU_ASSERT_EQUAL_FATAL(rename(away, one), 0);
+    CU_ASSERT_EQUAL(begin(&t, "ann"), 0);
+    CU_ASSERT_EQUAL(begin(&t, "joe"), 0);
+
+    /* Nor is anything moved there. */
+    CU_ASSERT_EQUAL(lcb_move(t.store, "joe", lcb_partition_named(t.store, "two"), 0, &m), 0);
+    free(m.path);
+    char *two = xasprintf("%s.away", dir(&t, "two"));
+    CU_ASSERT_EQUAL_FATAL(rename(dir(&t, "two"), two), 0);
+    CU_ASSERT_EQUAL(lcb_move(t.store, "ann", lcb_partition_named(t.store, "two"), 0, &m), -ENODEV);
+    CU_ASSERT_PTR_NOT_NULL(strstr(buf_cstring(&m.why), "is it mounted?"));
+    buf_free(&m.why);
+    CU_ASSERT_EQUAL_FATAL(rename(two, dir(&t, "two")), 0);
+    free(two);
+    free(away);
+    free(slash);
+    lcbtest_fini(&t);
+}
+
+/* What was lost for good is forgotten: then the directory is as good as new. */
+static void test_forgotten(void)
+{
+    struct lcbtest t;
+    char *path = NULL;
+    start(&t, "one");
+    const char *one = dir(&t, "one");
+    CU_ASSERT_EQUAL_FATAL(begin(&t, "joe"), 0);
+    char *away = xasprintf("%s.away", one);
+    CU_ASSERT_EQUAL_FATAL(rename(one, away), 0);
+    CU_ASSERT_EQUAL_FATAL(lcb_db_find(lcb_store_db(t.store), "joe", &path), 0);
+    CU_ASSERT_EQUAL_FATAL(lcb_db_remove(lcb_store_db(t.store), "joe", path), 0);
+    CU_ASSERT_EQUAL(begin(&t, "joe"), 0);
+    CU_ASSERT_EQUAL(begin(&t, "ann"), 0);
+    free(path);
+    free(away);
+    lcbtest_fini(&t);
+}
+
+void suite_lcb_mounted(void);
+void suite_lcb_mounted(void)
+{
+    static const struct unit_test tests[] = {
+        {"a new partition", test_new},
+        {"a partition that is not mounted", test_gone},
+        {"one that was given up", test_forgotten},
+        {NULL, NULL},
+    };
+    unit_suite("lcb_mounted", tests);
+}
