@@ -21,6 +21,7 @@
 #include "backup/lcb_int.h"
 #include "backup/lcb_mounted.h"
 #include "backup/lcb_partition.h"
+#include "backup/lcb_repair.h"
 #include "backup/lcb_walk.h"
 #include "lib/filelock.h"
 #include "lib/xerr.h"
@@ -301,6 +302,15 @@ static int open_unfilled(struct lcb *b)
     return r;
 }
 
+/* What was committed last has rotted. Who maintains the backup may be waiting for this, or be the
+ * caller: it is no more to him than a rebuild. */
+static int repair_end(struct lcb *b)
+{
+    struct lcb_repair rp = {.maintained = 1};
+    xlog_errorx("%s: its end is damaged, though it was once whole", b->path);
+    return lcb_repair(b, &rp);
+}
+
 static int finish_write(struct lcb *b)
 {
     int r = b->to_repair ? open_unfilled(b) : XERR_NOTFOUND;
@@ -315,9 +325,10 @@ static int finish_write(struct lcb *b)
         if (!r)
             r = lcb_recover(b);
     }
-    if (!r)
-        lcb_recovered(b);
-    return r;
+    if (r < 0)
+        return r;
+    lcb_recovered(b);
+    return r && !b->to_repair ? repair_end(b) : 0;
 }
 
 void lcb_recovered(struct lcb *b)
@@ -415,7 +426,7 @@ static int open_read(struct lcb *b)
     if (r)
         return r == XERR_FORMAT || r == XERR_VERSION ? XERR_NOTFOUND : r;
     if (!lcb_index_fits(b))
-        return XERR_NOTFOUND;
+        return lcb_end_rotten(b) ? 0 : XERR_NOTFOUND; /* all but that can be read */
     lcb_index_getpoint(b->index, &p);
     r = vfs_fstat(b->vfs, b->fd, &st);
     return r ? r : st.st_size > p.end; /* 1: usable, but perhaps behind */
