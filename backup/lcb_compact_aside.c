@@ -116,15 +116,16 @@ static int open_new(struct lcb *b, const char *path, struct buf *name)
     return fd;
 }
 
+/* XERR_FORMAT if there are no such bytes: then it is the index that is damaged. */
 static int copy(struct lcb *b, int fd, off_t from, off_t to, off_t *at)
 {
     char piece[PIECE];
-    int r = 0;
+    int r = from < 0 ? XERR_FORMAT : 0;
     while (!r && from < to) {
         ssize_t n = vfs_pread(b->vfs, b->fd, piece, to - from < PIECE ? (size_t)(to - from) : PIECE,
                               from);
         if (n <= 0)
-            return n < 0 ? (int)n : XERR_EOF;
+            return n < 0 ? (int)n : XERR_FORMAT;
         ssize_t put = vfs_pwrite(b->vfs, fd, piece, (size_t)n, *at);
         r = put < 0 ? (int)put : 0;
         from += n;

@@ -296,6 +296,8 @@ int64_t lcb_index_time(struct lcb_index *, int64_t pos);
 #define LCB_INDEX_UNSETTLED 0x43794230  /* "CyB0": being made, or given up while it was */
 /* Run the statements that make all tables, in the open transaction. */
 int lcb_index_schema_exec(struct sqldb *, int64_t id);
+/* 0 if the tables are those of a new index; XERR_FORMAT, XERR_SQL. */
+int lcb_index_schema_check(struct lcb_index *);
 /* An index for an empty data file, at PATH, where there is none; its first transaction is open. IMAGE:
  * the bytes of an index without rows, made at the first call and kept by the caller for later ones. */
 int lcb_index_create(const char *path, struct buf *image, int64_t checkpoint, struct lcb_index **);
@@ -381,8 +383,12 @@ int lcb_marks_waiting(struct lcb_index *, int64_t *n);
 
 /* ---- lcb_recover.c ---- */
 
-/* Bring index and data file together under the lock: roll forward, cut, or rebuild. */
+/* Bring index and data file together under the lock: roll forward, cut, or rebuild. 1: nothing was
+ * done, see lcb_end_rotten(). */
 int lcb_recover(struct lcb *);
+/* 1 if the index is of this file, but what was committed last cannot be read any more: lcb_repair()
+ * must be next, or what only the index knows of it is lost. */
+int lcb_end_rotten(struct lcb *);
 /* A checksum, never 0, of the last bytes before END: with it, members that agree in offset, number
  * and length are told apart. 0 if they cannot be read. */
 int64_t lcb_check_end(struct vfs *, int fd, off_t end);

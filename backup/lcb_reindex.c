@@ -213,6 +213,8 @@ static int lock(struct online *o)
                       : lcb_open_file(o->store, o->path, LCB_WRITE, o->wait_ms, &o->locked);
     if (r)
         return r;
+    if (o->rp.rp->locked)
+        o->rp.rp->locked(o->rp.rp->rock, o->locked->path);
     int moved = lcb_index_moved(o->live);
     lcb_index_close(&o->live);
     r = lcb_index_getpoint(o->made->index, &p);
@@ -390,6 +392,8 @@ static int under_lock(struct online *o)
     int r = o->userid ? lcb_open(o->store, o->userid, flags, o->wait_ms, &b)
                       : lcb_open_file(o->store, o->path, flags, o->wait_ms, &b);
     rp->maintained = 1;
+    if (!r && rp->locked)
+        rp->locked(rp->rock, b->path);
     if (!r)
         r = strcmp(b->path, o->path) ? XERR_STALE : lcb_repair(b, rp);
     rp->maintained = maintained;

@@ -19,6 +19,7 @@ struct lcb_repair {
     int maintained;     /* the maintenance lock is the caller's; else it is taken (XERR_LOCKED) */
     void (*damage)(void *rock, const struct lcb_damage *); /* or NULL */
     int (*chunk)(void *rock, const struct lcb_chunk *);    /* one was read; or NULL */
+    void (*locked)(void *rock, const char *path); /* lcb_reindex(): nobody else writes now; or NULL */
     void *rock;
 
     /* What was found and done. */
@@ -44,7 +45,7 @@ int lcb_repair(struct lcb *b, struct lcb_repair *);
 int lcb_reindex(struct lcb_store *, const char *userid, const char *path, int queue_ms, int wait_ms,
                 struct lcb_repair *);
 
-/* Pages and trees of an index: 0 if it can be believed, XERR_FORMAT, XERR_SQL. */
+/* Pages, trees and schema of an index: 0 if it can be believed, XERR_FORMAT, XERR_SQL. */
 int lcb_index_check(struct lcb_index *);
 
 /* ---- lcb_relog.c ---- */
