@@ -49,7 +49,7 @@ void ctl_move(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *re
         buf_setcstr(&result->message, t->userid ? "no such partition" : "not found by user id");
         return;
     }
-    if (at == to || ctl->opt->dry_run) {
+    if (ctl->opt->dry_run) {
         result->status = CTL_SKIPPED;
         buf_setcstr(&result->message, at == to ? "is there already" : "dry run");
         return;
@@ -59,10 +59,12 @@ void ctl_move(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *re
         ctl_result_error(result, r);
     if (r && r != XERR_LOCKED && m.why.len)
         buf_setcstr(&result->message, buf_cstring(&m.why));
-    if (!r && m.path)
+    if (!r && m.path) {
         tell_moved(ctl, t, &m, result);
-    else if (!r)
+    } else if (!r) {
         result->status = CTL_SKIPPED;
+        buf_setcstr(&result->message, "is there already");
+    }
     buf_free(&m.why);
     free(m.path);
 }

@@ -253,7 +253,7 @@ static int make_plan(struct run *run)
     run->plan.rock = how->rock;
     run->plan.remember = !how->force && !how->dry_run && !how->say && !how->account;
     if (run->plan.remember && !run->s->point.unfinished)
-        r = lcb_idle_known(old, how->now);
+        r = lcb_idle_known(old, how->now, NULL);
     run->idle = r == 1;
     if (r)
         return r < 0 ? r : 0;
@@ -316,7 +316,8 @@ static int once(struct lcb_store *store, const struct lcb_compact *how,
 }
 
 /* Something that is to stay cannot be read: what is known of it is written down again, and what is
- * missing will be asked for. The damaged bytes belong to nothing then. */
+ * missing will be asked for. The damaged bytes belong to nothing then. Or the proof failed: the index
+ * may not be what the data file says, and is made anew. */
 static int repair(struct lcb_store *store, const struct lcb_compact *how,
                   const struct lcb_compact_result *result)
 {
@@ -344,7 +345,7 @@ int lcb_compact(struct lcb_store *store, const struct lcb_compact *options,
     how.now = how.now ? how.now : (int64_t)time(NULL);
     for (int i = 0; r == XERR_STALE && i < TRIES; i++) {
         r = once(store, &how, result);
-        if (r == XERR_FORMAT && !repaired++) {
+        if ((r == XERR_FORMAT || r == XERR_INTERNAL) && !repaired++) {
             r = repair(store, &how, result);
             r = r ? r : XERR_STALE;
         }

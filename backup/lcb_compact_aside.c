@@ -132,20 +132,21 @@ static ssize_t read_piece(struct lcb *b, char *piece, size_t n, off_t at)
         if (got == -EIO)
             memset(piece + done, 0, sector);
         else if (got != (ssize_t)sector)
-            return got < 0 ? got : XERR_EOF;
+            return got < 0 ? got : XERR_FORMAT;
         done += sector;
     }
     return (ssize_t)n;
 }
 
+/* XERR_FORMAT if there are no such bytes: then it is the index that is damaged. */
 static int copy(struct lcb *b, int fd, off_t from, off_t to, off_t *at)
 {
     char piece[PIECE];
-    int r = 0;
+    int r = from < 0 ? XERR_FORMAT : 0;
     while (!r && from < to) {
         ssize_t n = read_piece(b, piece, to - from < PIECE ? (size_t)(to - from) : PIECE, from);
         if (n <= 0)
-            return n < 0 ? (int)n : XERR_EOF;
+            return n < 0 ? (int)n : XERR_FORMAT;
         ssize_t put = vfs_pwrite(b->vfs, fd, piece, (size_t)n, *at);
         r = put < 0 ? (int)put : 0;
         from += n;

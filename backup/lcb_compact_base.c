@@ -51,7 +51,7 @@ static void put_bytes(struct base *b, const char *before, const void *value, siz
 
 static void put_text(struct base *b, const char *before, const char *value)
 {
-    put_bytes(b, before, value, strlen(value));
+    put_bytes(b, before, value, value ? strlen(value) : 0);
 }
 
 /* What came as an unsigned number of 64 bits. */

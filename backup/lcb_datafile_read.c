@@ -31,6 +31,8 @@ int lcb_member_at(struct vfs *vfs, int fd, off_t at, off_t size, struct lcb_memb
     unsigned char peek[HEADER_PEEK];
     memset(m, 0, sizeof(*m));
     m->offset = at;
+    if (at < 0) /* as a damaged index may say */
+        return XERR_FORMAT;
     if (at >= size)
         return XERR_EOF;
     ssize_t n = vfs_pread(vfs, fd, peek, sizeof(peek), at);

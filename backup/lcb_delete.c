@@ -209,10 +209,14 @@ static int tidy_up(struct finder *f, const char *path, const char *live)
     r = lcb_same_file(f->store, path, live);
     if (r == 1)
         r = lcb_path_registered(f->store, live);
-    if (r == 1)
+    if (r == 1) {
+        char *index = xasprintf("%s.index", path);
+        (void)vfs_unlink(lcb_store_vfs(f->store), index);
         r = vfs_unlink(lcb_store_vfs(f->store), path);
-    else if (!r && lcb_same_file(f->store, path, live) == 1)
+        free(index);
+    } else if (!r && lcb_same_file(f->store, path, live) == 1) {
         r = lcb_newname_finish(f->store, &n);
+    }
     lcb_hold_end(&h);
     return r;
 }
@@ -247,12 +251,32 @@ static const char *user_of(struct finder *f, const char *name, const struct lcb_
     return buf_cstring(&f->user);
 }
 
+/* The index of a deleted backup that is not there: whoever brought it back came no further. */
+static void tidy_index(struct finder *f, const char *path, const struct lcb_name *n)
+{
+    struct vfs *vfs = lcb_store_vfs(f->store);
+    struct stat st;
+    struct lcb_hold *h = NULL;
+    char *data = xstrndup(path, strlen(path) - strlen(".index"));
+    char *live = lcb_deleted_livepath(path, n);
+    if (vfs_stat(vfs, data, &st) == -ENOENT) {
+        int r = lcb_hold_file(f->store, live, 0, &h); /* or is he still at it? */
+        if ((!r || r == -ENOENT) && vfs_stat(vfs, data, &st) == -ENOENT && !vfs_stat(vfs, path, &st))
+            (void)vfs_unlink(vfs, path);
+        lcb_hold_end(&h);
+    }
+    free(data);
+    free(live);
+}
+
 static int found(void *rock, const char *path, const struct lcb_name *n, int error)
 {
     struct finder *f = rock;
     struct stat st;
     if (error && error != -ENOENT) /* a partition that is not there as yet has nothing to tell */
         f->error = f->error ? f->error : error;
+    if (!error && n->kind == LCB_NAME_DELETED_INDEX && f->tidy)
+        tidy_index(f, path, n);
     if (error || n->kind != LCB_NAME_DELETED)
         return 0;
     int r = vfs_stat(lcb_store_vfs(f->store), path, &st);

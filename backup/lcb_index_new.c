@@ -46,6 +46,38 @@ int lcb_index_schema_exec(struct sqldb *db, int64_t id)
     return r ? r : sqldb_exec(db, sql);
 }
 
+static int schema_text(struct sqldb *db, struct buf *out)
+{
+    sqlite3_stmt *st = sqldb_stmt(db, "SELECT type || ' ' || name || ' ' || tbl_name || ' ' ||"
+                                      " coalesce(sql, '') FROM sqlite_master ORDER BY rowid");
+    int more = st ? 1 : XERR_SQL;
+    while (more > 0 && (more = sqldb_step(db, st)) > 0) {
+        buf_appendmap(out, sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0));
+        buf_putc(out, '\n');
+    }
+    return more;
+}
+
+/* A schema may be damaged so that it is still one: a column has another name, or is not unique. */
+int lcb_index_schema_check(struct lcb_index *ix)
+{
+    struct buf is = BUF_INITIALIZER, should_be = BUF_INITIALIZER;
+    struct sqldb *db = NULL;
+    int r = schema_text(ix->db, &is);
+    if (!r)
+        r = sqldb_open(":memory:", SQLDB_CREATE, 0, &db);
+    if (!r)
+        r = lcb_index_schema_exec(db, LCB_INDEX_ID);
+    if (!r)
+        r = schema_text(db, &should_be);
+    if (!r && buf_cmp(&is, &should_be))
+        r = XERR_FORMAT;
+    sqldb_close(&db);
+    buf_free(&is);
+    buf_free(&should_be);
+    return r;
+}
+
 /* The bytes of an unsettled index without rows. */
 static int make_image(struct buf *image)
 {

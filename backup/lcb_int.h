@@ -289,6 +289,8 @@ int64_t lcb_index_time(struct lcb_index *, int64_t pos);
 #define LCB_INDEX_UNSETTLED 0x43794230  /* "CyB0": being made, or given up while it was */
 /* Run the statements that make all tables, in the open transaction. */
 int lcb_index_schema_exec(struct sqldb *, int64_t id);
+/* 0 if the tables are those of a new index; XERR_FORMAT, XERR_SQL. */
+int lcb_index_schema_check(struct lcb_index *);
 /* An index for an empty data file, at PATH, where there is none; its first transaction is open. IMAGE:
  * the bytes of an index without rows, made at the first call and kept by the caller for later ones. */
 int lcb_index_create(const char *path, struct buf *image, int64_t checkpoint, struct lcb_index **);

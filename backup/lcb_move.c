@@ -100,8 +100,8 @@ static int move_once(struct lcb_store *store, const struct lcb_switch_how *how, 
         r = lcb_switch_create(s);
     if (!r)
         r = lcb_switch_copy(s);
-    if (!r)
-        r = lcb_switch_replay(s);
+    if (!r && (r = lcb_switch_replay(s)) == XERR_FORMAT)
+        buf_setcstr(&m->why, "the end of the data file is damaged, verify it first");
     if (!r)
         r = check(s, m);
     if (!r)
@@ -116,6 +116,18 @@ static int move_once(struct lcb_store *store, const struct lcb_switch_how *how, 
     return r;
 }
 
+/* It is there already: perhaps by a run that did not come to removing the old pair. */
+static void finish_dead(struct lcb_store *store, const char *userid)
+{
+    struct lcb_switch *s = NULL;
+    struct lcb_switch_how how = {
+        .userid = userid,
+        .keep_previous = config_getswitch(lcb_store_config(store), IMAPOPT_BACKUP_KEEP_PREVIOUS),
+    };
+    if (!lcb_switch_begin(store, &how, &s))
+        lcb_switch_end(&s);
+}
+
 int lcb_move(struct lcb_store *s, const char *userid, const struct lcb_partition *to, int wait_ms,
              struct lcb_moved *m)
 {
@@ -128,7 +140,9 @@ int lcb_move(struct lcb_store *s, const char *userid, const struct lcb_partition
     if (r == -ENODEV)
         buf_setcstr(&m->why, "the partition is empty, although backups.db names files below it: is it"
                              " mounted?");
-    if (!r && lcb_partition_of(s, path) != to) {
+    if (!r && lcb_partition_of(s, path) == to) {
+        finish_dead(s, userid);
+    } else if (!r) {
         int full = config_getswitch(lcb_store_config(s), IMAPOPT_FULLDIRHASH);
         buf_setmap(&dir, to->dir, dir_len(to->dir));
         buf_printf(&dir, "/%c", lcb_path_hash(userid, full));

@@ -15,7 +15,8 @@ const struct lcb_partition *lcb_partition_named(struct lcb_store *, const char *
 const struct lcb_partition *lcb_partition_of(struct lcb_store *, const char *path);
 
 struct lcb_moved {
-    char *path;     /* the new path, for the caller to free; NULL if it was there already */
+    char *path;     /* the new path, for the caller to free; NULL if it was there already, in which case
+                     * what a dead run left of the old one is removed */
     uint64_t bytes; /* of the data file */
     struct buf why; /* of a failure, if there are better words than the error's; to be freed */
 };

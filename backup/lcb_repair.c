@@ -63,7 +63,7 @@ int lcb_index_check(struct lcb_index *ix)
         r = said && !strcmp(said, "ok") ? 0 : XERR_FORMAT;
         sqlite3_reset(st);
     }
-    return r;
+    return r ? r : lcb_index_schema_check(ix);
 }
 
 static int open_old(struct repair *rp)

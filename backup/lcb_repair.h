@@ -37,7 +37,7 @@ struct lcb_repair {
  * known. */
 int lcb_repair(struct lcb *b, struct lcb_repair *);
 
-/* Pages and trees of an index: 0 if it can be believed, XERR_FORMAT, XERR_SQL. */
+/* Pages, trees and schema of an index: 0 if it can be believed, XERR_FORMAT, XERR_SQL. */
 int lcb_index_check(struct lcb_index *);
 
 /* ---- lcb_relog.c ---- */

@@ -22,6 +22,7 @@
 #include "backup/lcb_mounted.h"
 #include "backup/lcb_partition.h"
 #include "backup/lcb_repair.h"
+#include "backup/lcb_walk.h"
 #include "lib/filelock.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
@@ -380,9 +381,36 @@ static int take_lock(struct lcb *b, int wait_ms)
     return r ? r : still_meant(b);
 }
 
+/* Is it a data file at all? It begins with a member, or with nothing. */
+static int begins_well(struct lcb *b)
+{
+    struct lcb_member m;
+    struct stat st;
+    int r = vfs_fstat(b->vfs, b->fd, &st);
+    return r || !st.st_size ? r : lcb_member_at(b->vfs, b->fd, 0, st.st_size, &m);
+}
+
+/* Who opens by path may name any file, and of one that is no data file recovery would set all aside. A
+ * data file begins like one; where that has rotted its name tells, or its index, or what follows. */
+static int is_meant(struct lcb *b)
+{
+    struct lcb_name n;
+    struct stat st;
+    const char *slash = strrchr(b->path, '/');
+    if (*b->userid || !begins_well(b))
+        return 0;
+    lcb_name_parse(slash ? slash + 1 : b->path, &n);
+    if (n.kind == LCB_NAME_DATA || !vfs_stat(b->vfs, b->index_path, &st))
+        return 0;
+    int r = vfs_fstat(b->vfs, b->fd, &st);
+    return r ? r : lcb_next_member(b->vfs, b->fd, 1, st.st_size, 0) < 0 ? XERR_FORMAT : 0;
+}
+
 static int open_write(struct lcb *b, int wait_ms)
 {
     int r = take_lock(b, wait_ms);
+    if (!r)
+        r = is_meant(b);
     return r ? r : finish_write(b);
 }
 
@@ -402,15 +430,6 @@ static int open_read(struct lcb *b)
     lcb_index_getpoint(b->index, &p);
     r = vfs_fstat(b->vfs, b->fd, &st);
     return r ? r : st.st_size > p.end; /* 1: usable, but perhaps behind */
-}
-
-/* Is it a data file at all? It begins with a member, or with nothing. */
-static int begins_well(struct lcb *b)
-{
-    struct lcb_member m;
-    struct stat st;
-    int r = vfs_fstat(b->vfs, b->fd, &st);
-    return r || !st.st_size ? r : lcb_member_at(b->vfs, b->fd, 0, st.st_size, &m);
 }
 
 /* Nothing has been applied to the index: it was made, and then filling it was given up. */

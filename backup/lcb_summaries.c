@@ -48,6 +48,7 @@
 #define WORTH_LOOKED 1000 /* or so many looks at indexes that nothing was found by */
 #define SETTLED 2
 #define NO_DIR UINT32_MAX
+#define FILE_MAX (1 << 30) /* of five million backups: what is larger is none of ours */
 #define OPEN_DIRS 64 /* at the most; files in others are asked for by their whole paths */
 
 struct file_state {
@@ -109,7 +110,7 @@ struct lcb_summaries {
 
 static int good_head(const struct head *h, off_t size)
 {
-    return h->magic == MAGIC && h->entry_size == sizeof(struct entry) &&
+    return h->magic == MAGIC && h->entry_size == sizeof(struct entry) && size <= FILE_MAX &&
            size == (off_t)(sizeof(*h) + (uint64_t)h->dirs * sizeof(struct file_state) +
                            (uint64_t)h->count * sizeof(struct entry));
 }

@@ -167,12 +167,14 @@ int lcb_switch_copy(struct lcb_switch *s)
 /* ---- the new index ---- */
 
 /* All that is new in the new file must be readable. Only what was copied as it was may have been
- * damaged before (OLD_DAMAGE); then it is for the caller to compare. */
+ * damaged before (OLD_DAMAGE); then it is for the caller to compare, if it can be read to its end. */
 static int scan_new(struct lcb_switch *s, int old_damage, struct lcb_scan *scan)
 {
     int r = lcb_scan(scan);
     if (r || (scan->at == s->end && (old_damage || !(scan->rotten + scan->unsound + scan->lost))))
         return r;
+    if (old_damage)
+        return XERR_FORMAT;
     xlog_errorx("%s: not all of the %lld bytes that were written can be read again: given up",
                 s->made->path, (long long)s->end);
     return XERR_INTERNAL;

@@ -27,6 +27,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "backup/lcb_delete_int.h"
 #include "backup/lcb_partition.h"
 #include "backup/lcb_switch.h"
 #include "lib/filelock.h"
@@ -177,7 +178,7 @@ static void origin_read(struct sqldb *db, struct origin *o)
     memset(o, 0, sizeof(*o));
     if (!st || sqldb_step(db, st) != 1)
         return;
-    o->from = xstrdup((const char *)sqlite3_column_text(st, 0));
+    o->from = xstrdupnull((const char *)sqlite3_column_text(st, 0));
     sqlite3_reset(st);
     (void)sqldb_int(db, &o->id, "SELECT value FROM meta WHERE key='made_from_id'", "");
     (void)sqldb_int(db, &o->end, "SELECT value FROM meta WHERE key='made_from_end'", "");
@@ -210,19 +211,42 @@ static int is_as_it_was(struct vfs *vfs, const char *path, off_t end, int64_t ch
     return same;
 }
 
-/* The backup at PATH was switched to, as O says, and then the run died. */
-static int finish_dead(struct vfs *vfs, const char *path, const struct origin *o, int keep)
+/* A note may be damaged, too: what it names must not be anybody's backup, by whatever name. */
+static int is_nobodys(struct lcb_store *store, const char *path, const char *live)
 {
+    return lcb_same_file(store, path, live) == 0 && lcb_path_registered(store, path) == 0;
+}
+
+/* Is the index beside PATH that of the data file with this backup id, or not there? */
+static int is_index_of(struct vfs *vfs, const char *path, int64_t id)
+{
+    char *name = xasprintf("%s.index", path);
+    struct sqldb *db = NULL;
+    int64_t is = 0;
+    int there = lcb_switch_exists(vfs, name);
+    int yes = !there || (there == 1 && !sqldb_open(name, SQLDB_READONLY, 0, &db) &&
+                         !sqldb_int(db, &is, "SELECT value FROM meta WHERE key='backup_id'", "") &&
+                         is == id);
+    sqldb_close(&db);
+    free(name);
+    return yes;
+}
+
+/* The backup at PATH was switched to, as O says, and then the run died. */
+static int finish_dead(struct lcb_store *store, const char *path, const struct origin *o, int keep)
+{
+    struct vfs *vfs = lcb_store_vfs(store);
     int r = 0;
-    if (!o->from || !strcmp(o->from, path))
+    if (!o->from || *o->from != '/' || !strcmp(o->from, path))
         return 0;
     int there = lcb_switch_exists(vfs, o->from);
-    if (there == 1 && is_as_it_was(vfs, o->from, o->end, o->check)) {
+    if (there == 1 && is_as_it_was(vfs, o->from, o->end, o->check) &&
+        is_nobodys(store, o->from, path)) {
         r = lcb_switch_retire(vfs, o->from, keep);
         if (!r)
             xlog_info("%s: it was replaced by %s before: %s", o->from, path,
                       keep ? "renamed" : "removed");
-    } else if (there == 0) {
+    } else if (there == 0 && is_index_of(vfs, o->from, o->id)) {
         r = lcb_switch_rmindex(vfs, o->from);
     }
     return r;
@@ -232,7 +256,7 @@ int lcb_switch_finish_dead(struct lcb_switch *s)
 {
     struct origin o;
     origin_read(s->old->index->db, &o);
-    int r = finish_dead(s->vfs, s->old->path, &o, s->how.keep_previous);
+    int r = finish_dead(s->store, s->old->path, &o, s->how.keep_previous);
     free(o.from);
     return r;
 }
@@ -400,7 +424,7 @@ int lcb_switch_tidy(struct lcb_store *store, const char *userid, const char *pat
     struct strarray dirs = {.count = 0};
     struct origin o;
     origin_of(path, &o);
-    int r = finish_dead(sweep.vfs, path, &o, keep);
+    int r = finish_dead(store, path, &o, keep);
     free(o.from);
     add_parent(path, &dirs);
     add_partitions(store, userid, &dirs);

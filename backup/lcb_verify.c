@@ -255,8 +255,12 @@ static void tell_missing(struct verify *s)
         if (s->ndamaged && bsearch(&key, s->damaged, s->ndamaged, sizeof(key), by_offset))
             continue;
         buf_reset(&s->text);
-        buf_printf(&s->text, "error reading chunk at offset %lld: %s", (long long)f.offset,
-                   f.offset >= s->size ? "the file ends before it" : "there is no such chunk");
+        if (!s->ndamaged && f.offset < s->size) { /* one follows the other: it is not the file */
+            f.kind = LCB_FOUND_INDEX;
+            f.offset = -1;
+        }
+        buf_printf(&s->text, "error reading chunk at offset %lld: %s", (long long)key.offset,
+                   key.offset >= s->size ? "the file ends before it" : "there is no such chunk");
         tell(s, &f);
     }
 }

@@ -5,8 +5,9 @@
 # A byte of a backup is wrong, or a file ends too early: of the data file, the index, backups.db; at
 # places all over each. Every program ends by itself, with an exit code that is documented, says what
 # is wrong, and gives out what is not; a real sync_client can go on; and after verify and a sync the
-# backup is what IMAP says. What the library does with each single byte is cunit/test_lcb_damage.c.
-# CYRUS_BACKUPS_LONG=1: every byte here, too, which takes hours.
+# backup is what IMAP says. What the library does with each single byte is cunit/test_lcb_damage*.c.
+# DAMAGE_SEED moves the places. CYRUS_BACKUPS_LONG=1: four times as many of them, and of the data file and
+# backups.db every byte with those programs that read all; K/N: the Kth of N parts of these bytes.
 use strict;
 use warnings;
 use FindBin;
@@ -22,6 +23,9 @@ use JSON;
 use Test::More;
 
 my $long = $ENV{CYRUS_BACKUPS_LONG};
+my ($part, $parts) = ($long // '') =~ m{^(\d+)/(\d+)$} ? ($1, $2) : (1, 1);
+my $seed = $ENV{DAMAGE_SEED} // time;
+note("DAMAGE_SEED=$seed");
 my $site = CBTest::Site->new(users => ['alice'], options => { backup => { backup_error_pause => '0' } });
 my $c = CBTest::Case->new(site => $site, user => 'alice');
 
@@ -92,8 +96,8 @@ sub check
 sub positions
 {
     my ($size, $number, @more) = @_;
-    my $by = $long ? 1 : int($size / $number) || 1;
-    my %at = map { $_ => 1 } @more, map { $_ * $by } 0 .. ($size - 1) / $by;
+    my $by = int($size / ($number * ($long ? 4 : 1))) || 1;
+    my %at = map { $_ => 1 } @more, map { $_ * $by + $seed % $by } 0 .. ($size - 1 - $seed % $by) / $by;
     return sort { $a <=> $b } keys %at;
 }
 
@@ -154,6 +158,31 @@ damage_data('flip', $_, $sample{$_}) for positions(length $d->{data}, 12, keys %
 %sample = map { $_ => 1 } $members[2]{at} + 60, $members[-1]{at}, $members[-1]{end} - 1;
 damage_data('cut', $_, $sample{$_}) for grep { $_ < length $d->{data} } positions(length $d->{data}, 4, keys %sample);
 
+# Each byte, in a hurry: who reads all of it, and who mends it.
+sub each_byte_of_data
+{
+    for (my $at = $part - 1; $at < length $d->{data}; $at += $parts) {
+        my $where = "data file, byte $at";
+        my ($member, @group) = $d->group($at);
+        my @gone = $group[-1] == $members[-1] ? @group : ($member);
+        $d->restore;
+        $d->flip($d->{file}, $at);
+        my $damaged = slurp($d->{file});
+        check($where, @{$_}) for ['cyr_backup', 'alice', 'json', 'all'], ['ctl_backups', 'stat', 'alice'];
+        my $r = check($where, 'ctl_backups', 'verify', '--dry-run', 'alice');
+        my $silent = $r->{rc} == 0;
+        my $mended = check($where, 'ctl_backups', ('verify', 'reindex', 'compact')[$at % 3], $at % 3 == 2 ? '-F' : (),
+            'alice');
+        my @lost = lost($silent ? () : @gone);
+        ok(!@lost, "$where: what is whole comes out") or diag(@lost) if @lost;
+        my $in = $at - $member->{at};    # time, origin, the name of the field, bits behind the end of the text
+        my $harmless = ($in >= 4 && $in < 10) || $in == 12 || $in == 13 || $at == $member->{end} - 9;
+        ok(!$silent || $harmless, "$where: verify says so") if $silent;
+    }
+    return;
+}
+each_byte_of_data() if $long;
+
 # ---- the index ---------------------------------------------------------------------------------------
 
 sub damage_index
@@ -202,6 +231,24 @@ sub damage_db
 $size = -s $d->{db};
 damage_db('flip', $_, $_ == 70) for positions($size, 12, 70);
 damage_db("cut", $_, $_ == 1) for grep { $_ } positions($size, 3, 1);
+
+sub each_byte_of_db
+{
+    for (my $at = $part - 1; $at < $size; $at += $parts) {
+        my $where = "backups.db, byte $at";
+        $d->restore;
+        $d->flip($d->{db}, $at);
+        check($where, @{$_}) for ['ctl_backups', 'list'], ['ctl_backups', 'list', 'alice'],
+            ['cyr_backup', 'alice', 'list', 'all'], ['ctl_backups', 'reconstruct', '--dry-run'];
+        my $r = check($where, 'ctl_backups', 'reconstruct');
+        is($r->{rc}, 0, "$where: reconstruct mends it") or diag("$r->{out}$r->{err}") if $r->{rc};
+        $r = $d->tool('ctl_backups', 'list', 'alice');
+        my $found = $r->{out} =~ /\talice\t\Q$d->{file}\E$/;
+        ok($found, "$where: the backup is found") or diag($r->{out}) if !$found;
+    }
+    return;
+}
+each_byte_of_db() if $long;
 
 # ---- all the same, somebody must have complained ---------------------------------------------------------
 

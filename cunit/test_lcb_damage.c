@@ -27,17 +27,13 @@
 #include "backup/lcb_int.h"
 #include "backup/lcb_summary.h"
 #include "backup/lcb_verify.h"
-#include "cunit/lcbtest.h"
+#include "cunit/lcbtest_victim.h"
 #include "cunit/unit.h"
 #include "lib/vfs_fault.h"
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
 enum {
-    COMMITS = 5,
-    MESSAGES = 3,
-    NEW_MESSAGE = 95,
-    NEW_BIT = 1 << MESSAGES,
     HEADER = 40, /* of a member */
     INDEX_STRIDE = 61,
     WAL_STRIDE = 211,
@@ -45,27 +41,6 @@ enum {
     CALLS_MAX = 3000, /* of the file system: reading all takes about a hundred */
 };
 
-/* A backup as it was, and where the commits are in it. */
-struct victim {
-    struct lcbtest t;
-    struct vfs *vfs;
-    char *path;
-    struct buf data;
-    struct lcbtest_index live, folded; /* with a WAL, and without */
-    off_t end[COMMITS];
-};
-
-static const unsigned message_number[MESSAGES] = {19, 57, 76};
-static const int message_commit[MESSAGES] = {0, 2, 4}; /* with which they came */
-
-/* Every byte, or each Nth of them; UNIT_STRIDE=M, each (N*M)th. */
-static size_t stride(size_t n)
-{
-    const char *s = getenv("CYRUS_BACKUPS_LONG"), *m = getenv("UNIT_STRIDE");
-    if (s && *s && strcmp(s, "0"))
-        return 1;
-    return m && atoi(m) > 0 ? n * (size_t)atoi(m) : n;
-}
 
 static long steps;
 
@@ -74,106 +49,7 @@ static int step(void)
     return ++steps > STEPS_MAX ? 999 : 0; /* more than there is: it goes round */
 }
 
-/* ---- the backup ---- */
-
-static const char *hex_of(unsigned number)
-{
-    static char hex[4][41];
-    static int at;
-    struct buf text = BUF_INITIALIZER;
-    struct message_guid guid;
-    at = (at + 1) % 4;
-    lcbtest_message(number, &text, &guid);
-    message_guid_encode(&guid, hex[at]);
-    buf_free(&text);
-    return hex[at];
-}
-
-static void put_mailbox(struct lcb *b, const char *id, unsigned modseq, const char *a, const char *c)
-{
-    const char *records[3] = {a, c, NULL};
-    char name[40];
-    snprintf(name, sizeof(name), "user.joe%s", strcmp(id, "inbox") ? ".Other" : "");
-    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header(id, name, 3, modseq, ""), records, NULL), 0);
-}
-
-static void make_commit(struct lcb *b, int n)
-{
-    const char *one = hex_of(19), *two = hex_of(57), *three = hex_of(76);
-    for (int i = 0; i < MESSAGES; i++)
-        if (message_commit[i] == n)
-            CU_ASSERT_EQUAL(lcbtest_upload(b, message_number[i], 0), 0);
-    if (n == 0)
-        put_mailbox(b, "inbox", 5, lcbtest_record(1, 5, "", one), NULL);
-    if (n == 1) {
-        CU_ASSERT_EQUAL(lcbtest_log(b, "SUB", "%(USERID joe MBOXNAME user.joe)"), 0);
-        CU_ASSERT_EQUAL(lcbtest_log(b, "SEEN", "%(USERID joe UNIQUEID inbox LASTREAD 1 LASTUID 1"
-                                               " LASTCHANGE 2 SEENUIDS 1)"), 0);
-        CU_ASSERT_EQUAL(lcbtest_log(b, "QUOTA", "%(ROOT user.joe STORAGE 1000)"), 0);
-        CU_ASSERT_EQUAL(lcbtest_log(b, "ANNOTATION",
-                                    "%(MBOXNAME \"\" ENTRY /comment USERID joe VALUE x)"), 0);
-        CU_ASSERT_EQUAL(lcbtest_log(b, "SIEVE", "%(USERID joe FILENAME a.script LAST_UPDATE 7"
-                                                " CONTENT {11}\r\nkeep;\r\nstop)"), 0);
-    }
-    if (n == 2)
-        put_mailbox(b, "inbox", 6, lcbtest_record(1, 6, "\\Seen", one),
-                    lcbtest_record(2, 6, "", two));
-    if (n == 3)
-        put_mailbox(b, "other", 7, lcbtest_record(1, 7, "\\Flagged", one), NULL);
-    if (n == 4)
-        put_mailbox(b, "inbox", 8, lcbtest_record(2, 8, "\\Expunged", two),
-                    lcbtest_record(3, 8, "", three));
-    CU_ASSERT_EQUAL_FATAL(lcb_commit(b), 0);
-}
-
-static void make_victim(struct victim *v)
-{
-    memset(v, 0, sizeof(*v));
-    v->vfs = vfs_fail_new(VFS_FAULT_ALL, 0, 0, 0);
-    lcbtest_init(&v->t, "");
-    lcbtest_open(&v->t, v->vfs);
-    struct lcb *b = lcbtest_joe(&v->t);
-    v->path = xstrdup(lcb_path(b));
-    for (int n = 0; n < COMMITS; n++) {
-        make_commit(b, n);
-        v->end[n] = b->df.end;
-        lcbtest_settime(lcbtest_time() + 10);
-    }
-    lcbtest_saveindex(v->path, &v->live);
-    lcb_close(&b);
-    lcbtest_int(v->path, "PRAGMA wal_checkpoint(TRUNCATE)");
-    lcbtest_saveindex(v->path, &v->folded);
-    lcbtest_read(v->path, &v->data);
-    CU_ASSERT_EQUAL((off_t)v->data.len, v->end[COMMITS - 1]);
-    CU_ASSERT(v->live.wal.len > 0);
-}
-
-static void free_victim(struct victim *v)
-{
-    free(v->path);
-    buf_free(&v->data);
-    lcbtest_freeindex(&v->live);
-    lcbtest_freeindex(&v->folded);
-    lcbtest_fini(&v->t);
-    vfs_fault_free(&v->vfs);
-}
-
-static int commit_of(const struct victim *v, off_t at)
-{
-    int n = 0;
-    while (n < COMMITS && at >= v->end[n])
-        n++;
-    return n;
-}
-
 /* ---- use of it ---- */
-
-/* Errors that say what is the case. */
-static int known_error(int r)
-{
-    return r == XERR_FORMAT || r == XERR_SQL || r == XERR_NOTFOUND || r == XERR_VERSION ||
-           r == XERR_EOF || r == XERR_SYNTAX || r == XERR_PARAM || r == XERR_TOOBIG;
-}
 
 struct use {
     struct lcb *b;
@@ -186,7 +62,7 @@ struct use {
 
 static void note(struct use *u, int r)
 {
-    CU_ASSERT(r >= 0 ? r != 999 : known_error(r));
+    CU_ASSERT(r >= 0 ? r != 999 : victim_known_error(r));
     if (r < 0 && !u->error)
         u->error = r;
     u->seen |= r == XERR_SQL;
@@ -317,21 +193,21 @@ static void ask_everything(struct use *u)
         note(u, lcb_foreach_content(u->b, pos, on_content, u));
     }
     note(u, lcb_foreach_chunk(u->b, on_chunk, u));
-    for (unsigned i = 0; i < MESSAGES; i++)
-        read_message(u, message_number[i], 1u << i);
-    read_message(u, NEW_MESSAGE, NEW_BIT);
+    for (unsigned i = 0; i < VICTIM_MESSAGES; i++)
+        read_message(u, victim_message((int)i), 1u << i);
+    read_message(u, VICTIM_NEW, VICTIM_NEW_BIT);
 }
 
 /* Something new comes, as from a client, who may have sent it before: 0 once it is committed. */
 static int write_something(struct lcb *b)
 {
-    const char *records[2] = {lcbtest_record(1, 9, "", hex_of(NEW_MESSAGE)), NULL};
+    const char *records[2] = {lcbtest_record(1, 9, "", victim_hex(VICTIM_NEW)), NULL};
     struct buf text = BUF_INITIALIZER;
     struct message_guid guid;
-    lcbtest_message(NEW_MESSAGE, &text, &guid);
+    lcbtest_message(VICTIM_NEW, &text, &guid);
     buf_free(&text);
     int r = lcb_has_content(b, &guid, NULL);
-    r = r ? r < 0 ? r : 0 : lcbtest_upload(b, NEW_MESSAGE, 0);
+    r = r ? r < 0 ? r : 0 : lcbtest_upload(b, VICTIM_NEW, 0);
     if (!r)
         r = lcbtest_mailbox(b, lcbtest_header("newbox", "user.joe.New", 1, 9, ""), records, NULL);
     if (!r)
@@ -348,7 +224,7 @@ static void use(struct victim *v, int flags, struct use *u)
     steps = 0;
     struct lcb_summary summary;
     int r = lcb_summary_read(v->t.store, v->path, 1, &summary);
-    CU_ASSERT(!r || known_error(r));
+    CU_ASSERT(!r || victim_known_error(r));
     r = lcb_open(v->t.store, "joe", flags, 0, &u->b);
     CU_ASSERT((r == 0) == (u->b != NULL));
     note(u, r);
@@ -376,26 +252,6 @@ static glob_t tails(const struct victim *v)
     return g;
 }
 
-static void remove_asides(const struct victim *v)
-{
-    char pattern[400];
-    glob_t g;
-    memset(&g, 0, sizeof(g));
-    snprintf(pattern, sizeof(pattern), "%s.*", v->path);
-    glob(pattern, 0, NULL, &g);
-    for (size_t i = 0; i < g.gl_pathc; i++)
-        unlink(g.gl_pathv[i]);
-    globfree(&g);
-}
-
-static void put(const struct victim *v, const void *p, size_t n, const struct lcbtest_index *ix)
-{
-    remove_asides(v);
-    lcbtest_write(v->path, p, n);
-    if (ix)
-        lcbtest_putindex(v->path, ix);
-}
-
 /* The data file begins with the first KEPT of the N bytes at P; what is not there is in a tail. */
 static void check_kept(const struct victim *v, const char *p, size_t n, size_t kept)
 {
@@ -417,25 +273,15 @@ static void check_kept(const struct victim *v, const char *p, size_t n, size_t k
 
 /* ---- the data file ---- */
 
-/* The messages that are still there when what is from FIRST to LAST of the commits is in doubt. */
-static unsigned expected(int first, int last)
-{
-    unsigned bits = 0;
-    for (int i = 0; i < MESSAGES; i++)
-        if (message_commit[i] < first || message_commit[i] > last)
-            bits |= 1u << i;
-    return bits;
-}
-
 /* N bytes at P are the data file; commits FIRST to LAST are damaged or missing. */
 static void check_data(struct victim *v, const char *p, size_t n, int first, int last,
                        const struct lcbtest_index *ix, const char *what, size_t at)
 {
-    unsigned failures = CU_get_number_of_failures(), want = expected(first, last);
+    unsigned failures = CU_get_number_of_failures(), want = victim_expected(first, last);
     size_t kept = first ? (size_t)v->end[first - 1] : 0;
     struct buf now = BUF_INITIALIZER;
     struct use u;
-    put(v, p, n, ix);
+    victim_put(v, p, n, ix);
     use(v, 0, &u); /* a reader changes nothing */
     lcbtest_read(v->path, &now);
     CU_ASSERT(now.len == n && (!n || !memcmp(now.s, p, n)));
@@ -444,16 +290,16 @@ static void check_data(struct victim *v, const char *p, size_t n, int first, int
     } else {
         CU_ASSERT_EQUAL(u.whole & want, want);
     }
-    if (!ix || at % stride(2) == 0) {
+    if (!ix || victim_turn(at, 2)) {
         use(v, LCB_WRITE, &u);
         CU_ASSERT_EQUAL(u.error, 0);
         CU_ASSERT_EQUAL(u.whole & want, want);
         check_kept(v, p, n, kept);
     }
-    if ((!ix || at % stride(2) == 0) && at % stride(3) == 0) {
+    if ((!ix || victim_turn(at, 2)) && victim_turn(at, 3)) {
         use(v, 0, &u);
         CU_ASSERT_EQUAL(u.error, 0);
-        CU_ASSERT_EQUAL(u.whole & (want | NEW_BIT), want | NEW_BIT);
+        CU_ASSERT_EQUAL(u.whole & (want | VICTIM_NEW_BIT), want | VICTIM_NEW_BIT);
     }
     if (CU_get_number_of_failures() != failures)
         printf("\n%s at %zu, commits %d to %d\n", what, at, first, last);
@@ -467,10 +313,10 @@ static void check_data(struct victim *v, const char *p, size_t n, int first, int
 static void flip_data(struct victim *v, const struct lcbtest_index *ix, const char *what)
 {
     char *bytes = xmemdup(v->data.s, v->data.len);
-    for (size_t at = 0; at < v->data.len; at += stride(ix ? 1 : 2)) {
-        int n = commit_of(v, (off_t)at);
-        int unknown = !ix && n == COMMITS - 2 && (off_t)at < v->end[n - 1] + HEADER;
-        bytes[at] = (char)(bytes[at] ^ (at % 3 ? 1 << at % 8 : 0xff));
+    for (size_t at = victim_first(ix ? 1 : 2); at < v->data.len; at += victim_stride(ix ? 1 : 2)) {
+        int n = victim_commit_of(v, (off_t)at);
+        int unknown = !ix && n == VICTIM_COMMITS - 2 && (off_t)at < v->end[n - 1] + HEADER;
+        bytes[at] = victim_wrong(bytes[at], at);
         check_data(v, bytes, v->data.len, n, unknown ? n + 1 : n, ix, what, at);
         bytes[at] = v->data.s[at];
     }
@@ -480,45 +326,49 @@ static void flip_data(struct victim *v, const struct lcbtest_index *ix, const ch
 static void test_data_flipped(void)
 {
     struct victim v;
-    make_victim(&v);
+    victim_make(&v, 0);
     flip_data(&v, &v.live, "flipped");
-    free_victim(&v);
+    victim_free(&v);
 }
 
 static void test_data_flipped_alone(void)
 {
     struct victim v;
-    make_victim(&v);
+    victim_make(&v, 0);
     flip_data(&v, NULL, "flipped, without an index");
-    free_victim(&v);
+    victim_free(&v);
 }
 
 static void test_data_cut(void)
 {
     struct victim v;
-    make_victim(&v);
-    for (size_t n = 0; n < v.data.len; n += stride(1)) {
-        int c = commit_of(&v, (off_t)n);
-        if (n % 2 == 0 || stride(2) == 1)
-            check_data(&v, v.data.s, n, c, COMMITS - 1, &v.live, "cut", n);
-        if (n % 2 || stride(2) == 1)
-            check_data(&v, v.data.s, n, c, COMMITS - 1, NULL, "cut, without an index", n);
+    victim_make(&v, 0);
+    for (size_t n = victim_first(1); n < v.data.len; n += victim_stride(1)) {
+        int c = victim_commit_of(&v, (off_t)n);
+        if (victim_turn(n, 2))
+            check_data(&v, v.data.s, n, c, VICTIM_COMMITS - 1, &v.live, "cut", n);
+        if (victim_turn(n + 1, 2))
+            check_data(&v, v.data.s, n, c, VICTIM_COMMITS - 1, NULL, "cut, without an index", n);
     }
-    free_victim(&v);
+    victim_free(&v);
 }
 
 /* ---- the index ---- */
 
-/* What the data file is when something is written and the index is as it should be. */
+/* WANT: the data file, when something is written and the index is as it should be. */
 static void write_well(struct victim *v, struct buf *want)
 {
     struct use u;
-    put(v, v->data.s, v->data.len, &v->folded);
+    victim_put(v, v->data.s, v->data.len, &v->folded);
     use(v, LCB_WRITE, &u);
     CU_ASSERT_EQUAL(u.error, 0);
-    CU_ASSERT_EQUAL(u.whole, expected(-1, -1));
+    CU_ASSERT_EQUAL(u.whole, victim_expected(-1, -1));
     lcbtest_read(v->path, want);
     CU_ASSERT(want->len > v->data.len);
+    lcbtest_rmindex(v->path);
+    use(v, 0, &u); /* and by itself it says all of that */
+    CU_ASSERT_EQUAL(u.error, 0);
+    CU_ASSERT_EQUAL(u.whole, victim_expected(-1, -1) | VICTIM_NEW_BIT);
 }
 
 /* Verification finds whatever the index says that the data file does not. GOOD is what it should. */
@@ -528,11 +378,11 @@ static void check_verify(struct victim *v, const struct lcbtest_index *ix, const
     unsigned failures = CU_get_number_of_failures();
     struct lcb_verify found = {.found = NULL};
     struct buf now = BUF_INITIALIZER;
-    put(v, v->data.s, v->data.len, ix);
+    victim_put(v, v->data.s, v->data.len, ix);
     long calls = vfs_fault_calls(v->vfs);
     int r = lcb_verify(v->t.store, v->path, &found);
     CU_ASSERT(vfs_fault_calls(v->vfs) - calls < CALLS_MAX);
-    CU_ASSERT(!r || known_error(r));
+    CU_ASSERT(!r || victim_known_error(r));
     CU_ASSERT_EQUAL(found.data, 0);
     if (!r && !found.index) {
         lcbtest_dump(v->path, &now);
@@ -550,7 +400,7 @@ static void check_index(struct victim *v, const struct lcbtest_index *ix, const 
     unsigned failures = CU_get_number_of_failures();
     struct buf now = BUF_INITIALIZER;
     struct use u;
-    put(v, v->data.s, v->data.len, ix);
+    victim_put(v, v->data.s, v->data.len, ix);
     use(v, 0, &u);
     lcbtest_read(v->path, &now);
     CU_ASSERT(!buf_cmp(&now, &v->data));
@@ -561,10 +411,6 @@ static void check_index(struct victim *v, const struct lcbtest_index *ix, const 
     CU_ASSERT(u.written);
     lcbtest_read(v->path, &now);
     CU_ASSERT(!buf_cmp(&now, want));
-    lcbtest_rmindex(v->path);
-    use(v, 0, &u);
-    CU_ASSERT_EQUAL(u.error, 0);
-    CU_ASSERT_EQUAL(u.whole, expected(-1, -1) | NEW_BIT);
     if (CU_get_number_of_failures() != failures)
         printf("\n%s at %zu\n", what, at);
     buf_free(&now);
@@ -577,11 +423,11 @@ static void damage_index(struct victim *v, struct lcbtest_index *ix, struct buf 
     struct buf want = BUF_INITIALIZER, good = BUF_INITIALIZER;
     size_t whole = part->len;
     write_well(v, &want);
-    put(v, v->data.s, v->data.len, ix);
+    victim_put(v, v->data.s, v->data.len, ix);
     lcbtest_dump(v->path, &good);
-    for (size_t at = 0; at < whole; at += stride(by)) {
+    for (size_t at = victim_first(by); at < whole; at += victim_stride(by)) {
         char was = part->s[at];
-        part->s[at] = (char)(was ^ (at % 3 ? 1 << at % 8 : 0xff));
+        part->s[at] = victim_wrong(was, at);
         check_index(v, ix, &want, what, at);
         if (!ix->wal.len) /* with one it may be an earlier state, which is no fault */
             check_verify(v, ix, &good, at);
@@ -599,17 +445,17 @@ static void damage_index(struct victim *v, struct lcbtest_index *ix, struct buf 
 static void test_index(void)
 {
     struct victim v;
-    make_victim(&v);
+    victim_make(&v, 0);
     damage_index(&v, &v.folded, &v.folded.db, INDEX_STRIDE, "index");
-    free_victim(&v);
+    victim_free(&v);
 }
 
 static void test_wal(void)
 {
     struct victim v;
-    make_victim(&v);
+    victim_make(&v, 0);
     damage_index(&v, &v.live, &v.live.wal, WAL_STRIDE, "WAL");
-    free_victim(&v);
+    victim_free(&v);
 }
 
 void suite_lcb_damage(void);

@@ -184,6 +184,8 @@ static void after(struct one *o, const char *what, int done)
         UNIT_STR(lcb_partition_of(o->t.store, path)->name, "two");
     free(path);
     CU_ASSERT_EQUAL(move_to(o->t.store, "two", NULL), 0); /* the next run */
+    CU_ASSERT_EQUAL(count_files(o, "joe_??????"), 1);
+    CU_ASSERT_EQUAL(count_files(o, "joe_??????.index"), 1);
     CU_ASSERT_EQUAL(move_to(o->t.store, "one", NULL), 0);
     is_whole(o, what, &path);
     UNIT_STR(lcb_partition_of(o->t.store, path)->name, "one");

@@ -6,6 +6,7 @@
 package CBTest::Damage;
 use strict;
 use warnings;
+use CBTest::Files;
 use CBTest::Util qw(as_cyrus program run_cmd sha1_hex slurp);
 
 # Of a site's backup of a user; nobody may have it open.
@@ -13,10 +14,8 @@ sub new
 {
     my ($class, $site, $user) = @_;
     my $self = bless { site => $site, user => $user, file => $site->data_file($user),
-        part => "$site->{backup}{dir}/part", db => "$site->{backup}{dir}/conf/backups.db",
-        kept => "$site->{dir}/kept" }, $class;
-    $self->shell('rm -rf "$0" && mkdir "$0" && cp -a "$1" "$0/part" && cp -a "$2" "$0/backups.db"',
-        @{$self}{qw(kept part db)});
+        part => "$site->{backup}{dir}/part", db => "$site->{backup}{dir}/conf/backups.db" }, $class;
+    $self->{kept} = CBTest::Files->new(@{$self}{qw(part db)});
     $self->{data} = slurp($self->{file});
     $self->{members} = [members($self->{data})];
     my $rows = $self->tool({ cmd => ['sqlite3', "$self->{file}.index",
@@ -36,8 +35,7 @@ sub shell
 sub restore
 {
     my ($self) = @_;
-    $self->shell('rm -rf "$1"/* && cp -a "$0"/part/* "$1"/ && cp -a "$0/backups.db" "$2"',
-        @{$self}{qw(kept part db)});
+    $self->{kept}->restore;
     return;
 }
 

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* A small backup with something of everything in it, to be damaged byte by byte, and the bytes that
+ * are tried: each Nth by default, beginning at one that depends on CYRUS_BACKUPS_SEED (a number), so
+ * that other runs may try others and each can be had again; all with CYRUS_BACKUPS_LONG=1, or with
+ * CYRUS_BACKUPS_LONG=K/N in N processes the Kth of N parts of all. */
+#ifndef CUNIT_LCBTEST_VICTIM_H
+#define CUNIT_LCBTEST_VICTIM_H
+
+#include <sys/types.h>
+
+#include "cunit/lcbtest.h"
+
+enum {
+    VICTIM_COMMITS = 5,
+    VICTIM_MESSAGES = 3,
+    VICTIM_NEW = 95, /* number of a message that is none of them */
+    VICTIM_NEW_BIT = 1 << VICTIM_MESSAGES
+};
+
+/* Joe's backup as it was, and where the commits are in it. */
+struct victim {
+    struct lcbtest t;
+    struct vfs *vfs; /* counts */
+    char *path;
+    char *one, *two; /* the partitions */
+    struct buf data, db;               /* data file, backups.db */
+    struct lcbtest_index live, folded; /* with a WAL, and without */
+    off_t end[VICTIM_COMMITS];
+};
+/* MOVED: it has been moved from partition two to partition one in between, which its index notes. */
+void victim_make(struct victim *, int moved);
+void victim_free(struct victim *);
+/* Number of message I, and its GUID (of several at a time). */
+unsigned victim_message(int i);
+const char *victim_hex(unsigned number);
+/* In which commit is the byte at AT? VICTIM_COMMITS behind the last. */
+int victim_commit_of(const struct victim *, off_t at);
+/* Bits of the messages that are still there when commits FIRST to LAST are in doubt. */
+unsigned victim_expected(int first, int last);
+
+/* N bytes at P are the data file, with this index (NULL: none) and nothing else beside it. */
+void victim_put(const struct victim *, const void *p, size_t n, const struct lcbtest_index *);
+/* The same, in an otherwise empty store, which is opened anew. DB: what backups.db is; if it is not
+ * accepted the store is NULL. */
+void victim_restore(struct victim *, const void *p, size_t n, const struct lcbtest_index *,
+                    const struct buf *db);
+
+void victim_open(struct victim *);
+
+/* Every byte, or each Nth of them; UNIT_STRIDE=M, each (N*M)th. */
+size_t victim_stride(size_t n);
+/* The first of them. */
+size_t victim_first(size_t n);
+/* Is this one of each Nth? Yes in a long run. */
+int victim_turn(size_t at, size_t n);
+/* What becomes of the byte WAS at AT. */
+char victim_wrong(char was, size_t at);
+/* Errors that say what is the case. */
+int victim_known_error(int r);
+
+#endif
