@@ -13,9 +13,7 @@
 
 #include "backup/lcb_compact.h"
 #include "backup/lcb_int.h"
-#include "backup/lcb_scan.h"
 #include "cunit/lcbtest.h"
-#include "cunit/lcbtest_foreign.h"
 #include "cunit/lcbtest_verify.h"
 #include "cunit/unit.h"
 #include "lib/vfs_fault.h"
