@@ -21,6 +21,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "backup/backupd_command.h"
 #include "backup/backupd_session.h"
 #include "lib/sqldb.h"
 #include "lib/xlog.h"
@@ -61,10 +62,25 @@ static void prepare_tls(const struct config *config, struct backupd_setup *setup
     buf_free(&err);
 }
 
+/* What nobody could work with: better known at the start than to each client. */
+static int check_config(const struct config *config)
+{
+    struct buf err = BUF_INITIALIZER;
+    int r = backupd_check(config, &err);
+    if (r) {
+        fprintf(stderr, "fatal error: %s\n", buf_cstring(&err));
+        xlog_fatalx("%s", buf_cstring(&err));
+    }
+    buf_free(&err);
+    return r ? EX_CONFIG : 0;
+}
+
 static int init(struct service *service, int argc, char **argv)
 {
     struct backupd_setup *setup = xzmalloc(sizeof(*setup));
     int code = read_options(setup, argc, argv);
+    if (!code)
+        code = check_config(service->config);
     if (code) {
         free(setup);
         return code;

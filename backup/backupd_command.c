@@ -37,6 +37,14 @@ static int lock_wait_ms(const struct config *c)
     return (int)(wait < 0 ? 0 : wait > most ? most : wait) * 1000;
 }
 
+int backupd_check(const struct config *config, struct buf *err)
+{
+    struct lcb_store *store = NULL;
+    int r = lcb_store_open(config, NULL, &store, err);
+    lcb_store_close(&store);
+    return r == XERR_CONFIG ? r : 0;
+}
+
 int backupd_open(struct service *service, struct protstream *in, struct protstream *out,
                  struct dlist_reader *reader, struct backupd **dp)
 {

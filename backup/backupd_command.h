@@ -13,6 +13,8 @@ struct backupd;
 
 enum backupd_next { BACKUPD_CONTINUE, BACKUPD_CLOSE };
 
+/* Can these options be used? 0, or XERR_CONFIG and a text for the administrator. */
+int backupd_check(const struct config *, struct buf *err);
 /* For an administrator who has just logged in. Streams and reader stay the session's and outlive
  * the result. 0 or an error. */
 int backupd_open(struct service *, struct protstream *in, struct protstream *out,

@@ -8,10 +8,12 @@
 #include "config.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "backup/ctl_backups.h"
 #include "backup/lcb_repair.h"
 #include "backup/lcb_scan.h"
+#include "backup/lcb_summary.h"
 #include "lib/xerr.h"
 
 struct work {
@@ -53,6 +55,51 @@ static int chunk(void *rock, const struct lcb_chunk *c)
     return 0;
 }
 
+/* The end of the file, if it cannot be read, looks like what a crash leaves, and is set aside at
+ * opening. Had an index spoken for it, then it had been whole. */
+struct ending {
+    uint64_t size; /* of the file, before it was opened */
+    int whole;
+    int64_t aside; /* bytes */
+};
+
+static void look_before(struct ctl *ctl, const char *path, struct ending *e)
+{
+    struct lcb_summary s;
+    struct stat st = {.st_size = 0};
+    e->whole = !lcb_summary_read(ctl->store, path, 0, &s) && s.complete;
+    if (!e->whole)
+        vfs_stat(lcb_store_vfs(ctl->store), path, &st);
+    e->size = e->whole ? s.size : (uint64_t)st.st_size;
+}
+
+static void look_after(struct ctl *ctl, const char *path, struct ending *e)
+{
+    struct stat st;
+    if (!vfs_stat(lcb_store_vfs(ctl->store), path, &st) && (uint64_t)st.st_size < e->size)
+        e->aside = (int64_t)(e->size - (uint64_t)st.st_size);
+}
+
+/* What became of it. */
+static void judge(struct ctl_result *result, const struct work *w, const struct lcb_repair *rp,
+                  const struct ending *e)
+{
+    int64_t restored = rp->mailboxes + rp->records + rp->others;
+    struct buf *m = &result->message;
+    if (rp->messages || restored) {
+        result->status = CTL_FAILED; /* though it was done */
+        buf_printf(m, "data damaged: %lld messages will be asked for again, %lld lines were restored"
+                   " from the old index", (long long)rp->messages, (long long)restored);
+    } else if (w->unreadable) {
+        buf_printf(m, "%lld places cannot be read", (long long)w->unreadable);
+    }
+    if (e->aside) {
+        result->status = e->whole ? CTL_FAILED : result->status;
+        buf_printf(m, "%s%sthe last %lld bytes cannot be read: they were set aside", m->len ? "; " : "",
+                   e->whole && !m->len ? "data damaged: " : "", (long long)e->aside);
+    }
+}
+
 void ctl_reindex(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *result)
 {
     struct work w = {.ctl = ctl, .result = result};
@@ -62,11 +109,15 @@ void ctl_reindex(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
         .damage = damage, .chunk = chunk, .rock = &w,
     };
     struct lcb *b = NULL;
+    struct ending e = {.aside = 0};
     int wait = ctl->opt->wait ? -1 : 0;
+    look_before(ctl, t->path, &e);
     int r = t->userid ? lcb_open(ctl->store, t->userid, LCB_WRITE | LCB_REPAIR, wait, &b)
                       : lcb_open_file(ctl->store, t->path, LCB_WRITE | LCB_REPAIR, wait, &b);
-    if (!r)
+    if (!r) {
+        look_after(ctl, t->path, &e);
         r = lcb_repair(b, &rp);
+    }
     lcb_close(&b);
     if (r) {
         ctl_result_error(result, r);
@@ -74,19 +125,14 @@ void ctl_reindex(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
     }
     if (ctl->opt->verbose)
         ctl_result_line(result, "reached end of file");
-    int64_t restored = rp.mailboxes + rp.records + rp.others;
-    if (rp.messages || restored) {
-        result->status = CTL_FAILED; /* though it was done */
-        buf_printf(&result->message, "data damaged: %lld messages will be asked for again, %lld lines"
-                   " were restored from the old index", (long long)rp.messages, (long long)restored);
-    } else if (w.unreadable) {
-        buf_printf(&result->message, "%lld places cannot be read", (long long)w.unreadable);
-    }
+    judge(result, &w, &rp, &e);
     if (ctl->opt->json) {
         result->more = json_object();
         json_object_set_new(result->more, "unreadable", json_integer(w.unreadable));
         json_object_set_new(result->more, "lines_not_understood", json_integer(rp.lost_lines));
         json_object_set_new(result->more, "messages_lost", json_integer(rp.messages));
-        json_object_set_new(result->more, "lines_restored", json_integer(restored));
+        json_object_set_new(result->more, "lines_restored",
+                            json_integer(rp.mailboxes + rp.records + rp.others));
+        json_object_set_new(result->more, "bytes_set_aside", json_integer(e.aside));
     }
 }

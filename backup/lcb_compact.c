@@ -253,7 +253,7 @@ static int make_plan(struct run *run)
     run->plan.rock = how->rock;
     run->plan.remember = !how->force && !how->dry_run && !how->say && !how->account;
     if (run->plan.remember && !run->s->point.unfinished)
-        r = lcb_idle_known(old, how->now);
+        r = lcb_idle_known(old, how->now, NULL);
     run->idle = r == 1;
     if (r)
         return r < 0 ? r : 0;

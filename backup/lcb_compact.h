@@ -67,7 +67,8 @@ int lcb_compact(struct lcb_store *, const struct lcb_compact *, struct lcb_compa
 int lcb_compact_expire(struct lcb_store *, const char *userid, const char *path, int64_t before,
                        int dry_run, void (*removed)(void *rock, const char *path), void *rock);
 
-/* The account alone, of a backup that is open for reading. NOW 0: that of the clock. */
+/* TEXT and TEXT_DEAD of the account, of a backup that is open for reading (once). NOW 0: that of the
+ * clock. */
 int lcb_compact_estimate(struct lcb *, int64_t now, struct lcb_compact_account *);
 
 #endif

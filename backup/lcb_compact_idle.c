@@ -9,8 +9,9 @@
  *     what it was made from    version of the plan; backup id, end and check of the data file
  *     how                      retention, sizes, threshold
  *     when                     from what time on, and until before what time it holds
+ *     what was counted         text of all chunks, and how much of it goes
  *
- * It counts if all of the first two are the same now, and the time is between the last two. That is
+ * It counts if all of the first two are the same now, and the time is between the two. That is
  * enough, for a plan depends on three things:
  *
  *   - the options;
@@ -58,7 +59,8 @@ void lcb_idle_remember(const struct lcb_plan *p)
     if (!ix->wal || p->point.unfinished || !lcb_plan_idle(p) || p->due <= p->now)
         return;
     describe(p, &p->point, &text);
-    buf_printf(&text, "%" PRId64 " %" PRId64, p->now, p->due);
+    buf_printf(&text, "%" PRId64 " %" PRId64 " %" PRIu64 " %" PRIu64, p->now, p->due, p->account.text,
+               p->account.text_dead);
     sqlite3_stmt *st = sqldb_stmt(ix->db, "INSERT OR REPLACE INTO meta VALUES ('idle',?)");
     if (st && !sqldb_bind(st, "t", buf_cstring(&text)))
         (void)sqlite3_step(st); /* a writer may be faster: then there is something new */
@@ -67,16 +69,23 @@ void lcb_idle_remember(const struct lcb_plan *p)
     buf_free(&text);
 }
 
-/* " FROM DUE" at the end of a note. */
-static int within(const char *times, int64_t now)
+/* The end of a note: does it hold NOW? */
+static int holds(const char *s, int64_t now, struct lcb_compact_account *a)
 {
-    char *end;
-    int64_t from = strtoll(times, &end, 10);
-    if (end == times || *end != ' ')
-        return 0;
-    times = end + 1;
-    int64_t due = strtoll(times, &end, 10);
-    return end != times && !*end && from <= now && now < due;
+    int64_t n[4];
+    for (int i = 0; i < 4; i++) {
+        char *end;
+        n[i] = strtoll(s, &end, 10);
+        if (end == s || *end != (i < 3 ? ' ' : '\0'))
+            return 0;
+        s = end + 1;
+    }
+    if (a) {
+        memset(a, 0, sizeof(*a));
+        a->text = (uint64_t)n[2];
+        a->text_dead = (uint64_t)n[3];
+    }
+    return n[0] <= now && now < n[1];
 }
 
 static int read_note(struct lcb_index *ix, struct buf *note)
@@ -91,7 +100,7 @@ static int read_note(struct lcb_index *ix, struct buf *note)
     return 1;
 }
 
-static int is_known(struct lcb *b, int64_t now)
+static int is_known(struct lcb *b, int64_t now, struct lcb_compact_account *a)
 {
     struct lcb_plan p = {.b = NULL};
     struct lcb_mark_point point;
@@ -104,20 +113,20 @@ static int is_known(struct lcb *b, int64_t now)
         lcb_plan_options(&p, b);
         describe(&p, &point, &want);
         known = note.len > want.len && !memcmp(note.s, want.s, want.len) &&
-                within(buf_cstring(&note) + want.len, now);
+                holds(buf_cstring(&note) + want.len, now, a);
     }
     buf_free(&note);
     buf_free(&want);
     return r < 0 ? r : known;
 }
 
-int lcb_idle_known(struct lcb *b, int64_t now)
+int lcb_idle_known(struct lcb *b, int64_t now, struct lcb_compact_account *a)
 {
     /* Note and position from one state of the index. */
     int r = sqldb_exec(b->index->db, "BEGIN");
     if (r)
         return r;
-    r = is_known(b, now);
+    r = is_known(b, now, a);
     int end = sqldb_exec(b->index->db, "COMMIT");
     return end ? end : r;
 }

@@ -30,16 +30,19 @@ struct lcb_plan {
     /* From NOW until before DUE, another plan made of the same rows would be the same. */
     int64_t due;
     struct lcb_compact_account account;
+    int estimate; /* only the text is wanted: nothing is weighed */
     int remember; /* if there is nothing to do (lcb_compact_idle.c) */
     void (*say)(void *rock, const char *text); /* or NULL */
     struct buf said; /* lines of what is combined and split, if there is somebody to say it to */
     void *rock;
 };
-/* Find out what stays. The handle must be one for reading; it carries temporary tables from then on:
+/* Find out what stays. The handle must be one for reading, without a plan; it carries temporary
+ * tables from then on:
  * temp.live (chunk, start, size, guid): messages that stay, of chunks up to TO
  * temp.kept (id): folders that existed at FROM or later
  * temp.dead (seq): chunks in which nothing stays
- * SAY, its ROCK and REMEMBER are the caller's, all else is filled in. NOW 0: that of the clock. */
+ * SAY, its ROCK, ESTIMATE and REMEMBER are the caller's, all else is filled in. NOW 0: that of the
+ * clock. */
 int lcb_plan_make(struct lcb_plan *, struct lcb *, int64_t now);
 /* There is so little to do that nothing is done. */
 int lcb_plan_idle(const struct lcb_plan *);
@@ -58,8 +61,8 @@ int lcb_plan_wants_splitting(const struct lcb_compact_sizes *, uint64_t length, 
  * That it could not be done is no error. */
 void lcb_idle_remember(const struct lcb_plan *);
 /* 1 if it is remembered that at NOW there is nothing to do with B, which is open for reading; 0 if that
- * is to be found out; or an error. */
-int lcb_idle_known(struct lcb *b, int64_t now);
+ * is to be found out; or an error. Of the account (NULL allowed) it tells TEXT and TEXT_DEAD. */
+int lcb_idle_known(struct lcb *b, int64_t now, struct lcb_compact_account *);
 
 /* ---- lcb_compact_write.c ---- */
 

@@ -168,51 +168,61 @@ static int account_rows(struct lcb_plan *p)
     return r;
 }
 
-static int one(struct lcb_plan *p, int64_t *out, const char *sql)
+/* The N columns of the one row of SQL; sums of nothing are 0. */
+static int numbers(struct lcb_plan *p, int64_t *out, int n, const char *sql)
 {
-    *out = 0;
-    int r = sqldb_int(p->b->index->db, out, sql, "ii", p->from, LCB_POS_SEQ(p->to));
-    return r == XERR_NOTFOUND ? 0 : r;
+    struct sqldb *db = p->b->index->db;
+    sqlite3_stmt *st = sqldb_stmt(db, sql);
+    int r = st ? sqldb_bind(st, "ii", p->from, LCB_POS_SEQ(p->to)) : XERR_SQL;
+    if (!r)
+        r = sqldb_step(db, st) == 1 ? 0 : XERR_SQL;
+    for (int i = 0; i < n; i++)
+        out[i] = r ? 0 : sqlite3_column_int64(st, i);
+    if (st)
+        sqlite3_reset(st);
+    return r;
 }
 
-static int count(struct lcb_plan *p)
+static int count_text(struct lcb_plan *p)
 {
     struct lcb_compact_account *a = &p->account;
-    int64_t n = 0, chunk_bytes = 0, dead_bytes = 0, message_bytes = 0;
-    int r = one(p, &a->chunks, "SELECT count(*) FROM chunks WHERE ?1 IS NOT NULL AND seq<=?2");
+    int64_t all[2], rows[3] = {0, 0, 0};
+    int r = numbers(p, all, 2, "SELECT count(*), sum(text_length) FROM chunks WHERE ?1 IS NOT NULL"
+                               " AND seq<=?2");
     if (!r)
-        r = one(p, &chunk_bytes, "SELECT sum(text_length) FROM chunks WHERE ?1 IS NOT NULL AND"
-                " seq<=?2");
+        r = numbers(p, rows, 3, "SELECT sum(n) FILTER (WHERE alive), sum(n) FILTER (WHERE NOT alive),"
+                                " sum(text) FILTER (WHERE NOT alive) FROM temp.acct WHERE ?1+?2 IS NOT"
+                                " NULL");
+    a->chunks = all[0];
+    a->text = (uint64_t)all[1];
+    a->text_dead = (uint64_t)(rows[2] < all[1] ? rows[2] : all[1]);
+    a->versions = rows[0] + rows[1];
+    a->versions_dead = rows[1];
+    return r;
+}
+
+/* Behind count_text(), which took messages for versions. */
+static int count_messages(struct lcb_plan *p)
+{
+    struct lcb_compact_account *a = &p->account;
+    int64_t all[2], live[2] = {0, 0};
+    int r = numbers(p, all, 2, "SELECT count(*), sum(size) FROM contents WHERE ?1 IS NOT NULL AND"
+                               " chunk<=?2");
     if (!r)
-        r = one(p, &a->messages, "SELECT count(*) FROM contents WHERE ?1 IS NOT NULL AND chunk<=?2");
-    if (!r)
-        r = one(p, &message_bytes, "SELECT sum(size) FROM contents WHERE ?1 IS NOT NULL AND chunk<=?2");
-    if (!r)
-        r = one(p, &n, "SELECT count(*) FROM temp.live WHERE ?1+?2 IS NOT NULL");
-    a->messages_dead = a->messages - n;
-    if (!r)
-        r = one(p, &n, "SELECT sum(size) FROM temp.live WHERE ?1+?2 IS NOT NULL");
-    a->text = (uint64_t)chunk_bytes;
-    a->message_bytes = (uint64_t)message_bytes;
-    a->messages_dead_bytes = (uint64_t)(message_bytes - n);
+        r = numbers(p, live, 2, "SELECT count(*), sum(size) FROM temp.live WHERE ?1+?2 IS NOT NULL");
+    a->messages = all[0];
+    a->messages_dead = all[0] - live[0];
+    a->message_bytes = (uint64_t)all[1];
+    a->messages_dead_bytes = (uint64_t)(all[1] - live[1]);
+    a->versions -= a->messages;
+    a->versions_dead -= a->messages_dead;
     if (!r && a->messages_dead)
-        r = one(p, &a->messages_unused, "SELECT count(*) FROM contents c WHERE ?1 IS NOT NULL AND"
-                " chunk<=?2 AND NOT EXISTS (SELECT 1 FROM records WHERE content=c.id) AND NOT EXISTS"
-                " (SELECT 1 FROM temp.live WHERE chunk=c.chunk AND start=c.start)");
+        r = numbers(p, &a->messages_unused, 1, "SELECT count(*) FROM contents c WHERE ?1 IS NOT NULL"
+                    " AND chunk<=?2 AND NOT EXISTS (SELECT 1 FROM records WHERE content=c.id) AND NOT"
+                    " EXISTS (SELECT 1 FROM temp.live WHERE chunk=c.chunk AND start=c.start)");
     if (!r)
-        r = one(p, &a->mailboxes_dead, "SELECT count(*) FROM folders WHERE id NOT IN (SELECT id FROM"
-                " temp.kept) AND ?1+?2 IS NOT NULL");
-    if (!r)
-        r = one(p, &n, "SELECT sum(n) FROM temp.acct WHERE alive AND ?1+?2 IS NOT NULL");
-    a->versions = n - (a->messages - a->messages_dead);
-    if (!r)
-        r = one(p, &n, "SELECT sum(n) FROM temp.acct WHERE NOT alive AND ?1+?2 IS NOT NULL");
-    a->versions_dead = n - a->messages_dead;
-    a->versions += a->versions_dead;
-    if (!r)
-        r = one(p, &dead_bytes, "SELECT sum(text) FROM temp.acct WHERE NOT alive AND ?1+?2 IS NOT"
-                " NULL");
-    a->text_dead = (uint64_t)(dead_bytes < chunk_bytes ? dead_bytes : chunk_bytes);
+        r = numbers(p, &a->mailboxes_dead, 1, "SELECT count(*) FROM folders WHERE id NOT IN (SELECT id"
+                    " FROM temp.kept) AND ?1+?2 IS NOT NULL");
     return r;
 }
 
@@ -338,8 +348,6 @@ static int make(struct lcb_plan *p)
 {
     struct sqldb *db = p->b->index->db;
     int r = sqldb_exec(db,
-        "DROP TABLE IF EXISTS temp.live; DROP TABLE IF EXISTS temp.kept;"
-        "DROP TABLE IF EXISTS temp.acct; DROP TABLE IF EXISTS temp.dead;"
         "CREATE TEMP TABLE dead (seq INTEGER PRIMARY KEY);"
         "CREATE TEMP TABLE live (chunk INTEGER, start INTEGER, size INTEGER, guid BLOB,"
         " PRIMARY KEY (chunk, start)) WITHOUT ROWID;"
@@ -352,7 +360,10 @@ static int make(struct lcb_plan *p)
     if (!r)
         r = account_rows(p);
     if (!r)
-        r = count(p);
+        r = count_text(p);
+    if (r || p->estimate)
+        return r;
+    r = count_messages(p);
     if (!r)
         r = weigh_work(p);
     if (!r) {
@@ -409,7 +420,11 @@ int lcb_plan_say(struct lcb_plan *p)
 
 int lcb_compact_estimate(struct lcb *b, int64_t now, struct lcb_compact_account *a)
 {
-    struct lcb_plan p = {.b = b};
+    struct lcb_plan p = {.b = b, .estimate = 1};
+    now = now ? now : (int64_t)time(NULL);
+    int known = lcb_idle_known(b, now, a);
+    if (known)
+        return known < 0 ? known : 0;
     int r = lcb_plan_make(&p, b, now);
     *a = p.account;
     return r;

@@ -13,9 +13,9 @@
  * that it is so since some line of the base; so of these rows only this is asked of it, and what came
  * and went within the base does not count.
  *
- * Positions. With a map, each position of the old file is translated before it is held against the new
- * one; a position that is not in it is one whose line was dropped, and nothing may begin or end there. As
- * lines moved, their times are compared, too. */
+ * Positions. With a map, each position of the old file is translated before it is held against the
+ * new one; a position that is not in it is one whose line was dropped, and nothing may begin or end
+ * there. As lines moved, their times are compared, too. */
 #include "config.h"
 
 #include <stdio.h>

@@ -376,8 +376,12 @@ int lcb_marks_waiting(struct lcb_index *, int64_t *n);
 
 /* ---- lcb_recover.c ---- */
 
-/* Bring index and data file together under the lock: roll forward, cut, or rebuild. */
+/* Bring index and data file together under the lock: roll forward, cut, or rebuild. 1: nothing was
+ * done, see lcb_end_rotten(). */
 int lcb_recover(struct lcb *);
+/* 1 if the index is of this file, but what was committed last cannot be read any more: lcb_repair()
+ * must be next, or what only the index knows of it is lost. */
+int lcb_end_rotten(struct lcb *);
 /* A checksum, never 0, of the last bytes before END: with it, members that agree in offset, number
  * and length are told apart. 0 if they cannot be read. */
 int64_t lcb_check_end(struct vfs *, int fd, off_t end);

@@ -8,6 +8,9 @@
  *
  *   - the mark fits and the file ends there: nothing to do;
  *   - the mark fits and the file goes on: apply what follows (roll forward);
+ *   - it does not fit, but the index is of this file: what it says last was committed, and has rotted
+ *     since. To be told from what a crash tore, by the index only: so it must be asked before it is
+ *     emptied (lcb_repair.c);
  *   - it does not fit (another file, a shorter one, an older one), or the index could not be read:
  *     empty the index and apply the file from its start (rebuild). The rows are replaced in place, in
  *     one transaction, so that readers see the old or the new ones.
@@ -19,6 +22,7 @@
  * index is mended for somebody who only reads: the file may be a copy that is still being made. */
 #include "config.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "backup/lcb_scan.h"
@@ -58,6 +62,47 @@ int lcb_index_fits(struct lcb *b)
 {
     struct lcb_mark_point p = {.last_offset = -1};
     return !lcb_index_getpoint(b->index, &p) && lcb_point_fits(b->vfs, b->fd, &p);
+}
+
+/* Is the chunk of this number and place, as the index has it, in the file? */
+static int is_there(struct lcb *b, const struct lcb_mark_point *p, int64_t seq, int64_t start)
+{
+    struct lcb_member m;
+    return !lcb_member_at(b->vfs, b->fd, start, p->end, &m) && m.extra.present &&
+           m.extra.id == p->id && m.extra.seq == (uint32_t)seq;
+}
+
+/* Is the index of this file? The last chunk does not count; one of the two before it must be there,
+ * or the first. */
+static int is_of_file(struct lcb *b, const struct lcb_mark_point *p)
+{
+    sqlite3_stmt *st = sqldb_stmt(b->index->db,
+        "SELECT seq, start FROM chunks WHERE seq IN (SELECT seq FROM (SELECT seq FROM chunks WHERE"
+        " start<?1 ORDER BY seq DESC LIMIT 2) UNION SELECT min(seq) FROM chunks) AND start<?1");
+    int there = 0;
+    if (!st || sqldb_bind(st, "i", (int64_t)p->last_offset))
+        return 0;
+    while (!there && sqldb_step(b->index->db, st) > 0)
+        there = is_there(b, p, sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1));
+    sqlite3_reset(st);
+    return there;
+}
+
+int lcb_end_rotten(struct lcb *b)
+{
+    struct lcb_mark_point p = {.last_offset = -1};
+    struct lcb_member m;
+    struct stat st = {.st_size = 0};
+    if (lcb_index_getpoint(b->index, &p) || p.last_offset < 0 || !p.id || p.unfinished ||
+        vfs_fstat(b->vfs, b->fd, &st) < 0 || p.end > st.st_size)
+        return 0;
+    int r = lcb_member_at(b->vfs, b->fd, p.last_offset, st.st_size, &m);
+    if (r && r != XERR_FORMAT && r != XERR_EOF && r != -EIO)
+        return 0;
+    if (!r && (!m.extra.present || m.extra.id != p.id || m.extra.seq != (uint32_t)p.seq ||
+               lcb_member_intact(b->vfs, b->fd, &m)))
+        return 0; /* it is another file's */
+    return is_of_file(b, &p);
 }
 
 /* FIRST: of the last member that had been applied before. */
@@ -106,7 +151,12 @@ int lcb_recover(struct lcb *b)
         r = lcb_index_begin(b->index);
     if (!r)
         r = lcb_index_getpoint(b->index, &p);
-    if (!r && !lcb_point_fits(b->vfs, b->fd, &p)) {
+    int fits = r || lcb_point_fits(b->vfs, b->fd, &p);
+    if (!fits && lcb_end_rotten(b)) {
+        lcb_index_rollback(b->index);
+        return 1;
+    }
+    if (!fits) {
         rebuild = 1;
         xlog_info("%s: the index does not belong to the data file: rebuilding it from %lld MiB",
                   b->path, (long long)(st.st_size >> 20));

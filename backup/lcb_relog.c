@@ -5,7 +5,11 @@
  * The old index still has the rows. Those that hold, and that began in a lost chunk, are logged as
  * new lines through the same functions as live commands, which leave out what is known anyway (a
  * later chunk may have said it too). Rows that ended in a lost chunk are ended again. What lies in
- * between, versions that came and went, cannot be said at a time that has passed, and is lost.
+ * between, versions that came and went, cannot be said at a time that has passed, and is lost; with one
+ * exception. A message that was expunged, of which a lost chunk said what it was, may still have its
+ * content elsewhere, which nobody would name any more, and which the next compaction would drop. Its
+ * last record is said again and ended again, now, so that it can be found and restored for as long as
+ * any other.
  *
  * Order. Mailboxes that are gone come first: one that only lost chunks knew is logged and then
  * ended again, so that it can be restored. If another mailbox has its name by now, that one is
@@ -41,6 +45,8 @@ struct folder {
     const char *uniqueid, *mboxname, *header;
     size_t headerlen;
     int state_lost, end_lost, records_lost, wrong;
+    uint32_t *past; /* UIDs that are expunged and whose last record before is lost */
+    size_t npast, past_alloc;
 };
 
 int lcb_seqs_have(const struct lcb_seqs *s, int64_t pos)
@@ -194,6 +200,88 @@ static int walk_records(struct relog *r, struct folder *f, int look)
     return e ? e : more;
 }
 
+/* Is the message of the row at hand, which was that of UID in F, there, and named by no record? */
+static int is_orphan(struct relog *r, struct folder *f, const struct sync_record *rec)
+{
+    int64_t one;
+    int e = lcb_has_content(r->b, &rec->guid, NULL);
+    if (e <= 0)
+        return e;
+    e = sqldb_int(r->b->index->db, &one,
+                  "SELECT 1 FROM folders f JOIN records r ON r.folder=f.id JOIN contents c ON"
+                  " c.id=r.content WHERE f.uniqueid=? AND r.uid=? AND r.expunged=0 AND c.guid=?", "tib",
+                  f->uniqueid, (int64_t)rec->uid, rec->guid.value, sizeof(rec->guid.value));
+    return e == XERR_NOTFOUND ? 1 : e;
+}
+
+static void add_past(struct folder *f, uint32_t uid)
+{
+    if (f->npast == f->past_alloc) {
+        f->past_alloc = f->past_alloc ? 2 * f->past_alloc : 64;
+        f->past = xrealloc(f->past, f->past_alloc * sizeof(*f->past));
+    }
+    f->past[f->npast++] = uid;
+}
+
+/* The last records of F before they were expunged, if that was late enough to matter and they are lost:
+ * their UIDs to f->past, in order. */
+static int find_past(struct relog *r, struct folder *f)
+{
+    sqlite3_stmt *st = NULL;
+    struct sync_record rec = {.uid = 0};
+    int more = 0;
+    int e = prepare(r->old->db, "SELECT " LCB_RECORD_COLUMNS ", r.since, r.until" LCB_RECORD_JOIN
+                    " WHERE r.id IN (SELECT id FROM (SELECT id, max(since) FROM records WHERE"
+                    " folder=?1 AND until IS NOT NULL AND expunged=0 GROUP BY uid)) AND EXISTS (SELECT"
+                    " 1 FROM records n WHERE n.folder=?1 AND n.uid=r.uid AND n.until IS NULL AND"
+                    " n.expunged<>0) ORDER BY r.uid", &st);
+    if (!e)
+        e = sqldb_bind(st, "i", f->id);
+    while (!e && (more = next(r->old->db, st)) > 0) {
+        int64_t until = sqlite3_column_int64(st, LCB_RECORD_WIDTH + 1);
+        if (!lcb_seqs_have(r->lost, sqlite3_column_int64(st, LCB_RECORD_WIDTH)) ||
+            (r->rp->gone_since && lcb_index_time(r->old, until) < r->rp->gone_since))
+            continue;
+        lcb_record_row(st, &rec);
+        e = is_orphan(r, f, &rec);
+        if (e > 0)
+            add_past(f, rec.uid);
+        e = e > 0 ? 0 : e;
+    }
+    sqlite3_finalize(st);
+    sync_record_fini(&rec);
+    return e ? e : more;
+}
+
+/* Of the UIDs in f->past: the last record before they were expunged (THEN), or that which says so. */
+static int log_past_records(struct relog *r, struct folder *f, int then)
+{
+    static const char *const which[] = {
+        " WHERE r.folder=?1 AND r.uid=?2 AND r.until IS NULL",
+        " WHERE r.folder=?1 AND r.uid=?2 AND r.until IS NOT NULL AND r.expunged=0 ORDER BY r.since DESC"
+        " LIMIT 1",
+    };
+    struct sync_record rec = {.uid = 0};
+    sqlite3_stmt *st = NULL;
+    struct buf sql = BUF_INITIALIZER;
+    buf_printf(&sql, "SELECT " LCB_RECORD_COLUMNS LCB_RECORD_JOIN "%s", which[then]);
+    int e = prepare(r->old->db, buf_cstring(&sql), &st);
+    for (size_t i = 0; !e && i < f->npast; i++) {
+        sqlite3_reset(st);
+        e = sqldb_bind(st, "ii", f->id, (int64_t)f->past[i]);
+        int more = e ? 0 : next(r->old->db, st);
+        if (more > 0) {
+            lcb_record_row(st, &rec);
+            e = lcb_log_mailbox_record(r->b, &rec);
+        }
+        e = more < 0 ? more : e;
+    }
+    sqlite3_finalize(st);
+    buf_free(&sql);
+    sync_record_fini(&rec);
+    return e;
+}
+
 /* F with HEADER and its lost records. */
 static int log_mailbox(struct relog *r, struct folder *f, const char *header, size_t len)
 {
@@ -206,6 +294,15 @@ static int log_mailbox(struct relog *r, struct folder *f, const char *header, si
         e = walk_records(r, f, 0);
     if (!e)
         e = lcb_log_mailbox_end(r->b, NULL);
+    for (int then = 1; !e && f && f->npast && then >= 0; then--) {
+        e = lcb_log_mailbox_begin(r->b, &h);
+        if (!e)
+            e = log_past_records(r, f, then);
+        if (!e)
+            e = lcb_log_mailbox_end(r->b, NULL);
+    }
+    if (!e && f)
+        r->rp->records += (int64_t)f->npast;
     dlist_pool_free(&pool);
     if (!e && f)
         r->rp->mailboxes++;
@@ -220,7 +317,7 @@ static int relog_live(struct relog *r, struct folder *f)
     if (e && e != XERR_NOTFOUND)
         return e;
     int have = !e;
-    if (have && !f->state_lost && !f->records_lost)
+    if (have && !f->state_lost && !f->records_lost && !f->npast)
         return 0;
     if (f->wrong)
         return have ? sqldb_run(r->b->index->db, "UPDATE folders SET mark=? WHERE uniqueid=?", "it",
@@ -301,10 +398,13 @@ static int walk_folders(struct relog *r, int gone)
         if (!r->userid.len)
             mboxname_to_userid(r->b->index->names, f.mboxname, &r->userid);
         e = walk_records(r, &f, 1);
-        int any = f.state_lost || f.records_lost || f.end_lost;
+        if (!e && !gone)
+            e = find_past(r, &f);
+        int any = f.state_lost || f.records_lost || f.end_lost || f.npast;
         f.records_lost = f.records_lost > 0;
         if (!e && any)
             e = gone ? relog_gone(r, &f) : relog_live(r, &f);
+        free(f.past);
     }
     sqlite3_finalize(st);
     return e ? e : more;

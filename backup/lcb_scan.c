@@ -93,13 +93,12 @@ static off_t find_member(struct lcb_scan *s, off_t at)
     return lcb_next_member(s->vfs, s->fd, at, s->size, s->id);
 }
 
-/* Is member M (of ours) intact? */
-static int intact(struct lcb_scan *s, const struct lcb_member *m)
+int lcb_member_intact(struct vfs *vfs, int fd, const struct lcb_member *m)
 {
     struct lcb_memberstream *in = NULL;
     char piece[16 << 10];
     ssize_t n = 1;
-    if (lcb_memberstream_open(s->vfs, s->fd, m, &in))
+    if (lcb_memberstream_open(vfs, fd, m, &in))
         return 0;
     while (n > 0)
         n = lcb_memberstream_read(in, piece, sizeof(piece));
@@ -137,7 +136,7 @@ static int is_rot(struct lcb_scan *s, const struct lcb_member *bad, int known, o
             at = find_member(s, at + 1);
             continue;
         }
-        if ((!m.extra.present || (m.extra.flags & GZ_COMMIT)) && intact(s, &m))
+        if ((!m.extra.present || (m.extra.flags & GZ_COMMIT)) && lcb_member_intact(s->vfs, s->fd, &m))
             note_end(s, at + 1, !m.extra.present);
         at = m.length ? at + m.length : find_member(s, at + 1);
     }

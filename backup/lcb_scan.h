@@ -70,6 +70,9 @@ int lcb_scan(struct lcb_scan *);
 void lcb_scan_point(const struct lcb_scan *, struct lcb_mark_point *);
 void lcb_scan_from(struct lcb_scan *, const struct lcb_mark_point *);
 
+/* Can all of member M be read? */
+int lcb_member_intact(struct vfs *, int fd, const struct lcb_member *m);
+
 /* ---- lcb_recover.c ---- */
 
 /* A scan of an open backup's file (SIZE bytes) from P on into its index. */

@@ -21,6 +21,8 @@
 #include "backup/lcb_int.h"
 #include "backup/lcb_mounted.h"
 #include "backup/lcb_partition.h"
+#include "backup/lcb_repair.h"
+#include "backup/lcb_walk.h"
 #include "lib/filelock.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
@@ -300,6 +302,15 @@ static int open_unfilled(struct lcb *b)
     return r;
 }
 
+/* What was committed last has rotted. Who maintains the backup may be waiting for this, or be the
+ * caller: it is no more to him than a rebuild. */
+static int repair_end(struct lcb *b)
+{
+    struct lcb_repair rp = {.maintained = 1};
+    xlog_errorx("%s: its end is damaged, though it was once whole", b->path);
+    return lcb_repair(b, &rp);
+}
+
 static int finish_write(struct lcb *b)
 {
     int r = b->to_repair ? open_unfilled(b) : XERR_NOTFOUND;
@@ -314,9 +325,10 @@ static int finish_write(struct lcb *b)
         if (!r)
             r = lcb_recover(b);
     }
-    if (!r)
-        lcb_recovered(b);
-    return r;
+    if (r < 0)
+        return r;
+    lcb_recovered(b);
+    return r && !b->to_repair ? repair_end(b) : 0;
 }
 
 void lcb_recovered(struct lcb *b)
@@ -369,9 +381,36 @@ static int take_lock(struct lcb *b, int wait_ms)
     return r ? r : still_meant(b);
 }
 
+/* Is it a data file at all? It begins with a member, or with nothing. */
+static int begins_well(struct lcb *b)
+{
+    struct lcb_member m;
+    struct stat st;
+    int r = vfs_fstat(b->vfs, b->fd, &st);
+    return r || !st.st_size ? r : lcb_member_at(b->vfs, b->fd, 0, st.st_size, &m);
+}
+
+/* Who opens by path may name any file, and of one that is no data file recovery would set all aside. A
+ * data file begins like one; where that has rotted its name tells, or its index, or what follows. */
+static int is_meant(struct lcb *b)
+{
+    struct lcb_name n;
+    struct stat st;
+    const char *slash = strrchr(b->path, '/');
+    if (*b->userid || !begins_well(b))
+        return 0;
+    lcb_name_parse(slash ? slash + 1 : b->path, &n);
+    if (n.kind == LCB_NAME_DATA || !vfs_stat(b->vfs, b->index_path, &st))
+        return 0;
+    int r = vfs_fstat(b->vfs, b->fd, &st);
+    return r ? r : lcb_next_member(b->vfs, b->fd, 1, st.st_size, 0) < 0 ? XERR_FORMAT : 0;
+}
+
 static int open_write(struct lcb *b, int wait_ms)
 {
     int r = take_lock(b, wait_ms);
+    if (!r)
+        r = is_meant(b);
     return r ? r : finish_write(b);
 }
 
@@ -387,19 +426,10 @@ static int open_read(struct lcb *b)
     if (r)
         return r == XERR_FORMAT || r == XERR_VERSION ? XERR_NOTFOUND : r;
     if (!lcb_index_fits(b))
-        return XERR_NOTFOUND;
+        return lcb_end_rotten(b) ? 0 : XERR_NOTFOUND; /* all but that can be read */
     lcb_index_getpoint(b->index, &p);
     r = vfs_fstat(b->vfs, b->fd, &st);
     return r ? r : st.st_size > p.end; /* 1: usable, but perhaps behind */
-}
-
-/* Is it a data file at all? It begins with a member, or with nothing. */
-static int begins_well(struct lcb *b)
-{
-    struct lcb_member m;
-    struct stat st;
-    int r = vfs_fstat(b->vfs, b->fd, &st);
-    return r || !st.st_size ? r : lcb_member_at(b->vfs, b->fd, 0, st.st_size, &m);
 }
 
 /* Nothing has been applied to the index: it was made, and then filling it was given up. */

@@ -10,11 +10,14 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
+use CBTest::Compare qw(differences);
 use CBTest::Holder;
 use CBTest::Imap;
 use CBTest::Master;
+use CBTest::Scenarios qw(no_differences);
 use CBTest::Site;
 use CBTest::Util qw(as_cyrus processes_of program run_cmd slurp spew start_cmd wait_until);
+use Compress::Raw::Zlib qw(WANT_GZIP Z_SYNC_FLUSH);
 use JSON::PP;
 use Test::More;
 
@@ -123,6 +126,22 @@ my @changes = (
     ['the index is garbage' => sub { spew(path_of('u11') . '.index', 'x' x 5000) }, 75],
     ['the data file is gone' => sub { unlink path_of('u12') or die }, 75],
     ['the data file is cut' => sub { truncate path_of('u13'), 10 or die }, 75],
+    ['the end is damaged' => sub {
+        my $path = path_of('u14');
+        my $bytes = slurp($path);
+        substr($bytes, -9, 1) ^= "\1";
+        spew($path, $bytes);
+        my $r = ctl('reindex', 'u14');
+        my $size = length $bytes;
+        is("$r->{rc} $r->{out}", "75 reindex u14: failed (data damaged: the last $size bytes cannot be read: they were set aside)\n",
+            'reindex says so');
+        is(scalar(() = glob "$path.tail.*"), 1, 'and where they are');
+        is($site->sync('unix', '-u', 'u14')->{rc}, 0, 'sync');
+        no_differences('both sides equal', eval { differences($site, 'u14') }, $@ || ());
+        spew($path, slurp($path) . 'what a crash leaves');
+        is(ctl('reindex', 'u14')->{out}, "reindex u14: ok (the last 19 bytes cannot be read: they were set aside)\n",
+            'that is no damage');
+    }, 75],
     ['all are mended' => sub {
         ctl('reindex', "u$_") for qw(08 09 10 11 13);
         like(ctl('--force', 'delete', 'u12')->{out}, qr/: ok/, 'a record without a file goes');
@@ -149,6 +168,24 @@ $clock->advance(7200);
 is(ctl('list', '--stale=1')->{out}, ctl('list')->{out}, '--stale: now all are');
 my @all = map { $_->[0] } records();
 cmp_ok(scalar @all, '>=', 16, 'backups');
+
+# A file of Cyrus 3.x whose writer was killed, and which was looked at before: its last chunk gets an end.
+{
+    my $loose = "$dir/part/loose_ABCDEF";
+    my $line = sub { time . " APPLY SUB %(USERID loose MBOXNAME user.loose.$_[0])\r\n" };
+    my ($z) = Compress::Raw::Zlib::Deflate->new(-WindowBits => WANT_GZIP, -AppendOutput => 1);
+    my $bytes = '';
+    for my $piece ("# cyrus backup: chunk start\r\n" . $line->('one'), $line->('two'), substr($line->('three'), 0, -30)) {
+        $z->deflate($piece, $bytes);
+        $z->flush($bytes, Z_SYNC_FLUSH);
+    }
+    spew($loose, $bytes);
+    run_cmd(cmd => ['chown', 'cyrus:mail', $loose]) if $> == 0;
+    like($site->cyr_backup('-f', $loose, 'json', 'all')->{out}, qr/user\.loose\.two/, 'an unfinished chunk');
+    is(ctl('reindex', '-f', $loose)->{rc}, 0, 'is no damage');
+    is(ctl('verify', '-f', $loose)->{out}, "verify $loose: ok\n", 'and is finished');
+    unlink glob "$loose*";
+}
 
 # ---- several at a time -------------------------------------------------------------------------
 

@@ -313,7 +313,15 @@ sub start_alone
     ($rc, $err) = start_alone($m);
     is($rc, 78, 'configdirectory is not set: exit code');
     like($err, qr/configdirectory/, 'and the reason');
-    $m->configure(configdirectory => $m->confdir);
+    $m->configure(configdirectory => $m->confdir, backup_db => 'skiplist');
+    ($rc, $err) = start_alone($m);
+    is($rc, 78, 'a kind of database that is not supported: exit code');
+    like($err, qr/backup_db: skiplist is not supported/, 'and the reason');
+    $m->configure(backup_db => undef, backup_db_path => 'no/path');
+    ($rc, $err) = start_alone($m);
+    is($rc, 78, 'backup_db_path is not absolute: exit code');
+    like($err, qr{backup_db_path: no/path}, 'and the reason');
+    $m->configure(backup_db_path => undef);
     chmod 0, $m->conf;
     ($rc, $err) = start_alone($m);
     is($rc, 78, 'imapd.conf cannot be read: exit code');

@@ -328,8 +328,8 @@ static size_t make_map(struct pair *p, int64_t from, int64_t to, int spread, siz
     while (at_line(&a) && at_line(&b)) {
         unsigned left = a.lines[a.n] - a.next + 1, room = b.lines[b.n] - b.next + 1;
         unsigned count = left < room ? left : room;
-        struct lcb_posrun run = {.first = LCB_POS(a.seq[a.n], a.next), .to = LCB_POS(b.seq[b.n], b.next),
-                                 .spread = spread};
+        struct lcb_posrun run = {.first = LCB_POS(a.seq[a.n], a.next),
+                                 .to = LCB_POS(b.seq[b.n], b.next), .spread = spread};
         run.last = run.first + count - 1;
         run.to_last = run.to + count - 1;
         if (n++ < most)

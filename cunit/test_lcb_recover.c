@@ -14,6 +14,7 @@
 #include "backup/lcb_int.h"
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
+#include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
 static off_t size_of(const char *path)
@@ -330,6 +331,34 @@ static void test_five_gib(void)
     lcbtest_freefile(&f);
 }
 
+/* A path may name any file: what is no data file stays as it is. */
+static void test_stranger(void)
+{
+    static const char *const names[] = {"notes.txt", "joe_abcdef.index", "joe_abcdef.new", NULL};
+    struct lcbtest_file f;
+    struct buf now = BUF_INITIALIZER;
+    struct lcb *b = NULL;
+    lcbtest_makefile(&f);
+    for (int i = 0; names[i]; i++) {
+        char *path = xasprintf("%s/%s", f.t.dir, names[i]), *index = xasprintf("%s.index", path);
+        lcbtest_write(path, f.data.s + f.start[0][0] + 41, 300);
+        CU_ASSERT_EQUAL(lcb_open_file(f.t.store, path, LCB_WRITE, 0, &b), XERR_FORMAT);
+        CU_ASSERT_EQUAL(lcb_open_file(f.t.store, path, LCB_WRITE | LCB_REPAIR, 0, &b), XERR_FORMAT);
+        CU_ASSERT_EQUAL(lcb_open_file(f.t.store, path, 0, 0, &b), XERR_FORMAT);
+        lcbtest_read(path, &now);
+        CU_ASSERT(now.len == 300 && !memcmp(now.s, f.data.s + f.start[0][0] + 41, 300));
+        CU_ASSERT_EQUAL(access(index, F_OK), -1);
+        lcbtest_write(path, f.data.s, f.data.len); /* but one that begins well is, whatever its name */
+        CU_ASSERT_EQUAL(lcb_open_file(f.t.store, path, LCB_WRITE, 0, &b), 0);
+        CU_ASSERT(b && group_readable(b, 0));
+        lcb_close(&b);
+        free(path);
+        free(index);
+    }
+    buf_free(&now);
+    lcbtest_freefile(&f);
+}
+
 void suite_lcb_recover(void);
 void suite_lcb_recover(void)
 {
@@ -342,6 +371,7 @@ void suite_lcb_recover(void)
         {"two tails", test_two_tails},
         {"a file doubled", test_doubled},
         {"offsets beyond 4 GiB", test_five_gib},
+        {"no data file", test_stranger},
         {NULL, NULL},
     };
     unit_suite("lcb_recover", tests);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backup/lcb_compact.h"
 #include "backup/lcb_int.h"
 #include "backup/lcb_scan.h"
 #include "cunit/lcbtest.h"
@@ -498,6 +499,123 @@ static void test_crash(void)
     lcbtest_freefile(&f);
 }
 
+/* A message that was expunged, of which only a lost chunk said in which mailbox it had been: it can be
+ * found again, and stays for the retention. LOST: groups that are lost, of 1 (record), 2 (flags),
+ * 3 (expunged). */
+static void expunged(int lost)
+{
+    struct lcbtest t;
+    struct lcb_repair rp;
+    struct message_guid guid;
+    struct buf text = BUF_INITIALIZER, data = BUF_INITIALIZER;
+    char hex[41], sql[300];
+    off_t end[6];
+    lcbtest_init(&t, "backup_retention: 10d\n");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    char *path = xstrdup(lcb_path(b));
+    lcbtest_message(5, &text, &guid);
+    message_guid_encode(&guid, hex);
+    char *records[4];
+    for (unsigned i = 1; i < 4; i++)
+        records[i] = xstrdup(lcbtest_record(1, i, i == 1 ? "" : i == 2 ? "\\Seen"
+                                                                : "\\Seen \\Expunged", hex));
+    for (int i = 0; i < 6; i++) {
+        const char *one[] = {i > 0 && i < 4 ? records[i] : NULL, NULL};
+        const char *name = i && i < 4 ? "user.joe" : "user.joe.x";
+        lcbtest_settime(lcbtest_time() + 60);
+        if (!i)
+            CU_ASSERT_EQUAL(lcbtest_upload(b, 5, 0), 0);
+        const char *header = lcbtest_header(i && i < 4 ? "u1" : "u2", name, 1, (unsigned)i + 1, "");
+        CU_ASSERT_EQUAL(lcbtest_mailbox(b, header, one, NULL), 0);
+        CU_ASSERT_EQUAL(lcb_commit(b), 0);
+        end[i] = b->df.end;
+    }
+    lcb_close(&b);
+    lcbtest_read(path, &data);
+    for (int i = 1; i < 4; i++)
+        if (lost & 1 << i)
+            data.s[(end[i - 1] + end[i]) / 2 + 20] ^= 0x55;
+    lcbtest_write(path, data.s, data.len);
+    CU_ASSERT_EQUAL(lcbtest_repair(&t, path, &rp), 0);
+    CU_ASSERT_EQUAL(rp.chunks, __builtin_popcount((unsigned)lost));
+    snprintf(sql, sizeof(sql), "SELECT count(*) FROM records r JOIN contents c ON c.id=r.content JOIN"
+             " folders f ON f.id=r.folder WHERE r.expunged=0 AND r.until IS NOT NULL AND c.chunk=1 AND"
+             " uniqueid='u1' AND CAST(r.flags AS TEXT) LIKE '%s'", (lost & 6) == 6 ? "%Seen%" : "%");
+    CU_ASSERT(lcbtest_int(path, sql) > 0);
+    CU_ASSERT_EQUAL(count(path, "records WHERE until IS NULL AND expunged"), 1);
+    CU_ASSERT_EQUAL(lcbtest_int(path, "SELECT crc FROM folders WHERE uniqueid='u1'"), 0);
+    lcbtest_clean(&t, path, 0, "after");
+    CU_ASSERT_EQUAL(lcbtest_repair(&t, path, &rp), 0);
+    CU_ASSERT_EQUAL(rp.records, 0); /* once is enough */
+    /* Two days later compaction still keeps it. */
+    lcbtest_settime(lcbtest_time() + 2 * 86400);
+    struct lcb_compact how = {.userid = "joe", .force = 1};
+    struct lcb_compact_result result;
+    CU_ASSERT_EQUAL(lcb_compact(t.store, &how, &result), LCB_COMPACT_DONE);
+    CU_ASSERT_EQUAL_FATAL(lcb_open(t.store, "joe", 0, 0, &b), 0);
+    CU_ASSERT_EQUAL(lcb_read_content(b, &guid, drop, NULL), 0);
+    lcb_close(&b);
+    for (unsigned i = 1; i < 4; i++)
+        free(records[i]);
+    free(path);
+    buf_free(&text);
+    buf_free(&data);
+    lcbtest_fini(&t);
+}
+
+static void test_expunged(void)
+{
+    for (int lost = 2; lost < 16; lost += 2)
+        expunged(lost);
+}
+
+/* The last group rots, in its header or anywhere: who opens the backup for writing, or only reads, does
+ * not lose what the index knows of it. */
+static void test_end(void)
+{
+    struct lcbtest_file f;
+    struct lcb *b = NULL;
+    lcbtest_makefile(&f);
+    const off_t *at = f.start[LCBTEST_GROUPS - 1];
+    const off_t places[] = {at[2], at[2] + 13, at[2] + 30, at[3] - 3};
+    for (size_t i = 0; i < 2 * sizeof(places) / sizeof(*places); i++) {
+        struct buf data = BUF_INITIALIZER;
+        struct lcb_repair rp;
+        off_t place = places[i / 2];
+        int reads = i & 1;
+        buf_setmap(&data, f.data.s, f.data.len);
+        data.s[place] ^= 0x55;
+        lcbtest_write(f.path, data.s, data.len);
+        lcbtest_putindex(f.path, &f.index[LCBTEST_GROUPS]);
+        if (reads) {
+            CU_ASSERT_EQUAL_FATAL(lcb_open_file(f.t.store, f.path, 0, 0, &b), 0);
+            CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM folder_states"), LCBTEST_GROUPS);
+            lcb_close(&b);
+            lcbtest_read(f.path, &data);
+            CU_ASSERT_EQUAL(data.len, f.data.len);
+        }
+        CU_ASSERT_EQUAL_FATAL(lcb_open_file(f.t.store, f.path, LCB_WRITE, 0, &b), 0);
+        CU_ASSERT_EQUAL(lcb_commit(b), 0);
+        lcb_close(&b);
+        CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM folder_states WHERE until IS NULL"),
+                        LCBTEST_GROUPS);
+        CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM records WHERE until IS NULL"),
+                        LCBTEST_GROUPS);
+        must_rebuild(&f, "the end");
+        CU_ASSERT_EQUAL(lcbtest_repair(&f.t, f.path, &rp), 0);
+        CU_ASSERT_EQUAL(rp.records, 0); /* all was said already */
+        buf_free(&data);
+    }
+    /* A file that was put back from an older copy is no damage; nor is another one. */
+    lcbtest_write(f.path, f.data.s, (size_t)at[0]);
+    lcbtest_putindex(f.path, &f.index[LCBTEST_GROUPS]);
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(f.t.store, f.path, LCB_WRITE, 0, &b), 0);
+    lcb_close(&b);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM folder_states"), LCBTEST_GROUPS - 1);
+    lcbtest_freefile(&f);
+}
+
 void suite_lcb_repair(void);
 void suite_lcb_repair(void)
 {
@@ -507,6 +625,8 @@ void suite_lcb_repair(void)
         {"what only a lost chunk said", test_relog},
         {"a message that is not its GUID's", test_unsound},
         {"places that cannot be read", test_eio},
+        {"an expunged message", test_expunged},
+        {"the end", test_end},
         {"every crash of a repair", test_crash},
         {NULL, NULL},
     };

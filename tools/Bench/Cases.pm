@@ -12,6 +12,7 @@
 #   floor   code that returns CPU seconds that the work takes at the least; may be missing
 #   peer    0 if there is nothing to compare with
 #   at_most what of our figures may be at the most; peer_cpu: of the other side's CPU time
+#   note    code that returns what is to be said of the result in words, for people
 #   peer_runs  how often the other side runs at the most, where that takes minutes
 package Bench::Cases;
 use strict;

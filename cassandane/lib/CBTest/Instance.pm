@@ -7,7 +7,7 @@ package CBTest::Instance;
 use strict;
 use warnings;
 use CBTest::Config;
-use CBTest::Util qw(as_cyrus run_cmd start_cmd wait_until slurp spew);
+use CBTest::Util qw(all_pids as_cyrus children_of run_cmd start_cmd wait_until slurp spew);
 use IO::Socket::INET;
 use IO::Socket::UNIX;
 use POSIX ();
@@ -109,7 +109,7 @@ sub session
 {
     my ($self, $sid) = @_;
     my @pids;
-    for my $stat (map { slurp($_) } glob '/proc/[0-9]*/stat') {
+    for my $stat (map { slurp("/proc/$_/stat") } all_pids()) {
         next unless defined $stat and $stat =~ /^(\d+) \(.*\) (\S) \d+ \d+ (\d+) /s;
         push @pids, $1 if $3 == $sid && $2 ne 'Z';
     }
@@ -121,14 +121,8 @@ sub children
 {
     my ($self, $name) = @_;
     my $master = $self->{pid} // return;
-    my @pids;
-    for my $stat (map { slurp($_) } glob '/proc/[0-9]*/stat') {
-        next unless defined $stat and $stat =~ /^(\d+) \((.*)\) (\S) (\d+) /s;
-        my ($pid, $comm, $state, $parent) = ($1, $2, $3, $4);
-        next if $parent != $master || $state eq 'Z';
-        push @pids, $pid if !defined $name || $comm =~ /^(?:lt-)?\Q$name\E/;
-    }
-    return @pids;
+    return map { $_->[0] }
+        grep { !defined $name || $_->[1] =~ /^(?:lt-)?\Q$name\E/ } children_of($master);
 }
 
 # Run one of Debian's programs with this instance's configuration.

@@ -17,7 +17,7 @@
 package CBTest::Relay;
 use strict;
 use warnings;
-use CBTest::Util qw(slurp spew wait_until);
+use CBTest::Util qw(all_pids children_of slurp spew wait_until);
 use Digest::SHA qw(sha1_hex);
 use IO::Select;
 use IO::Socket::INET;
@@ -169,8 +169,7 @@ sub check_trip
 sub children
 {
     my ($master) = @_;
-    return map { /^(\d+) \(.*\) \S (\d+) /s && $2 == $master ? $1 : () }
-        grep { defined } map { slurp($_) } glob '/proc/[0-9]*/stat';
+    return map { $_->[0] } children_of($master);
 }
 
 # The processes that hold one end of a connection, from this port to another.
@@ -179,7 +178,7 @@ sub holding
     my ($port, $peer, @among) = @_;
     my $want = sprintf ':%04X [0-9A-F]+:%04X ', $port, $peer;
     my ($inode) = slurp('/proc/net/tcp') =~ /^\s*\d+: [0-9A-F]+$want(?:\S+\s+){6}(\d+) /m or return;
-    @among = map { m{(\d+)$} } glob '/proc/[0-9]*' unless @among;
+    @among = all_pids() unless @among;
     return grep {
         my $pid = $_;
         $pid != $$ && grep { (readlink // '') eq "socket:[$inode]" } glob "/proc/$pid/fd/*";

@@ -12,6 +12,7 @@ use strict;
 use warnings;
 use CBTest::Util qw(sha1_hex slurp);
 use Exporter 'import';
+use Time::HiRes qw(lstat);
 use Time::Local qw(timegm);
 our @EXPORT_OK = qw(by_imap by_csync mailbox_names is_shared);
 
@@ -82,7 +83,7 @@ sub by_imap
     my $seen = $site->imap_as($user)->must(list => '', '*');
     $state{visible} = { map { $names->from_user($user, $_->[2]) => 1 } ref $seen ? @{$seen} : () };
     $state{quota} = quota($site, sort keys %{ $state{mailboxes} });
-    $state{sieve} = sieve($site, $user);
+    $state{sieve} = sieve_of($site, $user, ($state{mailboxes}{ $names->inbox($user) } // {})->{uniqueid});
     return \%state;
 }
 
@@ -208,6 +209,45 @@ sub sieve
     my $client = $site->sieve_as($user);
     my %active = $client->list;
     return { map { $_ => { content => $client->get($_), active => $active{$_} } } keys %active };
+}
+
+# Everything below the directory of the scripts, as far as a change shows: each script has its bytecode
+# there, made anew with it, and the link to the active one.
+sub sieve_files
+{
+    my ($dir) = @_;
+    my @dirs = ($dir);
+    my @seen;
+    while (defined(my $d = shift @dirs)) {
+        opendir my $dh, $d or return undef;
+        for my $path (map { "$d/$_" } sort grep { !/^\.\.?\z/ } readdir $dh) {
+            my @st = lstat $path or return undef;
+            push @seen, join ' ', $path, @st[0, 1, 2, 7], map { sprintf '%.9f', $_ } @st[9, 10];
+            push @dirs, $path if -d _;
+        }
+    }
+    return join "\n", @seen;
+}
+
+# The scripts of a user. Each connection costs a process of the server, so it is only asked when
+# something has changed, or somebody else is called so. (A connection that is kept would hold up
+# changes.) OWNER is the UNIQUEID of the INBOX.
+sub sieve_of
+{
+    my ($site, $user, $owner) = @_;
+    my $files = sieve_files("$site->{imap}{dir}/sieve");
+    my $known = $site->{scripts}{$user};
+    return $known->{scripts}
+        if $known && defined $files && defined $owner && $known->{owner} eq $owner && $known->{files} eq $files;
+    my $scripts = sieve($site, $user);
+    # What the first login of a user makes counts as well.
+    $files = sieve_files("$site->{imap}{dir}/sieve");
+    if (defined $files && defined $owner) {
+        $site->{scripts}{$user} = { owner => $owner, files => $files, scripts => $scripts };
+    } else {
+        delete $site->{scripts}{$user};
+    }
+    return $scripts;
 }
 
 # The state of a user as the server's own replication has it:

@@ -53,7 +53,7 @@ sub differences
     my @states = map { $_->{out} } splice @said, 0, scalar @times;
     my @events = map { CBTest::Compare::decode($_->{out}) } @said;
     $self->{told} = pop @events;
-    my @d = map { 'diff of a time and itself: ' . $_->{kind} } @{ pop @events };
+    my @d = ((map { 'diff of a time and itself: ' . $_->{kind} } @{ pop @events }), $self->of_one_otherwise);
     for my $i (0 .. $#pairs) {
         my $where = sprintf '%d to %d, states %d to %d: ', @{ $pairs[$i] }, map { $t->at($_)->{number} } @{ $pairs[$i] };
         my ($was, $is) = map { CBTest::Compare::decode($_) } @states[$i, $i + 1];
@@ -118,6 +118,24 @@ sub line
         delete @e{qw(from from_uid to to_uid)} if defined $e{uid};
     }
     return join ' ', map { "$_=" . (ref $e{$_} ? '(' . join(' ', @{ $e{$_} }) . ')' : $e{$_}) } sort keys %e;
+}
+
+# Of one mailbox and of one message log tells what it tells of all, as far as it is about these.
+sub of_one_otherwise
+{
+    my ($self) = @_;
+    my @some = grep { defined $_->{guid} } @{ $self->{told} } or return;
+    my $one = $some[rand @some];
+    my @of = map { [$_, $one->{$_}] } qw(uniqueid guid);
+    my @range = ('--since', "\@$self->{from}", '--until', "\@$self->{asked}");
+    my @said = $self->{timeline}->run(map { ['json', 'log', $_->[1], @range] } @of);
+    return map {
+        my ($key, $value) = @{ $of[$_] };
+        my $want = join '; ', map { line($_, 0) } grep { ($_->{$key} // '') eq $value } @{ $self->{told} };
+        my $got = $said[$_]{rc} ? "exit $said[$_]{rc}: $said[$_]{err}"
+            : join '; ', map { line($_, 0) } @{ CBTest::Compare::decode($said[$_]{out}) };
+        CBTest::Compare::differ("log of $value", $want, $got);
+    } 0, 1;
 }
 
 # A `json all` as one hash of texts, as far as log tells of it.

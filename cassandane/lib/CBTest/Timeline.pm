@@ -73,6 +73,14 @@ sub gap
     return scalar grep { $_->[0] <= $to && $from <= ($_->[1] // $to) } @{ $self->{gaps} };
 }
 
+# Can a state be known of any second from FROM on? (What had it, only a lost chunk may have said.)
+sub known
+{
+    my ($self, $s, $from) = @_;
+    my $first = $s->{from} < $from ? $from : $s->{from};
+    return !grep { $_->[0] <= $first && $self->last_second($s) <= ($_->[1] // $self->now) } @{ $self->{gaps} };
+}
+
 # The last second of which something is known.
 sub last_known { my ($self) = @_; return grep { $self->at($_) } $self->last_second($self->{states}[-1]) }
 
@@ -214,7 +222,8 @@ sub window_differences
     my $alive_now = guids($self->{states}[-1]);
     my $ever = guids(@{ $self->{states} });
     # the window moved while the compaction waited for its second
-    my $must = guids($self->since($window + ($self->now - $begun) + 1));
+    my $from = $window + ($self->now - $begun) + 1;
+    my $must = guids(grep { $self->known($_, $from) } $self->since($from));
     # what a lost chunk held, and the server had no more
     delete @{$must}{ grep { !$alive_now->{$_} } keys %{ $self->{lost} } };
     my @d = map { "$_ is not in the data file" } grep { !defined $there->{$_} } sort keys %{$must};

@@ -21,7 +21,7 @@ use Time::HiRes qw(time sleep alarm);
 
 our @EXPORT_OK = qw(as_cyrus run_cmd start_cmd reap wait_until free_port slurp spew
     sha1_hex processes_of guard_dir unguard_dir clock_files peak_memory builddir program peer
-    is_debian scratch);
+    is_debian scratch all_pids children_of);
 
 # Where the programs under test lie.
 sub builddir
@@ -184,17 +184,37 @@ sub run_cmd
     return $res;
 }
 
+# All pids. (Not by glob(), which asks about each name again.)
+sub all_pids
+{
+    opendir my $d, '/proc' or return;
+    return grep { /^\d+\z/ } readdir $d;
+}
+
+# The children of a process, [pid, name] each; those that have ended are left out. The kernel has a
+# list of them, where it is built with it.
+sub children_of
+{
+    my ($parent) = @_;
+    my $list = slurp("/proc/$parent/task/$parent/children");
+    my @found;
+    for my $stat (map { slurp("/proc/$_/stat") } defined $list ? split(' ', $list) : all_pids()) {
+        next unless defined $stat and $stat =~ /^(\d+) \((.*)\) (\S) (\d+) /s;
+        push @found, [$1, $2] if $4 == $parent && $3 ne 'Z';
+    }
+    return @found;
+}
+
 # Pids of all living processes which a site in this directory started.
 sub processes_of
 {
     my ($dir) = @_;
     my @found;
-    for my $proc (glob '/proc/[0-9]*') {
-        my ($pid) = $proc =~ m{(\d+)$};
+    for my $pid (all_pids()) {
         next if $pid == $$;
-        my $env = slurp("$proc/environ") // next;
-        next unless grep { $_ eq "CBTEST_DIR=$dir" } split /\0/, $env;
-        my $stat = slurp("$proc/stat") // next;
+        my $env = slurp("/proc/$pid/environ") // next;
+        next unless "\0$env" =~ /\0CBTEST_DIR=\Q$dir\E(?:\0|\z)/;
+        my $stat = slurp("/proc/$pid/stat") // next;
         next if $stat =~ /\) Z /;
         push @found, $pid;
     }
