@@ -65,11 +65,11 @@ static int write_note(struct vfs *vfs, const char *path, const struct note *note
     return r;
 }
 
-/* Has the clock gone on, for long enough, from where it leapt to? */
+/* Has the clock gone on, for long enough, from where it leapt to? (Or did it leap again?) */
 static int has_settled(const struct note *note, int64_t now)
 {
     return note->leap && now - note->leap >= LCB_CLOCK_PROBATION &&
-           now - note->leap <= LCB_CLOCK_LEAP;
+           now - note->leap <= LCB_CLOCK_NEXT;
 }
 
 int lcb_clock(struct lcb_store *s, int64_t now, int dry_run, int64_t *use, int64_t *again)
@@ -82,7 +82,7 @@ int lcb_clock(struct lcb_store *s, int64_t now, int dry_run, int64_t *use, int64
     int doubt = note.last && now - note.last > LCB_CLOCK_LEAP && !has_settled(&note, now);
     if (!doubt)
         note = (struct note){.last = now};
-    else if (!note.leap || now < note.leap || now - note.leap > LCB_CLOCK_LEAP)
+    else if (!note.leap || now < note.leap || now - note.leap > LCB_CLOCK_NEXT)
         note.leap = now;
     *use = note.last;
     *again = doubt ? note.leap + LCB_CLOCK_PROBATION : now;

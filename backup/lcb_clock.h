@@ -10,7 +10,8 @@
 
 enum {
     LCB_CLOCK_LEAP = 40 * 86400,   /* more than this since the last run is a leap */
-    LCB_CLOCK_PROBATION = 86400,   /* so long must a clock that leapt go on before it is believed */
+    LCB_CLOCK_PROBATION = 86400,   /* so long must a clock that leapt go on before it is believed, */
+    LCB_CLOCK_NEXT = 200 * 86400,  /* and if no run comes for longer than this, it has leapt again */
 };
 /* *USE: the time to reckon with, when the clock says NOW. Returns 0 (it is NOW), or 1 if the clock is
  * not believed: then *USE is when it was last right, and *AGAIN when it will be believed. With DRY_RUN

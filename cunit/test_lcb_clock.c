@@ -86,6 +86,22 @@ static void test_leap(void)
     lcbtest_fini(&t);
 }
 
+/* Where nobody compacts but four times a year, every other run drops what is old. */
+static void test_seldom(void)
+{
+    static const struct step step[] = {
+        {T, 0, T},
+        {T + 91 * DAY, 1, T}, {T + 182 * DAY, 0, T + 182 * DAY},
+        {T + 273 * DAY, 1, T + 182 * DAY}, {T + 364 * DAY, 0, T + 364 * DAY},
+    };
+    struct lcbtest t;
+    char *path;
+    begin(&t, &path);
+    follow(&t, step, sizeof(step) / sizeof(*step));
+    free(path);
+    lcbtest_fini(&t);
+}
+
 static void test_note(void)
 {
     static const char *const bad[] = {"", "x", "5", "-1 0\n", "99999999999999999999999999 7"};
@@ -112,6 +128,7 @@ void suite_lcb_clock(void)
     static const struct unit_test tests[] = {
         {"ordinary use", test_ordinary},
         {"a leap", test_leap},
+        {"runs that are far apart", test_seldom},
         {"the note", test_note},
         {NULL, NULL},
     };
