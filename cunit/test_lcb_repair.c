@@ -13,9 +13,7 @@
 
 #include "backup/lcb_compact.h"
 #include "backup/lcb_int.h"
-#include "backup/lcb_scan.h"
 #include "cunit/lcbtest.h"
-#include "cunit/lcbtest_foreign.h"
 #include "cunit/lcbtest_verify.h"
 #include "cunit/unit.h"
 #include "lib/vfs_fault.h"
@@ -477,7 +475,7 @@ static long crash_at(struct lcbtest_file *f, const struct buf *bad, int online, 
     long calls = vfs_fault_calls(v);
     CU_ASSERT(k ? vfs_fault_happened(v) : !r);
     lcbtest_close(&f->t);
-    CU_ASSERT_EQUAL(vfs_crash_settle(v, how, 0), 0);
+    CU_ASSERT_EQUAL(vfs_crash_settle(v, how, (unsigned)k), 0);
     vfs_fault_free(&v);
     lcbtest_open(&f->t, NULL);
     snprintf(what, sizeof(what), "crash at call %ld of a repair (%d), settled %d", k, online, (int)how);
@@ -500,6 +498,7 @@ static void test_crash(void)
         for (long k = 1; k <= calls; k++) {
             crash_at(&f, &bad, online, k, VFS_SETTLE_LOST);
             crash_at(&f, &bad, online, k, VFS_SETTLE_KEPT);
+            crash_at(&f, &bad, online, k, VFS_SETTLE_TORN);
         }
     }
     buf_free(&bad);
