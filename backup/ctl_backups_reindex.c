@@ -8,6 +8,7 @@
  * each chunk, as in Cyrus 3.x. */
 #include "config.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -24,6 +25,7 @@
  * opening. Had an index spoken for it, then it had been whole. */
 struct ending {
     uint64_t size; /* of the file, before it was opened */
+    ino_t file;
     int whole;
     int64_t aside; /* bytes */
 };
@@ -71,11 +73,19 @@ static int chunk(void *rock, const struct lcb_chunk *c)
 static void look_before(struct ctl *ctl, const char *path, struct ending *e)
 {
     struct lcb_summary s;
-    struct stat st = {.st_size = 0};
+    struct stat st;
+    char *found = NULL;
+    int fd = -1;
     e->whole = !lcb_summary_read(ctl->store, path, 0, &s) && s.complete;
-    if (!e->whole)
-        vfs_stat(lcb_store_vfs(ctl->store), path, &st);
-    e->size = e->whole ? s.size : (uint64_t)st.st_size;
+    if (vfs_stat(lcb_store_vfs(ctl->store), path, &st))
+        return;
+    e->file = st.st_ino;
+    e->size = e->whole ? s.size : 0;
+    /* While somebody writes, there may be what he will take back. */
+    if (!e->whole && !lcb_lock(ctl->store, NULL, path, 0, &fd, &found))
+        e->size = (uint64_t)st.st_size;
+    vfs_close(lcb_store_vfs(ctl->store), &fd);
+    free(found);
 }
 
 /* It has been opened, and not been repaired yet. */
@@ -84,7 +94,8 @@ static void look_after(void *rock, const char *path)
     struct work *w = rock;
     struct ending *e = &w->ending;
     struct stat st;
-    if (!vfs_stat(lcb_store_vfs(w->ctl->store), path, &st) && (uint64_t)st.st_size < e->size)
+    if (!vfs_stat(lcb_store_vfs(w->ctl->store), path, &st) && st.st_ino == e->file &&
+        (uint64_t)st.st_size < e->size)
         e->aside = (int64_t)(e->size - (uint64_t)st.st_size);
 }
 
