@@ -241,7 +241,7 @@ sub clock_files
 {
     my ($dir) = @_;
     my ($name) = $dir =~ m{([^/]+)\z};
-    return ("/dev/shm/sem.$name", "/dev/shm/$name");
+    return ("/dev/shm/sem.$name-clock", "/dev/shm/$name-clock");
 }
 
 # A process that clears a site away if this one ends without having done so, by SIGKILL say.
