@@ -82,6 +82,7 @@ sub by_server
     }
     push @lines, sets('subscribed', 'unsubscribed', map { { map { $_ => 1 } map { @{$_} }
         @{ $_->{csync}{LSUB} // [] } } } $m, $n);
+    push @lines, seen(map { $_->{csync}{SEEN} } $m, $n) unless $m->{all};
     push @lines, scripts($m->{imap}{sieve}, $n->{imap}{sieve});
     push @lines, quotas(map { $_->{imap}{quota} } $m, $n);
     return sort @lines;
@@ -134,6 +135,14 @@ sub sets
         (map { "$went $_" } grep { !$is->{$_} } keys %{$was}));
 }
 
+# What has been read of others' mailboxes. (Whoever has {all} has no csync to compare it with.)
+sub seen
+{
+    my ($was, $is) = map { my $list = $_; +{ map { ($_->{UNIQUEID} => "$_->{LASTUID} $_->{SEENUIDS}") } @{ $list // [] } } } @_;
+    return ((map { "seen-removed $_" } grep { !defined $is->{$_} } keys %{$was}),
+        (map { "seen $_ $is->{$_}" } grep { ($was->{$_} // '') ne $is->{$_} } keys %{$is}));
+}
+
 sub scripts
 {
     my ($was, $is) = @_;
@@ -172,12 +181,14 @@ sub by_backup
     for my $e (@{$said}) {
         my ($kind, $item) = @{$e}{qw(kind item)};
         next if $unseen{ $e->{uniqueid} // '' } || $kind =~ /^mailbox-changed|annotated$/;
+        next if $kind =~ /^seen/ && $m->{all};
         push @lines,
             $kind eq 'mailbox-renamed' ? "$kind $item from $e->{from}"
             : $kind eq 'gone' ? "$kind $item $e->{uid} $e->{guid}"
             : $kind eq 'arrived' ? "$kind $item $e->{uid} $e->{guid} (" . flags($e->{flags}) . ')'
             : $kind eq 'flags' ? "$kind $item $e->{uid} +(" . flags($e->{set}) . ') -(' . flags($e->{cleared}) . ')'
             : $kind =~ /^quota/ ? quota_line($e)
+            : $kind eq 'seen' ? "$kind $item $e->{lastuid} $e->{seenuids}"
             : "$kind $item";
     }
     return sort @lines;

@@ -217,7 +217,7 @@ my %DOES = (
     },
     'quota-set' => sub { my ($f, $e) = @_; $f->{"quota $e->{item}"} = limits(@{ $e->{is} }) },
     'quota-removed' => sub { my ($f, $e) = @_; delete $f->{"quota $e->{item}"} // wrong($f, $e) },
-    (map { $_ => sub { } } qw(seen server-annotated)),
+    (map { $_ => sub { } } qw(seen seen-removed server-annotated)),
 );
 
 sub wrong { my ($f, $e) = @_; $f->{"wrong $e->{kind}"} = $e->{item}; return }

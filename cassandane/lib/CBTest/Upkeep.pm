@@ -90,7 +90,9 @@ sub ctl
 {
     my ($h, $p, @args) = @_;
     my $r = $h->{site}->ctl_backups(@args, $p->{user});
-    return $r->{rc} == 0 && $r->{out} =~ /: ok$/m ? () : "@args: exit $r->{rc}: $r->{out}$r->{err}";
+    # a damaged place is still there when all is well again
+    my $ok = $p->{damaged} ? qr/: ok(?: \(\d+ places cannot be read\))?$/m : qr/: ok$/m;
+    return $r->{rc} == 0 && $r->{out} =~ $ok ? () : "@args: exit $r->{rc}: $r->{out}$r->{err}";
 }
 
 # Without -F it may say that it is not worth while.
