@@ -11,6 +11,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -45,6 +46,8 @@ static int work(const struct config *config, struct lcb_store **store, void *roc
     const struct ctl_options *opt = rock;
     struct ctl ctl = {.config = config, .store = *store, .opt = opt, .argc = opt->argc,
                       .argv = opt->argv};
+    if (ctl.store && strcmp(opt->verb->name, "lock")) /* that one says so itself */
+        ctl_tell_waiting(&ctl, "ctl_backups");
     int code = opt->verb->whole ? opt->verb->whole(&ctl) : ctl_run(&ctl);
     *store = ctl.store;
     return code;

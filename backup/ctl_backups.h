@@ -158,6 +158,9 @@ struct ctl_targets {
 };
 /* What mode and words mean: 0, or an error of backups.db, which was said on stderr. */
 int ctl_targets_open(struct ctl *, struct ctl_targets *);
+/* For list and stat, which take no lock, when the backup could not be looked at: 1 if it has been
+ * compacted or moved since, and T says where it is now. */
+int ctl_target_moved(struct ctl *, struct ctl_targets *, struct ctl_target *t);
 /* If it failed because (WHY) something does not exist, and that is its data file, add which one. */
 void ctl_target_gone(const struct ctl_target *, struct buf *why);
 /* For list and stat. Say that the index could not be read; 1 if -S ends the run now. */
@@ -215,6 +218,9 @@ void ctl_progress(struct ctl_result *, uint64_t bytes);
 /* Have TERM, INT, QUIT and HUP noted, and blocked; MASK: the signal mask from before. */
 void ctl_stop_prepare(sigset_t *mask);
 int ctl_stop_asked(void);
+/* Have it said on stderr when the work on NAME (it must live as long) has to wait for a lock, if it is
+ * to be waited for. */
+void ctl_tell_waiting(struct ctl *, const char *name);
 
 /* A process that works on one target after the other. */
 struct ctl_worker {

@@ -90,9 +90,11 @@ static int list_targets(struct list *l, struct ctl_targets *targets)
     char *cache = xasprintf("%s.list", config_getstring(ctl->config, IMAPOPT_BACKUP_DB_PATH));
     lcb_summaries_open(ctl->store, targets->count < MANY ? NULL : cache, &summaries);
     for (size_t i = 0; i < targets->count && !targets->stopped; i++) {
-        const struct ctl_target *t = &targets->list[i];
+        struct ctl_target *t = &targets->list[i];
         struct lcb_summary s;
         int r = lcb_summaries_get(summaries, t->path, &s);
+        while (r && ctl_target_moved(ctl, targets, t))
+            r = lcb_summaries_get(summaries, t->path, &s);
         if (r) {
             list_write(l);
             ctl_target_failed(ctl, targets, t, r);

@@ -2,8 +2,9 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* ctl_backups_reindex - make indexes anew from their data files.
  *
- * Readers see the old rows or the new ones, and what the data file does not say any more but the
- * old index does (chunks that cannot be read) is not lost: see lcb_repair.c. With -v a line for
+ * Readers see the old index or the new one, writers go on meanwhile (lcb_reindex.c), and what the data
+ * file does not say any more but the old index does (chunks that cannot be read) is not lost
+ * (lcb_repair.c). With -v a line for
  * each chunk, as in Cyrus 3.x. */
 #include "config.h"
 
@@ -16,10 +17,22 @@
 #include "backup/lcb_summary.h"
 #include "lib/xerr.h"
 
+/* How long a writer may take to let go, unless -w says for ever. */
+#define WAIT_MS 60000
+
+/* The end of the file, if it cannot be read, looks like what a crash leaves, and is set aside at
+ * opening. Had an index spoken for it, then it had been whole. */
+struct ending {
+    uint64_t size; /* of the file, before it was opened */
+    int whole;
+    int64_t aside; /* bytes */
+};
+
 struct work {
     struct ctl *ctl;
     struct ctl_result *result;
     int64_t unreadable;
+    struct ending ending;
 };
 
 static void damage(void *rock, const struct lcb_damage *d)
@@ -55,14 +68,6 @@ static int chunk(void *rock, const struct lcb_chunk *c)
     return 0;
 }
 
-/* The end of the file, if it cannot be read, looks like what a crash leaves, and is set aside at
- * opening. Had an index spoken for it, then it had been whole. */
-struct ending {
-    uint64_t size; /* of the file, before it was opened */
-    int whole;
-    int64_t aside; /* bytes */
-};
-
 static void look_before(struct ctl *ctl, const char *path, struct ending *e)
 {
     struct lcb_summary s;
@@ -73,17 +78,20 @@ static void look_before(struct ctl *ctl, const char *path, struct ending *e)
     e->size = e->whole ? s.size : (uint64_t)st.st_size;
 }
 
-static void look_after(struct ctl *ctl, const char *path, struct ending *e)
+/* It has been opened, and not been repaired yet. */
+static void look_after(void *rock, const char *path)
 {
+    struct work *w = rock;
+    struct ending *e = &w->ending;
     struct stat st;
-    if (!vfs_stat(lcb_store_vfs(ctl->store), path, &st) && (uint64_t)st.st_size < e->size)
+    if (!vfs_stat(lcb_store_vfs(w->ctl->store), path, &st) && (uint64_t)st.st_size < e->size)
         e->aside = (int64_t)(e->size - (uint64_t)st.st_size);
 }
 
 /* What became of it. */
-static void judge(struct ctl_result *result, const struct work *w, const struct lcb_repair *rp,
-                  const struct ending *e)
+static void judge(struct ctl_result *result, const struct work *w, const struct lcb_repair *rp)
 {
+    const struct ending *e = &w->ending;
     int64_t restored = rp->mailboxes + rp->records + rp->others;
     struct buf *m = &result->message;
     if (rp->messages || restored) {
@@ -106,26 +114,18 @@ void ctl_reindex(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
     struct lcb_repair rp = {
         .gone_since = ctl_gone_since(ctl),
         .keep_index = config_getswitch(ctl->config, IMAPOPT_BACKUP_KEEP_PREVIOUS),
-        .damage = damage, .chunk = chunk, .rock = &w,
+        .damage = damage, .chunk = chunk, .locked = look_after, .rock = &w,
     };
-    struct lcb *b = NULL;
-    struct ending e = {.aside = 0};
-    int wait = ctl->opt->wait ? -1 : 0;
-    look_before(ctl, t->path, &e);
-    int r = t->userid ? lcb_open(ctl->store, t->userid, LCB_WRITE | LCB_REPAIR, wait, &b)
-                      : lcb_open_file(ctl->store, t->path, LCB_WRITE | LCB_REPAIR, wait, &b);
-    if (!r) {
-        look_after(ctl, t->path, &e);
-        r = lcb_repair(b, &rp);
-    }
-    lcb_close(&b);
+    look_before(ctl, t->path, &w.ending);
+    int r = lcb_reindex(ctl->store, t->userid, t->path, ctl->opt->wait ? -1 : 0,
+                        ctl->opt->wait ? -1 : WAIT_MS, &rp);
     if (r) {
         ctl_result_error(result, r);
         return;
     }
     if (ctl->opt->verbose)
         ctl_result_line(result, "reached end of file");
-    judge(result, &w, &rp, &e);
+    judge(result, &w, &rp);
     if (ctl->opt->json) {
         result->more = json_object();
         json_object_set_new(result->more, "unreadable", json_integer(w.unreadable));
@@ -133,6 +133,6 @@ void ctl_reindex(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
         json_object_set_new(result->more, "messages_lost", json_integer(rp.messages));
         json_object_set_new(result->more, "lines_restored",
                             json_integer(rp.mailboxes + rp.records + rp.others));
-        json_object_set_new(result->more, "bytes_set_aside", json_integer(e.aside));
+        json_object_set_new(result->more, "bytes_set_aside", json_integer(w.ending.aside));
     }
 }

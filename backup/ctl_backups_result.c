@@ -30,7 +30,6 @@ void ctl_result_line(struct ctl_result *result, const char *fmt, ...)
 const char *ctl_error_text(int r)
 {
     switch (r) {
-    case XERR_STALE:
     case -ENOENT:
         return "Mailbox does not exist";
     case XERR_EXISTS:
@@ -46,10 +45,24 @@ const char *ctl_error_text(int r)
 
 void ctl_result_error(struct ctl_result *result, int r)
 {
-    result->status = r == XERR_LOCKED ? CTL_LOCKED : CTL_FAILED;
+    result->status = r == XERR_LOCKED || r == XERR_STALE ? CTL_LOCKED : CTL_FAILED;
     buf_reset(&result->message);
-    if (r != XERR_LOCKED)
+    if (r == XERR_STALE)
+        buf_setcstr(&result->message, "others replaced it again and again meanwhile: try again later,"
+                                      " or with -w");
+    else if (r != XERR_LOCKED)
         buf_setcstr(&result->message, ctl_error_text(r));
+}
+
+static void waiting(void *rock)
+{
+    fprintf(stderr, "%s: waiting for lock\n", (const char *)rock);
+}
+
+void ctl_tell_waiting(struct ctl *ctl, const char *name)
+{
+    if (ctl->opt->wait)
+        lcb_store_setwaiting(ctl->store, waiting, (void *)(uintptr_t)name);
 }
 
 void ctl_result_fini(struct ctl_result *result)

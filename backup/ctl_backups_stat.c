@@ -59,9 +59,11 @@ int ctl_stat(struct ctl *ctl)
     if (ctl->opt->json)
         ctl_json_begin(&json, ctl->opt);
     for (size_t i = 0; i < targets.count; i++) {
-        const struct ctl_target *t = &targets.list[i];
+        struct ctl_target *t = &targets.list[i];
         struct lcb_summary s;
         int r = lcb_summary_read(ctl->store, t->path, 1, &s);
+        while (r && ctl_target_moved(ctl, &targets, t))
+            r = lcb_summary_read(ctl->store, t->path, 1, &s);
         if (r) {
             if (ctl_target_failed(ctl, &targets, t, r))
                 break;

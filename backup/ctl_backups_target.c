@@ -43,6 +43,24 @@ static char *room_for(struct ctl_targets *t, size_t n)
     return p;
 }
 
+/* KNOWN: who it is. */
+static void fill(struct ctl_targets *all, struct ctl_target *t, int known, const char *userid,
+                 const char *path)
+{
+    size_t npath = path ? strlen(path) + 1 : 0, nuser = userid ? strlen(userid) + 1 : 0;
+    char *strings = room_for(all, npath + nuser);
+    if (path)
+        memcpy(strings, path, npath);
+    if (userid)
+        memcpy(strings + npath, userid, nuser);
+    *t = (struct ctl_target){
+        .name = known ? strings + npath : strings,
+        .userid = userid ? strings + npath : NULL,
+        .shown = known ? strings + npath : NULL,
+        .path = path ? strings : NULL,
+    };
+}
+
 /* As ever, the owner of a shared mailbox that was named by -m is not known: its path stands for it. */
 static void add(struct ctl_targets *t, char mode, const char *userid, const char *path)
 {
@@ -51,18 +69,18 @@ static void add(struct ctl_targets *t, char mode, const char *userid, const char
         t->alloc = t->alloc ? 2 * t->alloc : 16;
         t->list = xrealloc(t->list, t->alloc * sizeof(*t->list));
     }
-    size_t npath = path ? strlen(path) + 1 : 0, nuser = userid ? strlen(userid) + 1 : 0;
-    char *strings = room_for(t, npath + nuser);
-    if (path)
-        memcpy(strings, path, npath);
-    if (userid)
-        memcpy(strings + npath, userid, nuser);
-    t->list[t->count++] = (struct ctl_target){
-        .name = known ? strings + npath : strings,
-        .userid = userid ? strings + npath : NULL,
-        .shown = known ? strings + npath : NULL,
-        .path = path ? strings : NULL,
-    };
+    fill(t, &t->list[t->count++], known, userid, path);
+}
+
+int ctl_target_moved(struct ctl *ctl, struct ctl_targets *all, struct ctl_target *t)
+{
+    char *path = NULL;
+    int moved = t->userid && t->path && !lcb_store_find(ctl->store, t->userid, &path) &&
+                strcmp(path, t->path);
+    if (moved)
+        fill(all, t, t->shown != NULL, t->userid, path);
+    free(path);
+    return moved;
 }
 
 static void free_list(struct ctl_targets *t)

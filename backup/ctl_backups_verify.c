@@ -11,6 +11,7 @@
  * "index_damage". The backup is looked at without its lock; only mending needs that. */
 #include "config.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -23,6 +24,7 @@
 /* How long a backup that is in use is waited for, to mend it or to note that it was verified. */
 #define MEND_WAIT_MS 60000
 #define NOTE_WAIT_MS 2000
+#define LOOK_TRIES 3
 /* So many findings of a kind go into the JSON of one backup. */
 #define JSON_MAX 10000
 
@@ -101,22 +103,36 @@ static int mend(struct work *w, struct lcb_repair *rp)
     struct lcb *b = NULL;
     rp->gone_since = ctl_gone_since(w->ctl);
     rp->keep_index = config_getswitch(w->ctl->config, IMAPOPT_BACKUP_KEEP_PREVIOUS);
-    int r = open_backup(w, MEND_WAIT_MS, &b);
-    if (!r && (w->v.data || !w->v.no_index))
-        r = lcb_repair(b, rp);
-    if (!r)
-        lcb_verify_note(b, time(NULL), w->v.data ? LCB_VERIFIED_DAMAGED : LCB_VERIFIED_OK);
-    lcb_close(&b);
+    int r = 0;
+    if (w->v.data || !w->v.no_index)
+        r = lcb_reindex(w->ctl->store, w->t->userid, w->t->path, w->v.wait_ms,
+                        w->ctl->opt->wait ? -1 : MEND_WAIT_MS, rp);
+    else if (!(r = open_backup(w, MEND_WAIT_MS, &b))) /* that made one */
+        lcb_close(&b);
     return r;
 }
 
-static void note(struct work *w)
+static void note(struct work *w, int damaged)
 {
     struct lcb *b = NULL;
     if (open_backup(w, NOTE_WAIT_MS, &b))
         return; /* it will be among the first next time */
-    lcb_verify_note(b, time(NULL), w->v.waiting ? LCB_VERIFIED_DAMAGED : LCB_VERIFIED_OK);
+    lcb_verify_note(b, time(NULL), damaged ? LCB_VERIFIED_DAMAGED : LCB_VERIFIED_OK);
     lcb_close(&b);
+}
+
+/* By its path, which is that of another file when somebody has compacted or moved it in between. */
+static int look(struct work *w)
+{
+    int r = XERR_STALE;
+    for (int i = 0; i < LOOK_TRIES && (r == XERR_STALE || r == -ENOENT); i++) {
+        char *path = NULL;
+        r = w->t->userid ? lcb_store_find(w->ctl->store, w->t->userid, &path) : 0;
+        if (!r)
+            r = lcb_verify(w->ctl->store, path ? path : w->t->path, &w->v);
+        free(path);
+    }
+    return r;
 }
 
 /* What is wrong, and what became of it. */
@@ -167,21 +183,25 @@ void ctl_verify(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *
     struct work w = {.ctl = ctl, .t = t, .result = result, .data = json_array(),
                      .index = json_array(), .info = json_array()};
     struct lcb_repair rp = {.damage = NULL};
-    w.v = (struct lcb_verify){.found = found, .chunk = chunk, .rock = &w};
+    w.v = (struct lcb_verify){.found = found, .chunk = chunk, .rock = &w,
+                              .wait_ms = ctl->opt->wait ? -1 : 0};
     /* What SQLite puts aside goes to where we may put things. */
     const char *staging = config_getstring(ctl->config, IMAPOPT_BACKUP_STAGING_PATH);
     if (staging)
         setenv("SQLITE_TMPDIR", staging, 1);
-    int r = lcb_verify(ctl->store, t->path, &w.v);
+    int r = look(&w);
     result->bytes = (uint64_t)w.v.bytes;
     if (r) {
         ctl_result_error(result, r);
     } else if (w.v.data || w.v.index) {
-        judge(&w, ctl->opt->dry_run ? XERR_DENIED : mend(&w, &rp), &rp);
+        int mended = ctl->opt->dry_run ? XERR_DENIED : mend(&w, &rp);
+        judge(&w, mended, &rp);
+        if (!mended)
+            note(&w, w.v.data != 0);
     } else {
         judge(&w, 0, &rp);
         if (!ctl->opt->dry_run)
-            note(&w);
+            note(&w, w.v.waiting != 0);
     }
     if (!r && ctl->opt->json)
         finish_json(&w);

@@ -159,6 +159,7 @@ static void work(struct ctl *ctl, const struct ctl_targets *targets, struct rock
     size_t at;
     while (!next_target(rock, &at)) {
         struct ctl_result result = {.status = CTL_OK, .rock = rock};
+        ctl_tell_waiting(ctl, targets->list[at].name);
         ctl->opt->verb->each(ctl, &targets->list[at], &result);
         int r = send_result(&result);
         ctl_result_fini(&result);

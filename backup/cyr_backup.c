@@ -288,7 +288,7 @@ static int open_backup(struct cyr_backup *cb, char mode)
     }
     if (r == XERR_NOTFOUND && mode != 'f')
         say_unknown(cb);
-    else if (r == XERR_STALE)
+    else if (r == -ENOENT && mode != 'f')
         cyr_backup_say(cb, "the data file is missing");
     else if (r == XERR_LOCKED)
         cyr_backup_say(cb, "has no usable index, and is locked by whoever is building one:"

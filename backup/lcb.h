@@ -36,6 +36,8 @@ struct vfs *lcb_store_vfs(const struct lcb_store *);
 /* Called now and then while something waits or works long; non-zero gives it up (XERR_SIGNAL). */
 void lcb_store_setstop(struct lcb_store *, int (*stop)(void *), void *rock);
 void lcb_store_getstop(const struct lcb_store *, int (**stop)(void *), void **rock);
+/* Called each time somebody begins to wait for a lock of a backup. */
+void lcb_store_setwaiting(struct lcb_store *, void (*waiting)(void *), void *rock);
 /* FN for every user id that begins with PREFIX, and its data file; a non-zero result ends it and is
  * returned. */
 int lcb_store_foreach(struct lcb_store *, const char *prefix,
@@ -54,7 +56,8 @@ enum {
 };
 /* Open a user's backup. XERR_NOTFOUND without a backup; XERR_LOCKED after WAIT_MS (0: at once).
  * Reading: an index that is missing, damaged or behind is mended first if the lock is free; the data
- * file is never changed. XERR_FORMAT if it is none. */
+ * file is never changed. XERR_FORMAT if it is none.
+ * -ENOENT if the data file is gone; XERR_STALE if it was replaced each time it was to be opened. */
 int lcb_open(struct lcb_store *, const char *userid, int flags, int wait_ms, struct lcb **);
 /* The same by path of a data file that need not be registered. */
 int lcb_open_file(struct lcb_store *, const char *path, int flags, int wait_ms, struct lcb **);

@@ -47,7 +47,6 @@
 
 #include "backup/lcb_compact_int.h"
 #include "backup/lcb_repair.h"
-#include "lib/filelock.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
@@ -265,6 +264,7 @@ static int begin(struct run *run, struct lcb_store *store)
     struct lcb_switch_how how = {
         .userid = run->how->userid,
         .path = run->how->path,
+        .wait_ms = run->how->queue_ms,
         .keep_previous = config_getswitch(lcb_store_config(store), IMAPOPT_BACKUP_KEEP_PREVIOUS),
     };
     int r = lcb_switch_begin(store, &how, &run->s);
@@ -322,18 +322,11 @@ static int repair(struct lcb_store *store, const struct lcb_compact *how,
                   const struct lcb_compact_result *result)
 {
     struct lcb_repair repair = {.gone_since = result->account.window};
-    struct lcb *b = NULL;
-    int r = how->userid ? lcb_open(store, how->userid, LCB_WRITE, how->wait_ms, &b)
-                        : lcb_open_file(store, how->path, LCB_WRITE, how->wait_ms, &b);
-    if (!r)
-        r = filelock_maintain(b->fd);
-    if (!r)
-        r = lcb_repair(b, &repair);
+    int r = lcb_reindex(store, how->userid, how->path, how->queue_ms, how->wait_ms, &repair);
     if (!r)
         xlog_warnx("%s: repaired before it is compacted: %d damaged chunks, %lld records logged again,"
-                   " %lld messages are missing", b->path, repair.chunks, (long long)repair.records,
-                   (long long)repair.messages);
-    lcb_close(&b);
+                   " %lld messages are missing", how->userid ? how->userid : how->path, repair.chunks,
+                   (long long)repair.records, (long long)repair.messages);
     return r;
 }
 

@@ -45,6 +45,7 @@ struct lcb_compact {
     int account;        /* it is wanted even if it is known that there is nothing to do */
     int dry_run;        /* only the account */
     int wait_ms;        /* for the lock, at the end */
+    int queue_ms;       /* for others who maintain this backup, at the beginning */
     int64_t now;        /* 0: that of the clock */
     /* For the curious: lines of text without their ends. PROGRESS: bytes of the old file that have been
      * worked through. NULL allowed. */

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "backup/lcb_compact_int.h"
@@ -25,6 +26,7 @@
 #include "lib/xmalloc.h"
 
 #define PIECE (64 << 10)
+#define SECTOR 512
 
 void lcb_aside_fini(struct lcb_aside *a)
 {
@@ -116,14 +118,33 @@ static int open_new(struct lcb *b, const char *path, struct buf *name)
     return fd;
 }
 
+/* What the disk does not give back becomes zeros, sector by sector: it must not be the reason why the
+ * backup is never compacted again. */
+static ssize_t read_piece(struct lcb *b, char *piece, size_t n, off_t at)
+{
+    ssize_t got = vfs_pread(b->vfs, b->fd, piece, n, at);
+    if (got != -EIO)
+        return got;
+    for (size_t done = 0; done < n;) {
+        size_t sector = SECTOR - (size_t)((at + (off_t)done) % SECTOR);
+        sector = sector < n - done ? sector : n - done;
+        got = vfs_pread(b->vfs, b->fd, piece + done, sector, at + (off_t)done);
+        if (got == -EIO)
+            memset(piece + done, 0, sector);
+        else if (got != (ssize_t)sector)
+            return got < 0 ? got : XERR_FORMAT;
+        done += sector;
+    }
+    return (ssize_t)n;
+}
+
 /* XERR_FORMAT if there are no such bytes: then it is the index that is damaged. */
 static int copy(struct lcb *b, int fd, off_t from, off_t to, off_t *at)
 {
     char piece[PIECE];
     int r = from < 0 ? XERR_FORMAT : 0;
     while (!r && from < to) {
-        ssize_t n = vfs_pread(b->vfs, b->fd, piece, to - from < PIECE ? (size_t)(to - from) : PIECE,
-                              from);
+        ssize_t n = read_piece(b, piece, to - from < PIECE ? (size_t)(to - from) : PIECE, from);
         if (n <= 0)
             return n < 0 ? (int)n : XERR_FORMAT;
         ssize_t put = vfs_pwrite(b->vfs, fd, piece, (size_t)n, *at);

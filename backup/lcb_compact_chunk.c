@@ -273,7 +273,8 @@ int lcb_pass_chunk(struct lcb_pass *pass, const struct lcb_chunk *c)
     pass->lost = 0;
     r = lcb_member_at(b->vfs, b->fd, (off_t)c->offset, pass->p->point.end, &m);
     int ours = !r && m.extra.present;
-    int pieces = r && r != XERR_FORMAT && r != XERR_EOF ? r : in_pieces(pass, c->seq);
+    int broken = r == XERR_FORMAT || r == XERR_EOF || r == -EIO; /* which it tells who reads on */
+    int pieces = r && !broken ? r : in_pieces(pass, c->seq);
     int odd = pieces < 0 ? pieces : pieces ? 1 : has_lost(pass, c->seq);
     if (odd < 0)
         return odd;

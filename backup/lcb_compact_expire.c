@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* lcb_compact_expire - remove what backup_keep_previous has kept: <data>.<time>, <data>.index.<time>,
- * and what SQLite may have left beside that. Cyrus 3.x gave such files the same names. */
+ * <data>.<time>.index, which who looks at the former makes, and what SQLite may have left beside these.
+ * Cyrus 3.x gave such files the same names. */
 #include "config.h"
 
 #include <ctype.h>
@@ -24,7 +25,8 @@ struct listing {
     struct strarray found;
 };
 
-/* ".<time>" or ".index.<time>", perhaps with an ending of SQLite's: the time, or 0. */
+/* ".<time>", ".index.<time>" or ".<time>.index", the last two perhaps with an ending of SQLite's: the
+ * time, or 0. */
 static int64_t kept_since(const char *p)
 {
     int64_t t = 0;
@@ -33,6 +35,10 @@ static int64_t kept_since(const char *p)
     p += index ? 7 : *p == '.';
     for (; isdigit((unsigned char)*p) && digits <= DIGITS_MAX; p++, digits++)
         t = t * 10 + (*p - '0');
+    if (!index && !strncmp(p, ".index", 6)) {
+        index = 1;
+        p += 6;
+    }
     if (index && (!strcmp(p, "-wal") || !strcmp(p, "-shm")))
         p += 4;
     return *p || digits < DIGITS_MIN || digits > DIGITS_MAX ? 0 : t;

@@ -78,8 +78,9 @@ int lcb_memberstream_open(struct vfs *vfs, int fd, const struct lcb_member *m,
         r = load(s, vfs, fd, m);
         s->end = m->offset + m->length;
     }
-    if (r == XERR_TOOBIG)
-        r = gzreader_open(vfs, fd, m->offset, &s->reader);
+    if (r == XERR_TOOBIG) /* not a byte of the next one, which may be where the disk is bad */
+        r = gzreader_openpiece(vfs, fd, m->offset, 0, m->length ? m->offset + m->length : 0,
+                               &s->reader);
     if (r) {
         lcb_memberstream_close(&s);
         return r;

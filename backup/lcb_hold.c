@@ -23,8 +23,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <time.h>
 
 #include "backup/lcb_db.h"
 #include "backup/lcb_hold.h"
@@ -35,28 +33,6 @@
 #include "lib/xmalloc.h"
 
 #define REOPEN_MAX 10
-#define PAUSE_MS 20
-
-static int stopped(void *rock)
-{
-    return lcb_store_stopped(rock);
-}
-
-static int maintenance_lock(struct lcb_store *s, int fd, int wait_ms)
-{
-    struct timespec nap = {0, PAUSE_MS * 1000000L};
-    for (int waited = 0;; waited += PAUSE_MS) {
-        if (!flock(fd, LOCK_EX | LOCK_NB))
-            return 0;
-        if (errno != EWOULDBLOCK && errno != EINTR)
-            return -errno;
-        if (wait_ms >= 0 && waited >= wait_ms)
-            return XERR_LOCKED;
-        if (lcb_store_stopped(s))
-            return XERR_SIGNAL;
-        nanosleep(&nap, NULL);
-    }
-}
 
 /* Does the record still name this file? */
 static int still_meant(struct lcb_hold *h)
@@ -78,9 +54,9 @@ static int take(struct lcb_store *s, const char *userid, const char *path, int w
     h->userid = xstrdup(userid);
     h->path = xstrdup(path);
     h->fd = vfs_open(lcb_store_vfs(s), path, O_RDWR, 0);
-    int r = h->fd < 0 ? h->fd : maintenance_lock(s, h->fd, wait_ms);
+    int r = h->fd < 0 ? h->fd : lcb_lock_maintenance(s, h->fd, wait_ms);
     if (!r)
-        r = filelock_lock(h->fd, FILELOCK_EXCLUSIVE, wait_ms, stopped, s);
+        r = lcb_lock_writers(s, h->fd, wait_ms);
     if (!r) {
         r = filelock_same(h->fd, path);
         r = r == 1 ? still_meant(h) : r == 0 ? XERR_STALE : r;

@@ -47,6 +47,8 @@
 #define READER_BUSY_MS 1000 /* a commit may be on its way; who is longer at it, is at a rebuild */
 #define CACHE_KIB 2048
 #define WAL_REST (64 << 10)
+#define OPEN_TRIES 5
+#define MOVED 1 /* no error of lcb_index_open */
 #define NO_CHECK 1 /* no sum that lcb_check_end() gives */
 #define STR(x) #x
 #define XSTR(x) STR(x)
@@ -166,6 +168,8 @@ static int open_one(const char *path, int create, int readonly, int64_t checkpoi
         r = lcb_index_setup(ix) ? XERR_FORMAT : 0;
     if (!r && empty)
         r = create_schema(ix);
+    if (readonly && ix->db && lcb_index_moved(ix))
+        r = MOVED;
     if (r) {
         if (r == XERR_FORMAT && ix->db && sqldb_outside(ix->db))
             r = XERR_SQL;
@@ -178,9 +182,28 @@ static int open_one(const char *path, int create, int readonly, int64_t checkpoi
     return 0;
 }
 
+int lcb_index_moved(struct lcb_index *ix)
+{
+    int moved = 0;
+    return sqlite3_file_control(ix->db->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK &&
+           moved;
+}
+
+/* An index that is replaced (lcb_reindex.c) between the moment when its file is opened and that when
+ * its WAL is, would be read with the WAL of another. */
+static int open_reader(const char *path, int readonly, int64_t checkpoint, struct lcb_index **ixp)
+{
+    int r = MOVED;
+    for (int i = 0; r == MOVED && i < OPEN_TRIES; i++)
+        r = open_one(path, 0, readonly, checkpoint, ixp);
+    return r == MOVED ? XERR_LOCKED : r == XERR_STALE ? XERR_FORMAT : r;
+}
+
 int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,
                    struct lcb_index **ixp)
 {
+    if (readonly)
+        return open_reader(path, readonly, checkpoint, ixp);
     int r = open_one(path, create, readonly, checkpoint, ixp);
     if (r != XERR_STALE)
         return r;
@@ -282,7 +305,8 @@ int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
         "SELECT max(value) FILTER (WHERE key='backup_id'), max(value) FILTER (WHERE key='end'),"
         " max(value) FILTER (WHERE key='last_offset'), max(value) FILTER (WHERE key='seq'),"
         " max(value) FILTER (WHERE key='last_time'), max(value) FILTER (WHERE key='check_end'),"
-        " max(value) FILTER (WHERE key='unfinished')"
+        " max(value) FILTER (WHERE key='unfinished'),"
+        " (SELECT time FROM ticks ORDER BY pos DESC LIMIT 1)"
         " FROM meta");
     if (!st || sqldb_step(ix->db, st) != 1)
         return XERR_SQL;
@@ -293,10 +317,11 @@ int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
     p->last_time = sqlite3_column_int64(st, 4);
     p->check = sqlite3_column_int64(st, 5);
     p->unfinished = sqlite3_column_int(st, 6);
+    int64_t last_tick = sqlite3_column_int64(st, 7);
     sqlite3_reset(st);
     /* The time goes into the next line, and stays there: it must stand in two places. A mark that is
      * in doubt fits no file. */
-    if (p->last_offset >= 0 && p->last_time != lcb_index_time(ix, INT64_MAX))
+    if (p->last_offset >= 0 && p->last_time != last_tick)
         p->check = NO_CHECK;
     return 0;
 }

@@ -37,6 +37,11 @@ int lcb_new_record(struct lcb_store *, const char *userid, char **path, int *cre
 /* Partitions and options for lcb_partition_choose(); they live as long as the store. */
 void lcb_store_placement(struct lcb_store *, struct lcb_placement *);
 const struct config *lcb_store_config(const struct lcb_store *);
+/* The locks of a backup: that of writers (fcntl), and that of those who work on the whole of it
+ * (flock), compaction, verification and the like. Who takes both takes that of maintenance first.
+ * XERR_LOCKED after WAIT_MS (0: at once, < 0: never), XERR_SIGNAL. */
+int lcb_lock_writers(struct lcb_store *, int fd, int wait_ms);
+int lcb_lock_maintenance(struct lcb_store *, int fd, int wait_ms);
 /* 1 if lcb_store_setstop's function says that it is enough. */
 int lcb_store_stopped(struct lcb_store *);
 
@@ -254,6 +259,8 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
                    struct lcb_index **);
 /* For READONLY: only to look at; not even WAL mode is switched on. */
 #define LCB_INDEX_LOOK 2
+/* 1 if its file is not the one of that name any more. */
+int lcb_index_moved(struct lcb_index *);
 /* How a writer's connection is to be. */
 int lcb_index_setup(struct lcb_index *);
 void lcb_index_close(struct lcb_index **);
@@ -361,7 +368,7 @@ int lcb_piece_apply(struct lcb_index *, struct vfs *, int fd, const struct lcb_p
 /* A line that means nothing, to have a chunk. */
 int lcb_log_nothing(struct lcb *);
 
-/* ---- lcb_store.c ---- */
+/* ---- lcb_open.c ---- */
 
 /* Set B's index aside and begin an empty one, in its first transaction; WHY for syslog. */
 int lcb_renew_index(struct lcb *, const char *why);

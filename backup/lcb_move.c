@@ -146,7 +146,8 @@ int lcb_move(struct lcb_store *s, const char *userid, const struct lcb_partition
         int full = config_getswitch(lcb_store_config(s), IMAPOPT_FULLDIRHASH);
         buf_setmap(&dir, to->dir, dir_len(to->dir));
         buf_printf(&dir, "/%c", lcb_path_hash(userid, full));
-        struct lcb_switch_how how = {.userid = userid, .dir = buf_cstring(&dir), .same_id = 1};
+        struct lcb_switch_how how = {.userid = userid, .dir = buf_cstring(&dir), .same_id = 1,
+                                    .wait_ms = wait_ms < 0 ? wait_ms : 0};
         r = XERR_STALE;
         for (int i = 0; r == XERR_STALE && i < ROUNDS; i++)
             r = move_once(s, &how, wait_ms, m);

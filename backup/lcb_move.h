@@ -21,8 +21,9 @@ struct lcb_moved {
     struct buf why; /* of a failure, if there are better words than the error's; to be freed */
 };
 /* Move USERID's backup to a partition while it is in use; it is locked only at the end, for which
- * WAIT_MS counts. Unless 0 is returned it is where it was. XERR_NOTFOUND; XERR_LOCKED if somebody
- * else maintains it; XERR_FORMAT if index and data file do not agree. */
+ * WAIT_MS counts; others who maintain it are waited for only if that is for ever (< 0). Unless 0 is
+ * returned it is where it was. XERR_NOTFOUND; XERR_LOCKED if somebody else maintains it; XERR_FORMAT
+ * if index and data file do not agree. */
 int lcb_move(struct lcb_store *, const char *userid, const struct lcb_partition *to, int wait_ms,
              struct lcb_moved *);
 

@@ -4,11 +4,9 @@
  *
  * The index must say what the readable file says: nobody can restore from a chunk that cannot be
  * read, and an index made anew later would not know of it. So it is made anew now, by the same scan
- * as after a loss. But before it is lost for good, the old index is asked. It is open a second
- * time, for reading, and its transaction began before ours, so it shows the old rows until we are
- * done.
+ * as after a loss. But before it is lost for good, the old index is asked.
  *
- *   1. Scan the file into the emptied index. All of it was committed, so whatever cannot be read has
+ *   1. Scan the file into an empty index. All of it was committed, so whatever cannot be read has
  *      rotted, at the end of the file, too.
  *   2. Chunks that the old index has and the new one has not, or not wholly, are lost. (They are
  *      compared by offset: the numbers of chunks of Cyrus 3.x are counted.) What only they said is
@@ -22,6 +20,11 @@
  * Damaged bytes stay where they are, and are passed over from now on; compaction leaves them
  * behind.
  *
+ * As a rule the new index is made beside the old one, while writers go on (lcb_reindex.c). Here it is
+ * done under their lock and in place, for when the old index is of no use to them: its rows are
+ * replaced in one transaction. It is then open a second time, for reading, and that transaction began
+ * before ours, so it shows the old rows until we are done.
+ *
  * An index that cannot be read itself is set aside; then the file speaks alone, and what it may
  * have lost is asked for more broadly (lcb_content.c). */
 #include "config.h"
@@ -30,20 +33,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "backup/lcb_repair.h"
-#include "backup/lcb_scan.h"
-#include "lib/filelock.h"
+#include "backup/lcb_repair_int.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
-
-struct repair {
-    struct lcb *b;
-    struct lcb_repair *rp;
-    struct lcb_index *old; /* or NULL */
-    struct lcb_mark_point point; /* of it */
-    struct lcb_scan scan;
-    struct lcb_seqs lost;
-};
 
 /* ---- the old index ---- */
 
@@ -135,18 +127,38 @@ static int rescan(struct repair *rp)
 
 /* ---- marks ---- */
 
-static int set_mark(struct repair *rp, const char *uniqueid, int64_t mark)
+static int mark_content(struct repair *rp, const char *uniqueid)
 {
     return sqldb_run(rp->b->index->db, "UPDATE folders SET mark=?1 WHERE uniqueid=?2 AND mark<>?3",
-                     "iti", mark, uniqueid, (int64_t)LCB_MARK_RESEND);
+                     "iti", (int64_t)LCB_MARK_CONTENT, uniqueid, (int64_t)LCB_MARK_RESEND);
 }
 
-static int carry_marks(struct repair *rp)
+/* Where the file came from, and what compaction has merged: as true as before. */
+static int carry_notes(struct repair *rp)
+{
+    sqlite3_stmt *st = sqldb_stmt(rp->old->db, "SELECT key, value FROM meta WHERE key IN ('made_end',"
+                                  " 'made_from', 'made_from_id', 'made_from_end', 'made_from_check',"
+                                  " 'merged')");
+    int r = st ? 0 : XERR_SQL, more = 0;
+    while (!r && (more = sqldb_step(rp->old->db, st)) > 0) {
+        const char *key = (const char *)sqlite3_column_text(st, 0);
+        static const char sql[] = "INSERT OR REPLACE INTO meta VALUES (?,?)";
+        r = sqlite3_column_type(st, 1) == SQLITE_INTEGER
+                ? sqldb_run(rp->b->index->db, sql, "ti", key, sqlite3_column_int64(st, 1))
+                : sqldb_run(rp->b->index->db, sql, "tt", key,
+                            (const char *)sqlite3_column_text(st, 1));
+    }
+    return r ? r : more;
+}
+
+int lcb_repair_carry(struct repair *rp)
 {
     sqlite3_stmt *st = sqldb_stmt(rp->old->db, "SELECT uniqueid, mark FROM folders WHERE mark<>0");
-    int r = st ? 0 : XERR_SQL, more = 0;
+    int r = st ? carry_notes(rp) : XERR_SQL, more = 0;
     while (!r && (more = sqldb_step(rp->old->db, st)) > 0)
-        r = set_mark(rp, (const char *)sqlite3_column_text(st, 0), sqlite3_column_int64(st, 1));
+        r = sqldb_run(rp->b->index->db, "UPDATE folders SET mark=?1 WHERE uniqueid=?2 AND (mark=0 OR"
+                      " ?1=?3)", "iti", sqlite3_column_int64(st, 1),
+                      (const char *)sqlite3_column_text(st, 0), (int64_t)LCB_MARK_RESEND);
     return r ? r : more;
 }
 
@@ -171,7 +183,7 @@ static int mark_lost_content(struct repair *rp)
         if (r <= 0)
             continue;
         rp->rp->messages++;
-        r = set_mark(rp, (const char *)sqlite3_column_text(st, 1), LCB_MARK_CONTENT);
+        r = mark_content(rp, (const char *)sqlite3_column_text(st, 1));
     }
     return r ? r : more;
 }
@@ -189,7 +201,7 @@ static int mark_differing(struct repair *rp)
         r = sqldb_int(rp->old->db, &crc, "SELECT crc FROM folders WHERE uniqueid=?", "t", uniqueid);
         r = r == XERR_NOTFOUND ? 0 : r;
         if (!r && crc != sqlite3_column_int64(st, 1))
-            r = set_mark(rp, uniqueid, LCB_MARK_CONTENT);
+            r = mark_content(rp, uniqueid);
     }
     return r ? r : more;
 }
@@ -204,19 +216,23 @@ static int mark_alone(struct repair *rp)
     return r;
 }
 
+int lcb_repair_lacking(struct repair *rp)
+{
+    int r = mark_lost_content(rp);
+    return r ? r : mark_differing(rp);
+}
+
 static int set_marks(struct repair *rp)
 {
     if (!rp->old)
         return mark_alone(rp);
-    int r = carry_marks(rp);
-    if (!r)
-        r = mark_lost_content(rp);
-    return r ? r : mark_differing(rp);
+    int r = lcb_repair_carry(rp);
+    return r ? r : lcb_repair_lacking(rp);
 }
 
 /* ---- all of it ---- */
 
-static int commit(struct repair *rp)
+int lcb_repair_commit(struct repair *rp)
 {
     struct lcb *b = rp->b;
     struct lcb_mark_point p;
@@ -241,7 +257,7 @@ static int repair(struct repair *rp)
         r = lcb_relog(rp->b, rp->old, &rp->lost, rp->rp);
     if (!r)
         r = set_marks(rp);
-    return r ? r : commit(rp);
+    return r ? r : lcb_repair_commit(rp);
 }
 
 /* The index cannot be changed, it is so bad: once more with an empty one. */
@@ -254,12 +270,28 @@ static int start_over(struct repair *rp)
     return r ? r : repair(rp);
 }
 
+void lcb_repair_end(struct repair *rp, int r)
+{
+    struct lcb_repair *options = rp->rp;
+    options->chunks = rp->scan.rotten;
+    options->lost_lines = rp->scan.lost;
+    options->unsound = rp->scan.unsound;
+    free(rp->lost.list);
+    rp->lost = (struct lcb_seqs){NULL, 0};
+    if (!r)
+        xlog_info("%s: index made anew: %d chunks cannot be read, %d lines were not understood; %lld"
+                  " mailboxes, %lld records and %lld other lines were logged again, %lld messages are"
+                  " missing", rp->b->path, rp->scan.rotten, rp->scan.lost,
+                  (long long)options->mailboxes, (long long)options->records,
+                  (long long)options->others, (long long)options->messages);
+}
+
 int lcb_repair(struct lcb *b, struct lcb_repair *options)
 {
     struct repair rp = {.b = b, .rp = options, .point = {.last_offset = -1}};
     if (!b->writable || lcb_dirty(b))
         return XERR_PARAM;
-    int r = options->maintained ? 0 : filelock_maintain(b->fd);
+    int r = options->maintained ? 0 : lcb_lock_maintenance(b->store, b->fd, 0);
     if (r)
         return r;
     xlog_info("%s: making the index anew from the data file", b->path);
@@ -272,19 +304,10 @@ int lcb_repair(struct lcb *b, struct lcb_repair *options)
         r = repair(&rp);
     if ((r == XERR_SQL || r == XERR_FORMAT) && !sqldb_outside(b->index->db) && !lcb_dirty(b))
         r = start_over(&rp);
-    options->chunks = rp.scan.rotten;
-    options->lost_lines = rp.scan.lost;
-    options->unsound = rp.scan.unsound;
     options->no_index = !rp.old;
     lcb_index_close(&rp.old);
-    free(rp.lost.list);
+    lcb_repair_end(&rp, r);
     if (r)
         lcb_rollback(b);
-    else
-        xlog_info("%s: index made anew: %d chunks cannot be read, %d lines were not understood; %lld"
-                  " mailboxes, %lld records and %lld other lines were logged again, %lld messages are"
-                  " missing", b->path, rp.scan.rotten, rp.scan.lost, (long long)options->mailboxes,
-                  (long long)options->records, (long long)options->others,
-                  (long long)options->messages);
     return r;
 }

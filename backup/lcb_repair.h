@@ -19,6 +19,7 @@ struct lcb_repair {
     int maintained;     /* the maintenance lock is the caller's; else it is taken (XERR_LOCKED) */
     void (*damage)(void *rock, const struct lcb_damage *); /* or NULL */
     int (*chunk)(void *rock, const struct lcb_chunk *);    /* one was read; or NULL */
+    void (*locked)(void *rock, const char *path); /* lcb_reindex(): nobody else writes now; or NULL */
     void *rock;
 
     /* What was found and done. */
@@ -36,6 +37,13 @@ struct lcb_repair {
  * there is the old index or none, and what was written is at most some lines that say what was
  * known. */
 int lcb_repair(struct lcb *b, struct lcb_repair *);
+
+/* The same for the backup of USERID, or of the file PATH if that is NULL, while others write to it:
+ * their lock is taken only at the end, for a moment. If its index is of no use to them, they are locked
+ * out as by lcb_repair(). WAIT_MS is for their lock, as in lcb_open(); QUEUE_MS for that of others who
+ * work on the whole of it. XERR_LOCKED, XERR_STALE; -ENOENT. */
+int lcb_reindex(struct lcb_store *, const char *userid, const char *path, int queue_ms, int wait_ms,
+                struct lcb_repair *);
 
 /* Pages, trees and schema of an index: 0 if it can be believed, XERR_FORMAT, XERR_SQL. */
 int lcb_index_check(struct lcb_index *);

@@ -64,7 +64,8 @@ struct lcb_scan {
     time_t progress;
 };
 
-/* To the end of the file, or to what a crash left in pieces. Once; nothing of it needs freeing. */
+/* To the end of the file, or to what a crash left in pieces; again, when SIZE has grown. Nothing of it
+ * needs freeing. */
 int lcb_scan(struct lcb_scan *);
 /* The point that has been reached. */
 void lcb_scan_point(const struct lcb_scan *, struct lcb_mark_point *);

@@ -1,15 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* lcb_store - find, create, lock, open and close backups.
- *
- * Which file is whose stands in backups.db and nowhere else. Opening for writing: look the path up,
- * open the file without creating it, take its lock, and see whether the name still means the file
- * that was locked; if not (the backup was moved meanwhile), begin again. How a new one comes about is
- * told in lcb_create.c.
- *
- * Opening for reading takes no lock: the file is opened first, then the index; what the index
- * speaks of is committed and never changes. An index that cannot be used, or says nothing as yet, is
- * mended if the lock is free; if it is not, its holder is at it, and the answer is XERR_LOCKED. */
+/* lcb_store - the whole of a backup host: where it is configured to be, its backups.db, and what is
+ * shared by all backups that are open. */
 #include "config.h"
 
 #include <errno.h>
@@ -17,34 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backup/lcb_db.h"
-#include "backup/lcb_int.h"
 #include "backup/lcb_mounted.h"
-#include "backup/lcb_partition.h"
-#include "backup/lcb_repair.h"
-#include "backup/lcb_walk.h"
+#include "backup/lcb_store_int.h"
 #include "lib/filelock.h"
 #include "lib/xerr.h"
-#include "lib/xlog.h"
 #include "lib/xmalloc.h"
-
-#define REOPEN_MAX 10
-
-struct lcb_store {
-    const struct config *config;
-    struct vfs *vfs;
-    struct lcb_db *db;
-    struct lcb_settings settings;
-    struct mboxname_rules names;
-    struct lcb_partition *partitions;
-    size_t npartitions;
-    char *staging;
-    struct lcb_packing packing; /* for all data files that are written to */
-    struct buf empty_index;     /* see lcb_index_create */
-    struct xlog_limit strangers;
-    int (*stop)(void *);
-    void *stop_rock;
-};
 
 static void add_partition(const char *key, const char *value, void *rock)
 {
@@ -172,6 +141,38 @@ void lcb_store_getstop(const struct lcb_store *s, int (**stop)(void *), void **r
     *rock = s->stop_rock;
 }
 
+void lcb_store_setwaiting(struct lcb_store *s, void (*waiting)(void *), void *rock)
+{
+    s->waiting = waiting;
+    s->waiting_rock = rock;
+}
+
+static int stopped(void *rock)
+{
+    return lcb_store_stopped(rock);
+}
+
+/* At once, or else it is told that it takes a while. */
+int lcb_lock_writers(struct lcb_store *s, int fd, int wait_ms)
+{
+    int r = filelock_lock(fd, FILELOCK_EXCLUSIVE, 0, NULL, NULL);
+    if (r != XERR_LOCKED || !wait_ms)
+        return r;
+    if (s->waiting)
+        s->waiting(s->waiting_rock);
+    return filelock_lock(fd, FILELOCK_EXCLUSIVE, wait_ms, stopped, s);
+}
+
+int lcb_lock_maintenance(struct lcb_store *s, int fd, int wait_ms)
+{
+    int r = filelock_maintain(fd, 0, NULL, NULL);
+    if (r != XERR_LOCKED || !wait_ms)
+        return r;
+    if (s->waiting)
+        s->waiting(s->waiting_rock);
+    return filelock_maintain(fd, wait_ms, stopped, s);
+}
+
 int lcb_store_foreach(struct lcb_store *s, const char *prefix,
                       int (*fn)(void *rock, const char *userid, const char *path), void *rock)
 {
@@ -197,399 +198,4 @@ int lcb_store_tmpfile(struct lcb_store *s, int *fd)
     }
     free(path);
     return r < 0 ? r : 0;
-}
-
-/* ---- one backup ---- */
-
-static int chunk_sealed(void *rock, const struct lcb_chunk *chunk)
-{
-    struct lcb *b = rock;
-    return lcb_index_addchunk(b->index, chunk);
-}
-
-/* An index that is not ours or cannot be read goes aside; what SQLite keeps beside it too. */
-static int set_index_aside(struct lcb *b, const char *why)
-{
-    static const char *const parts[] = {"", "-wal", "-shm", "-journal", NULL};
-    int r = 0;
-    xlog_warnx("%s: %s: setting it aside as %s.old and rebuilding it", b->index_path, why,
-               b->index_path);
-    for (int i = 0; !r && parts[i]; i++) {
-        char *from = xasprintf("%s%s", b->index_path, parts[i]);
-        char *to = xasprintf("%s.old%s", b->index_path, parts[i]);
-        r = vfs_rename(b->vfs, from, to);
-        r = r == -ENOENT ? 0 : r;
-        free(from);
-        free(to);
-    }
-    return r;
-}
-
-static void index_opened(struct lcb *b)
-{
-    struct stat st = {.st_ino = 0};
-    b->index->names = &b->store->names;
-    vfs_stat(b->vfs, b->index_path, &st);
-    b->index_ino = st.st_ino;
-}
-
-static int open_index(struct lcb *b, int write)
-{
-    int64_t checkpoint = b->settings->index_checkpoint;
-    int r = lcb_index_open(b->index_path, write, !write, checkpoint, &b->index);
-    if (write && (r == XERR_FORMAT || r == XERR_VERSION)) {
-        r = set_index_aside(b, r == XERR_FORMAT ? "not an index of ours or damaged"
-                                                : "of another version");
-        if (!r)
-            r = lcb_index_open(b->index_path, 1, 0, checkpoint, &b->index);
-    }
-    if (!r)
-        index_opened(b);
-    return r;
-}
-
-/* A new backup gets a new index; but it may have one, if its first commit did not come about. */
-static int open_or_create_index(struct lcb *b)
-{
-    struct stat st;
-    int r = vfs_fstat(b->vfs, b->fd, &st);
-    if (r)
-        return r;
-    if (st.st_size)
-        return open_index(b, 1);
-    r = lcb_index_create(b->index_path, &b->store->empty_index, b->settings->index_checkpoint,
-                         &b->index);
-    if (r == -EEXIST)
-        return open_index(b, 1);
-    if (!r)
-        index_opened(b);
-    return r;
-}
-
-int lcb_renew_index(struct lcb *b, const char *why)
-{
-    lcb_index_close(&b->index);
-    int r = set_index_aside(b, why);
-    return r ? r : open_index(b, 1);
-}
-
-static struct lcb *new_backup(struct lcb_store *s, const char *userid, const char *path, int write)
-{
-    struct lcb *b = xzmalloc(sizeof(*b));
-    b->store = s;
-    b->vfs = s->vfs;
-    b->settings = &s->settings;
-    b->userid = xstrdup(userid);
-    b->path = xstrdup(path);
-    b->index_path = xasprintf("%s.index", path);
-    b->writable = write;
-    b->stop = s->stop;
-    b->stop_rock = s->stop_rock;
-    b->fd = -1;
-    return b;
-}
-
-/* An empty index in place of none, for a data file that is not empty. */
-static int open_unfilled(struct lcb *b)
-{
-    struct stat st;
-    int r = vfs_stat(b->vfs, b->index_path, &st);
-    if (r != -ENOENT || vfs_fstat(b->vfs, b->fd, &st) || !st.st_size)
-        return XERR_NOTFOUND;
-    r = open_index(b, 1);
-    if (!r)
-        lcb_recovered(b);
-    return r;
-}
-
-/* What was committed last has rotted. Who maintains the backup may be waiting for this, or be the
- * caller: it is no more to him than a rebuild. */
-static int repair_end(struct lcb *b)
-{
-    struct lcb_repair rp = {.maintained = 1};
-    xlog_errorx("%s: its end is damaged, though it was once whole", b->path);
-    return lcb_repair(b, &rp);
-}
-
-static int finish_write(struct lcb *b)
-{
-    int r = b->to_repair ? open_unfilled(b) : XERR_NOTFOUND;
-    if (r != XERR_NOTFOUND)
-        return r;
-    if ((r = open_or_create_index(b)) != 0)
-        return r;
-    r = lcb_recover(b);
-    if ((r == XERR_SQL && !sqldb_outside(b->index->db)) || r == XERR_FORMAT) {
-        /* Opened, but its pages cannot be read: once more with a fresh one. */
-        r = lcb_renew_index(b, "cannot be read");
-        if (!r)
-            r = lcb_recover(b);
-    }
-    if (r < 0)
-        return r;
-    lcb_recovered(b);
-    return r && !b->to_repair ? repair_end(b) : 0;
-}
-
-void lcb_recovered(struct lcb *b)
-{
-    lcb_datafile_init(&b->df, b->vfs, b->fd, b->settings->chunk_size, b->settings->level);
-    lcb_datafile_share(&b->df, &b->store->packing);
-    b->df.sealed = chunk_sealed;
-    b->df.rock = b;
-    b->first_own = b->df.seq;
-}
-
-int lcb_new(struct lcb_store *s, const char *userid, const char *path, int fd, struct lcb **bp)
-{
-    struct lcb *b = new_backup(s, userid, path, 1);
-    b->fd = fd;
-    int r = open_index(b, 1);
-    if (!r) {
-        *bp = b;
-        return 0;
-    }
-    b->fd = -1;
-    lcb_close(&b);
-    return r;
-}
-
-/* Compaction and move switch the record and then remove the old file, so the file alone does not tell
- * that it is still the one: the record is looked at again under the lock. */
-static int still_meant(struct lcb *b)
-{
-    char *now = NULL;
-    int r = *b->userid ? lcb_db_find(b->store->db, b->userid, &now) : 0;
-    if (now && strcmp(now, b->path))
-        r = XERR_STALE;
-    free(now);
-    return r == XERR_NOTFOUND ? XERR_STALE : r;
-}
-
-/* XERR_STALE: the path means another file now, or the user another path. */
-static int take_lock(struct lcb *b, int wait_ms)
-{
-    int r = vfs_open(b->vfs, b->path, O_RDWR, 0);
-    if (r < 0)
-        return r == -ENOENT ? XERR_STALE : r;
-    b->fd = r;
-    r = filelock_lock(b->fd, FILELOCK_EXCLUSIVE, wait_ms, b->stop, b->stop_rock);
-    if (!r) {
-        r = filelock_same(b->fd, b->path);
-        r = r == 1 ? 0 : r == 0 || r == -ENOENT ? XERR_STALE : r;
-    }
-    return r ? r : still_meant(b);
-}
-
-/* Is it a data file at all? It begins with a member, or with nothing. */
-static int begins_well(struct lcb *b)
-{
-    struct lcb_member m;
-    struct stat st;
-    int r = vfs_fstat(b->vfs, b->fd, &st);
-    return r || !st.st_size ? r : lcb_member_at(b->vfs, b->fd, 0, st.st_size, &m);
-}
-
-/* Who opens by path may name any file, and of one that is no data file recovery would set all aside. A
- * data file begins like one; where that has rotted its name tells, or its index, or what follows. */
-static int is_meant(struct lcb *b)
-{
-    struct lcb_name n;
-    struct stat st;
-    const char *slash = strrchr(b->path, '/');
-    if (*b->userid || !begins_well(b))
-        return 0;
-    lcb_name_parse(slash ? slash + 1 : b->path, &n);
-    if (n.kind == LCB_NAME_DATA || !vfs_stat(b->vfs, b->index_path, &st))
-        return 0;
-    int r = vfs_fstat(b->vfs, b->fd, &st);
-    return r ? r : lcb_next_member(b->vfs, b->fd, 1, st.st_size, 0) < 0 ? XERR_FORMAT : 0;
-}
-
-static int open_write(struct lcb *b, int wait_ms)
-{
-    int r = take_lock(b, wait_ms);
-    if (!r)
-        r = is_meant(b);
-    return r ? r : finish_write(b);
-}
-
-static int open_read(struct lcb *b)
-{
-    struct lcb_mark_point p;
-    struct stat st;
-    int r = vfs_open(b->vfs, b->path, O_RDONLY, 0);
-    if (r < 0)
-        return r == -ENOENT ? XERR_STALE : r;
-    b->fd = r;
-    r = open_index(b, 0);
-    if (r)
-        return r == XERR_FORMAT || r == XERR_VERSION ? XERR_NOTFOUND : r;
-    if (!lcb_index_fits(b))
-        return lcb_end_rotten(b) ? 0 : XERR_NOTFOUND; /* all but that can be read */
-    lcb_index_getpoint(b->index, &p);
-    r = vfs_fstat(b->vfs, b->fd, &st);
-    return r ? r : st.st_size > p.end; /* 1: usable, but perhaps behind */
-}
-
-/* Nothing has been applied to the index: it was made, and then filling it was given up. */
-static int says_nothing(struct lcb *b)
-{
-    struct lcb_mark_point p;
-    return !lcb_index_getpoint(b->index, &p) && p.last_offset < 0;
-}
-
-/* What open_read() could not use, or not wholly (BEHIND): mend it as a writer would, then look
- * again. Who has the lock does that himself. */
-static int mend_and_read(struct lcb **bp, int behind)
-{
-    struct lcb *b = *bp, *w;
-    int r = behind ? 0 : begins_well(b);
-    if (r)
-        return r;
-    w = new_backup(b->store, b->userid, b->path, 1);
-    w->keep_tail = 1;
-    r = open_write(w, 0);
-    lcb_close(&w);
-    if (r && behind)
-        return r == XERR_LOCKED && says_nothing(b) ? r : 0;
-    if (r)
-        return r;
-    *bp = new_backup(b->store, b->userid, b->path, 0);
-    lcb_close(&b);
-    r = open_read(*bp);
-    return r == 1 ? 0 : r == XERR_NOTFOUND ? XERR_FORMAT : r;
-}
-
-static int open_path(struct lcb_store *s, const char *userid, const char *path, int flags,
-                     int wait_ms, struct lcb **bp)
-{
-    struct lcb *b = new_backup(s, userid, path, flags & LCB_WRITE);
-    b->to_repair = flags & LCB_REPAIR;
-    int r = flags & LCB_WRITE ? open_write(b, wait_ms) : open_read(b);
-    if (!(flags & LCB_WRITE) && (r == 1 || r == XERR_NOTFOUND))
-        r = mend_and_read(&b, r == 1);
-    if (r) {
-        lcb_close(&b);
-        return r;
-    }
-    *bp = b;
-    return 0;
-}
-
-int lcb_open(struct lcb_store *s, const char *userid, int flags, int wait_ms, struct lcb **bp)
-{
-    int r = XERR_STALE;
-    for (int i = 0; r == XERR_STALE && i < REOPEN_MAX; i++) {
-        char *path = NULL;
-        r = lcb_db_find(s->db, userid, &path);
-        if (r == XERR_NOTFOUND && (flags & LCB_CREATE))
-            r = lcb_new_record(s, userid, &path, NULL);
-        if (!r) {
-            r = open_path(s, userid, path, flags, wait_ms, bp);
-            if (r == XERR_STALE && i == REOPEN_MAX - 1)
-                xlog_errorx("%s: data file %s is gone: mount its partition, restore it, or remove the"
-                            " record from backups.db", userid, path);
-        }
-        free(path);
-    }
-    return r;
-}
-
-/* SQLite found the index damaged while B, which is closed otherwise, worked with it. The next opening
- * finds none, and makes one. A reader has no lock: if he does not get it, or another has been made
- * already, that is that. */
-static void give_index_up(struct lcb *b)
-{
-    struct stat st;
-    int r = 0;
-    if (!b->writable) {
-        vfs_close(b->vfs, &b->fd);
-        b->fd = vfs_open(b->vfs, b->path, O_RDWR, 0);
-        r = b->fd < 0 ? b->fd : filelock_lock(b->fd, FILELOCK_EXCLUSIVE, 0, b->stop, b->stop_rock);
-    }
-    if (!r && !vfs_stat(b->vfs, b->index_path, &st) && st.st_ino == b->index_ino)
-        set_index_aside(b, "damaged");
-}
-
-int lcb_open_file(struct lcb_store *s, const char *path, int flags, int wait_ms, struct lcb **bp)
-{
-    int r = open_path(s, "", path, flags, wait_ms, bp);
-    return r == XERR_STALE ? -ENOENT : r;
-}
-
-int lcb_open_index(struct lcb_store *s, const char *path, struct lcb **bp)
-{
-    struct lcb *b = new_backup(s, "", path, 0);
-    int r = lcb_index_open(b->index_path, 0, LCB_INDEX_LOOK, 0, &b->index);
-    if (r) {
-        lcb_close(&b);
-        return r;
-    }
-    b->index->names = &s->names;
-    *bp = b;
-    return 0;
-}
-
-static int lock_path(struct lcb_store *s, const char *userid, const char *path, int wait_ms, int *fd,
-                     char **found)
-{
-    struct lcb *b = new_backup(s, userid, path, 0);
-    int r = take_lock(b, wait_ms);
-    if (!r) {
-        *fd = b->fd;
-        b->fd = -1;
-        *found = xstrdup(path);
-    }
-    lcb_close(&b);
-    return r;
-}
-
-int lcb_lock(struct lcb_store *s, const char *userid, const char *path, int wait_ms, int *fd,
-             char **found)
-{
-    int r = XERR_STALE;
-    if (!userid)
-        return lock_path(s, "", path, wait_ms, fd, found);
-    for (int i = 0; r == XERR_STALE && i < REOPEN_MAX; i++) {
-        char *now = NULL;
-        r = lcb_db_find(s->db, userid, &now);
-        if (!r)
-            r = lock_path(s, userid, now, wait_ms, fd, found);
-        free(now);
-    }
-    return r;
-}
-
-void lcb_close(struct lcb **bp)
-{
-    struct lcb *b = *bp;
-    if (!b)
-        return;
-    if (b->index && b->writable)
-        lcb_rollback(b);
-    lcb_text_close(&b->kept);
-    int damaged = b->index && sqldb_damaged(b->index->db);
-    lcb_index_close(&b->index);
-    if (damaged)
-        give_index_up(b);
-    lcb_datafile_fini(&b->df);
-    vfs_close(b->vfs, &b->fd);
-    buf_free(&b->mb.header);
-    buf_free(&b->whole);
-    free(b->userid);
-    free(b->path);
-    free(b->index_path);
-    free(b);
-    *bp = NULL;
-}
-
-const char *lcb_userid(const struct lcb *b)
-{
-    return b->userid;
-}
-
-const char *lcb_path(const struct lcb *b)
-{
-    return b->path;
 }

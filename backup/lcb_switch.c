@@ -60,9 +60,11 @@ static int open_old(struct lcb_switch *s)
     int r = userid ? lcb_open(s->store, userid, 0, 0, &s->old)
                    : lcb_open_file(s->store, s->how.path, 0, 0, &s->old);
     if (!r)
-        r = filelock_maintain(s->old->fd);
+        r = lcb_lock_maintenance(s->store, s->old->fd, s->how.wait_ms);
     if (!r)
         r = filelock_same(s->old->fd, s->old->path);
+    if (r == 1 && lcb_index_moved(s->old->index))
+        r = 0; /* its index was made anew meanwhile */
     return r < 0 ? r : r ? 0 : XERR_STALE;
 }
 
@@ -120,9 +122,9 @@ static int create_file(struct lcb_switch *s)
         r = vfs_open(s->vfs, name, O_RDWR | O_CREAT | O_EXCL, 0600);
     if (r >= 0) {
         s->fd = r;
-        r = filelock_maintain(s->fd);
+        r = lcb_lock_maintenance(s->store, s->fd, 0);
         if (!r)
-            r = filelock_lock(s->fd, FILELOCK_EXCLUSIVE, 0, NULL, NULL);
+            r = lcb_lock_writers(s->store, s->fd, 0);
         if (!r)
             r = filelock_same(s->fd, name) == 1 ? 0 : XERR_LOCKED;
     } else if (r == -EEXIST) {
@@ -418,11 +420,36 @@ static int fill_index(struct lcb_switch *s)
     return r == SQLITE_DONE ? 0 : sqldb_failed(to, "filling the index");
 }
 
+/* The index stays where it is, so its state of now is copied. */
+static int copy_index(struct lcb_switch *s, const char *to)
+{
+    struct sqldb *db = s->locked->index->db;
+    int r = lcb_index_rollback(s->locked->index);
+    return r ? r : sqldb_run(db, "VACUUM INTO ?", "t", to);
+}
+
+static int keep_both(struct lcb_switch *s)
+{
+    long long time = lcb_switch_freetime(s->vfs, s->path);
+    char *data = xasprintf("%s.%lld", s->path, time);
+    char *index = xasprintf("%s.index.%lld", s->path, time);
+    int r = copy_index(s, index);
+    if (!r)
+        r = lcb_switch_link(s->vfs, s->path, time);
+    if (r) {
+        vfs_unlink(s->vfs, data);
+        vfs_unlink(s->vfs, index);
+    }
+    free(data);
+    free(index);
+    return r;
+}
+
 /* Not in backups.db: the new file takes the name of the old one, and then the index follows. If that
  * does not come to its end the index is of another file, and the next opening makes it anew. */
 static int commit_rename(struct lcb_switch *s)
 {
-    int r = s->how.keep_previous ? lcb_switch_link(s->vfs, s->path) : 0;
+    int r = s->how.keep_previous ? keep_both(s) : 0;
     if (!r)
         r = vfs_rename(s->vfs, s->made->path, s->path);
     if (!r) {

@@ -25,6 +25,7 @@ struct lcb_switch_how {
     const char *path;   /* of the old data file, if USERID is NULL */
     const char *dir;    /* for the new pair, absolute, made if missing; NULL: that of the old */
     int same_id;        /* members keep backup id and numbers; else both are given anew */
+    int wait_ms;        /* how long others who maintain this backup are waited for */
     int keep_previous;  /* the old pair stays as <data>.<time> and <data>.index.<time> */
 };
 
@@ -59,8 +60,8 @@ struct lcb_switch {
     int switched;   /* 1: it is done; -1: nobody knows: neither pair may be touched */
 };
 
-/* XERR_LOCKED if somebody else maintains this backup; XERR_NOTFOUND. An old pair that a dead run had
- * switched from is removed. */
+/* XERR_LOCKED if somebody else maintains this backup (for WAIT_MS); XERR_NOTFOUND. An old pair that a
+ * dead run had switched from is removed. */
 int lcb_switch_begin(struct lcb_store *, const struct lcb_switch_how *, struct lcb_switch **);
 /* What dead runs left half made is removed first. */
 int lcb_switch_create(struct lcb_switch *);
@@ -89,8 +90,10 @@ int lcb_switch_newname(struct vfs *, const char *dir, const char *userid, char *
 int lcb_switch_rmindex(struct vfs *, const char *path);
 /* The pair PATH is not used any more: removed, or kept under a name with the time. */
 int lcb_switch_retire(struct vfs *, const char *path, int keep);
-/* Another name for PATH, with the time. */
-int lcb_switch_link(struct vfs *, const char *path);
+/* The first second from now on that no file kept beside PATH has in its name. */
+long long lcb_switch_freetime(struct vfs *, const char *path);
+/* Another name for PATH, with TIME. */
+int lcb_switch_link(struct vfs *, const char *path, long long time);
 /* 1 if it is there, 0 if not, or an error. */
 int lcb_switch_exists(struct vfs *, const char *path);
 

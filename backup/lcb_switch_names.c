@@ -109,8 +109,7 @@ int lcb_switch_rmindex(struct vfs *vfs, const char *path)
     return r;
 }
 
-/* The first second from now on that no file kept beside PATH has in its name. */
-static long long free_time(struct vfs *vfs, const char *path)
+long long lcb_switch_freetime(struct vfs *vfs, const char *path)
 {
     long long t = (long long)time(NULL);
     int taken = 1;
@@ -125,9 +124,9 @@ static long long free_time(struct vfs *vfs, const char *path)
     return t;
 }
 
-int lcb_switch_link(struct vfs *vfs, const char *path)
+int lcb_switch_link(struct vfs *vfs, const char *path, long long time)
 {
-    char *name = xasprintf("%s.%lld", path, free_time(vfs, path));
+    char *name = xasprintf("%s.%lld", path, time);
     int r = vfs_link(vfs, path, name);
     if (!r)
         r = vfs_fsyncparent(vfs, name);
@@ -139,7 +138,7 @@ int lcb_switch_link(struct vfs *vfs, const char *path)
 static int keep_pair(struct vfs *vfs, const char *path)
 {
     static const char *const parts[] = {"", "-wal", NULL};
-    long long now = free_time(vfs, path);
+    long long now = lcb_switch_freetime(vfs, path);
     char *name = xasprintf("%s.%lld", path, now);
     int r = vfs_rename(vfs, path, name);
     free(name);
@@ -275,7 +274,7 @@ static int remove_unfinished(struct vfs *vfs, const char *path)
     int r, fd = vfs_open(vfs, name, O_RDWR, 0);
     r = fd == -ENOENT ? 0 : fd;
     if (fd >= 0) {
-        r = filelock_maintain(fd);
+        r = filelock_maintain(fd, 0, NULL, NULL);
         if (!r)
             r = filelock_lock(fd, FILELOCK_EXCLUSIVE, 0, NULL, NULL);
     }

@@ -141,20 +141,32 @@ static int mark_is_right(struct verify *s)
     return (!r || r == XERR_NOTFOUND) && s->point.end >= end;
 }
 
+/* The mark of the live index, seen with its chunks: as they are after one commit. */
+static int read_mark(struct verify *s)
+{
+    int r = sqldb_exec(s->live->db, "BEGIN");
+    if (!r)
+        r = lcb_index_getpoint(s->live, &s->point);
+    int right = !r && mark_is_right(s);
+    if (!r)
+        r = sqldb_exec(s->live->db, "COMMIT");
+    if (r)
+        return r;
+    if (right && s->point.last_offset < 0 && s->size)
+        return XERR_NOTFOUND; /* it says nothing yet */
+    return right ? 0 : XERR_FORMAT;
+}
+
 /* Open the live index; s->live stays NULL if it is of no use. */
 static int open_live(struct verify *s)
 {
     int r = lcb_index_open(s->index_path, 0, 1, 0, &s->live);
     if (!r)
-        r = lcb_index_getpoint(s->live, &s->point);
+        r = read_mark(s);
     if (r == XERR_LOCKED || r == -EACCES || r == -EMFILE || r == -ENFILE)
         return r;
     if (r == XERR_SQL && s->live && sqldb_outside(s->live->db))
         return r;
-    if (!r && s->point.last_offset < 0 && s->size && mark_is_right(s))
-        r = XERR_NOTFOUND; /* it says nothing yet */
-    if (!r && !mark_is_right(s))
-        r = XERR_FORMAT;
     uint64_t id = !r && !lcb_point_fits(s->vfs, s->fd, &s->point) ? file_id(s) : 0;
     if (!r && id && id != s->point.id)
         r = XERR_STALE;
@@ -439,15 +451,23 @@ static void tell_rest(struct verify *s)
 static int verify(struct verify *s)
 {
     struct stat st;
-    int r = filelock_maintain(s->fd);
+    int r = lcb_lock_maintenance(s->store, s->fd, s->v->wait_ms);
+    if (!r)
+        r = filelock_same(s->fd, s->path);
+    r = r == 1 ? 0 : r == 0 ? XERR_STALE : r;
     if (!r)
         r = vfs_fstat(s->vfs, s->fd, &st);
     if (r)
         return r;
     s->size = st.st_size;
     r = open_live(s);
+    /* Once more: the index may speak of a commit that has come in between. */
     if (!r)
-        r = open_scratch(s);
+        r = vfs_fstat(s->vfs, s->fd, &st);
+    if (r)
+        return r;
+    s->size = st.st_size;
+    r = open_scratch(s);
     if (!r)
         r = scan(s);
     if (r)

@@ -35,6 +35,7 @@ struct lcb_verify {
     void (*found)(void *rock, const struct lcb_finding *); /* or NULL */
     int (*chunk)(void *rock, const struct lcb_chunk *);    /* one is good; or NULL */
     void *rock;
+    int wait_ms;     /* how long others who work on the whole of it are waited for */
 
     /* What was found. */
     int64_t data;    /* findings of the first kinds */
@@ -46,9 +47,10 @@ struct lcb_verify {
 };
 /* Look at the backup whose data file is PATH, up to its last commit: the chain of chunks, the
  * checksum of each, each line, each message's SHA-1, and each row of the index. 0, whatever was
- * found; XERR_LOCKED while somebody else works on the whole of it (compaction, verification), or
- * its index is being made; or an error that kept it from being looked at. The writers' lock is not
- * taken: a backup that grows meanwhile is verified as it was at the beginning. */
+ * found; XERR_LOCKED while somebody else works on the whole of it (compaction, verification), or its
+ * index is being made; -ENOENT or XERR_STALE if PATH is gone, or another file by now; or an error that
+ * kept it from being looked at. The writers' lock is not taken: a backup that grows meanwhile is
+ * verified as it was at the beginning. */
 int lcb_verify(struct lcb_store *, const char *path, struct lcb_verify *);
 
 /* What is remembered in the index, until it is made anew. */

@@ -16,7 +16,7 @@ use CBTest::Moments qw(moment);
 use CBTest::Scenarios qw(memory_ok no_differences run_step);
 use CBTest::Site;
 use CBTest::Upstream qw(compare_file);
-use CBTest::Util qw(run_cmd sha1_hex slurp);
+use CBTest::Util qw(as_cyrus run_cmd sha1_hex slurp);
 use JSON;
 use Test::More;
 
@@ -112,6 +112,31 @@ for my $theme (split ' ', $ENV{THEMES} // 'Basic Folders') {
         $site->stop;
     };
 }
+
+subtest 'a file by its path, the previous pair kept' => sub {
+    my $site = CBTest::Site->new(users => ['alice'],
+        options => { backup => { backup_retention => '1s', backup_keep_previous => 'yes' } });
+    $site->imap_as('alice')->append('INBOX', CBTest::Imap::message()) for 1 .. 4;
+    is($site->sync('tcp', '-u', 'alice')->{rc}, 0, 'synchronised');
+    my $loose = "$site->{backup}{dir}/part/loose";
+    run_cmd(cmd => [as_cyrus('cp', $site->data_file('alice'), $loose)]);
+    my $said = $site->cyr_backup('-f', $loose, qw(json all))->{out};
+    my $was = slurp($loose);
+    ctl($site, 0, "compact $loose: ok\n", qw(-F compact -f), $loose);
+    isnt(slurp($loose), $was, 'it is another one now');
+    my @kept = glob "$loose.{,index.}1?????????";
+    is(scalar @kept, 2, 'data file and index are kept');
+    is($kept[1] =~ s/\.index//r, $kept[0], 'under one time');
+    is(slurp($kept[0]), $was, 'the one as it was');
+    my $n = run_cmd(cmd => [as_cyrus('sqlite3', $kept[1], 'PRAGMA integrity_check; SELECT count(*) FROM records')]);
+    is($n->{out}, "ok\n4\n", 'and so the other');
+    is($site->cyr_backup('-f', $kept[0], qw(json all))->{out}, $said, 'they can be used');
+    is($site->cyr_backup('-f', $loose, qw(json all))->{out}, $said, 'as can the new ones');
+    ctl($site, 0, undef, qw(compact --expire-previous=0 -f), $loose);
+    is(join(' ', glob "$loose.*[0-9]*"), '', 'and be expired');
+    ok(-s $loose && -s "$loose.index", 'but nothing else');
+    $site->stop;
+};
 
 subtest 'while a rolling client is at work' => sub {
     my @users = qw(alice bob);

@@ -14,6 +14,7 @@ use CBTest::Holder;
 use CBTest::Master;
 use CBTest::Site;
 use CBTest::Util qw(as_cyrus program reap run_cmd slurp spew start_cmd wait_until);
+use Fcntl qw(LOCK_EX LOCK_UN);
 use IPC::Open3;
 use IO::Select;
 use Test::More;
@@ -168,6 +169,36 @@ sub finish
     kill TERM => $c->{pid};
     reap($c->{pid});
     ok(CBTest::Holder::is_free($alice), 'TERM ends it, too');
+}
+
+# ---- the lock of those who work on the whole of it --------------------------------------------
+
+# Somebody else is at it; reindex without -w says so, and with -w waits.
+{
+    my @verbs = (['-F', 'compact'], ['verify'], ['reindex'], ['delete']);
+    open my $other, '<', $alice or die "$alice: $!\n";
+    flock $other, LOCK_EX or die "flock: $!\n";
+    for my $verb (@verbs) {
+        my $r = run('ours', @{$verb}, 'alice');
+        is("$r->{rc} $r->{out}$r->{err}", "75 $verb->[-1] alice: locked\n", "@{$verb}: locked");
+    }
+    is($site->sync('tcp', '-u', 'alice')->{rc}, 0, 'backupd does not mind');
+    for my $verb (@verbs[0 .. 2]) {
+        flock $other, LOCK_EX or die "flock: $!\n";
+        my $c = coprocess('-w', @{$verb}, 'alice');
+        is(line_of($c->{from}), "alice: waiting for lock\n", "-w @{$verb}: it says that it waits");
+        ok(!IO::Select->new($c->{from})->can_read(0), 'and does');
+        flock $other, LOCK_UN or die "flock: $!\n";
+        is(finish($c), "0$verb->[-1] alice: ok\n", 'then it is done');
+        $alice = (grep { !/\.(?:index|new)/ } glob $alice =~ s/_[^_]*$/_??????/r)[0];
+        open $other, '<', $alice or die "$alice: $!\n";
+    }
+    # the lock of writers, waited for at the end
+    my $holder = CBTest::Holder->new($alice);
+    my $c = coprocess('-w', 'reindex', 'alice');
+    is(line_of($c->{from}), "alice: waiting for lock\n", 'a writer is waited for, too');
+    $holder->release;
+    is(finish($c), "0reindex alice: ok\n", 'then it is done');
 }
 
 # ---- commands ---------------------------------------------------------------------------------

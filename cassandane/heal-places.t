@@ -8,7 +8,8 @@
 # these at once. Then verify says what is wrong, a real sync_client comes once more, and verify is content
 # and the backup what IMAP says; and so is what a rebuild of the index makes of it.
 #
-# By default some places, chosen by HEAL_SEED; CYRUS_BACKUPS_LONG=1: all, and many more pairs.
+# By default some places, chosen by HEAL_SEED; HEAL_PLACE: those whose names match; CYRUS_BACKUPS_LONG=1: all,
+# and many at once.
 use strict;
 use warnings;
 use FindBin;
@@ -144,7 +145,9 @@ my @bytes = grep { !/backups/ } @names;
 
 sub some { my ($n, @of) = @_; return map { splice @of, int rand @of, 1 } 1 .. ($n < @of ? $n : @of) }
 
-if ($long) {
+if (my $only = $ENV{HEAL_PLACE}) {
+    heals($_->[0], $_->[1]) for map { my $n = $_; map { [$_, $n] } qw(verify client) } grep { /$only/ } @names;
+} elsif ($long) {
     for my $name (@names) {
         for my $when (qw(verify client)) {
             subtest "$name, $when first" => sub { heals($when, $name) };

@@ -45,8 +45,16 @@ void lcbtest_clean(struct lcbtest *t, const char *path, int waiting, const char 
 
 int lcbtest_repair(struct lcbtest *t, const char *path, struct lcb_repair *rp)
 {
+    static int turn;
+    return lcbtest_repair_as(t, path, turn++ % 2, rp);
+}
+
+int lcbtest_repair_as(struct lcbtest *t, const char *path, int online, struct lcb_repair *rp)
+{
     struct lcb *b = NULL;
     *rp = (struct lcb_repair){.chunks = -1};
+    if (online)
+        return lcb_reindex(t->store, NULL, path, 0, 0, rp);
     int r = lcb_open_file(t->store, path, LCB_WRITE | LCB_REPAIR, 0, &b);
     if (!r)
         r = lcb_repair(b, rp);

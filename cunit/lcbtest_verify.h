@@ -18,7 +18,9 @@ struct lcbtest_said {
 void lcbtest_verify(struct lcbtest *, const char *path, struct lcb_verify *, struct lcbtest_said *);
 /* It must find nothing but WAITING messages that are asked for already. WHAT, for messages. */
 void lcbtest_clean(struct lcbtest *, const char *path, int waiting, const char *what);
-/* Repair it: as lcb_repair(). */
+/* Repair it: with ONLINE by lcb_reindex(), else by lcb_repair(). */
+int lcbtest_repair_as(struct lcbtest *, const char *path, int online, struct lcb_repair *);
+/* In turn. */
 int lcbtest_repair(struct lcbtest *, const char *path, struct lcb_repair *);
 
 #endif

@@ -339,7 +339,10 @@ static void every_crash(int in_place)
     CU_ASSERT(calls > 30);
     for (long k = 1; k <= calls; k++) {
         bad_call(&g, k, 0, VFS_SETTLE_TORN, in_place);
-        bad_call(&g, k, 0, k % 2 ? VFS_SETTLE_LOST : VFS_SETTLE_KEPT, in_place);
+        if (getenv("CYRUS_BACKUPS_LONG") || k % 2)
+            bad_call(&g, k, 0, VFS_SETTLE_LOST, in_place);
+        if (getenv("CYRUS_BACKUPS_LONG") || k % 2 == 0)
+            bad_call(&g, k, 0, VFS_SETTLE_KEPT, in_place);
     }
     for (int i = 0; i < 3; i++)
         buf_free(&g.states[i]);

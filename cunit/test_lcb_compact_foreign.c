@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "backup/lcb_compact.h"
@@ -344,6 +345,65 @@ static void test_rot(void)
     }
 }
 
+/* A disk with a place that cannot be read, today and tomorrow. */
+static struct {
+    struct vfs vfs;
+    struct vfs_ops ops;
+    off_t from, to;
+} bad;
+
+static ssize_t bad_pread(struct vfs *v, int fd, void *p, size_t n, off_t at)
+{
+    struct stat st;
+    (void)v;
+    /* of the data file, which alone is that large */
+    if (at < bad.to && at + (off_t)n > bad.from && !fstat(fd, &st) && st.st_size >= bad.to)
+        return -EIO;
+    return vfs_pread(vfs_system(), fd, p, n, at);
+}
+
+static void test_bad_place(void)
+{
+    struct lcbtest_file f;
+    struct lcb_compact_result result;
+    struct lcb_compact how = {.force = 1};
+    struct buf data = BUF_INITIALIZER;
+    struct file at;
+    lcbtest_makefile(&f);
+    how.path = f.path;
+    lcbtest_putindex(f.path, &f.index[LCBTEST_GROUPS]);
+    lcbtest_write(f.path, f.data.s, f.data.len);
+    bad.ops = *vfs_system()->ops;
+    bad.ops.pread = bad_pread;
+    bad.vfs.ops = &bad.ops;
+    bad.from = f.start[LCBTEST_GROUPS - 2][1] + 100;
+    bad.to = bad.from + 1;
+    lcbtest_close(&f.t);
+    lcbtest_open(&f.t, &bad.vfs);
+    int r = lcb_compact(f.t.store, &how, &result);
+    if (r)
+        printf("\n%s\n%s", error_message(r), lcbtest_log_text());
+    CU_ASSERT_EQUAL(r, LCB_COMPACT_DONE);
+    CU_ASSERT_EQUAL(result.damaged, 1);
+    snprintf(at.path, sizeof(at.path), "%s", f.path);
+    CU_ASSERT_EQUAL(damaged_files(&at, &data), 1);
+    /* All of it but the sector. */
+    size_t start = (size_t)f.start[LCBTEST_GROUPS - 2][1];
+    CU_ASSERT_FATAL(data.len >= (size_t)f.start[LCBTEST_GROUPS - 2][2] - start);
+    CU_ASSERT_FATAL(start + data.len <= f.data.len);
+    for (size_t i = 0; i < data.len; i++)
+        if ((start + i) / 512 == (size_t)bad.from / 512)
+            CU_ASSERT(!data.s[i])
+        else if (data.s[i] != f.data.s[start + i])
+            CU_FAIL("another byte");
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM folder_states WHERE until IS NULL"),
+                    LCBTEST_GROUPS);
+    buf_free(&data);
+    lcbtest_close(&f.t);
+    lcbtest_open(&f.t, NULL);
+    lcbtest_freefile(&f);
+}
+
 void suite_lcb_compact_foreign(void);
 void suite_lcb_compact_foreign(void)
 {
@@ -353,6 +413,7 @@ void suite_lcb_compact_foreign(void)
         {"debris", test_debris},
         {"lines nobody understands", test_odd},
         {"rot", test_rot},
+        {"a place that cannot be read", test_bad_place},
         {NULL, NULL},
     };
     unit_suite("lcb_compact_foreign", tests);

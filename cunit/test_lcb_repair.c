@@ -13,9 +13,7 @@
 
 #include "backup/lcb_compact.h"
 #include "backup/lcb_int.h"
-#include "backup/lcb_scan.h"
 #include "cunit/lcbtest.h"
-#include "cunit/lcbtest_foreign.h"
 #include "cunit/lcbtest_verify.h"
 #include "cunit/unit.h"
 #include "lib/vfs_fault.h"
@@ -81,13 +79,17 @@ static int client_sends(struct lcb *b, unsigned n)
 
 static void remove_asides(const char *path)
 {
+    static const char *const endings[] = {".tail.*", ".new.index*"};
     char pattern[400];
-    glob_t g;
-    snprintf(pattern, sizeof(pattern), "%s.tail.*", path);
-    if (!glob(pattern, 0, NULL, &g))
+    for (int e = 0; e < 2; e++) {
+        glob_t g;
+        snprintf(pattern, sizeof(pattern), "%s%s", path, endings[e]);
+        if (glob(pattern, 0, NULL, &g))
+            continue;
         for (size_t i = 0; i < g.gl_pathc; i++)
             unlink(g.gl_pathv[i]);
-    globfree(&g);
+        globfree(&g);
+    }
 }
 
 /* All that the file held is there and can be read. */
@@ -459,23 +461,24 @@ static void test_eio(void)
 }
 
 /* One byte of group 2 is wrong; the machine stops at call K of the repair. */
-static long crash_at(struct lcbtest_file *f, const struct buf *bad, long k, enum vfs_settle how)
+static long crash_at(struct lcbtest_file *f, const struct buf *bad, int online, long k,
+                     enum vfs_settle how)
 {
     struct lcb_repair rp;
-    char what[60];
+    char what[80];
     lcbtest_close(&f->t);
     lcbtest_write(f->path, bad->s, bad->len);
     lcbtest_putindex(f->path, &f->index[LCBTEST_GROUPS]);
     struct vfs *v = vfs_crash_new(f->t.dir, k);
     lcbtest_open(&f->t, v);
-    int r = lcbtest_repair(&f->t, f->path, &rp);
+    int r = lcbtest_repair_as(&f->t, f->path, online, &rp);
     long calls = vfs_fault_calls(v);
     CU_ASSERT(k ? vfs_fault_happened(v) : !r);
     lcbtest_close(&f->t);
-    CU_ASSERT_EQUAL(vfs_crash_settle(v, how, 0), 0);
+    CU_ASSERT_EQUAL(vfs_crash_settle(v, how, (unsigned)k), 0);
     vfs_fault_free(&v);
     lcbtest_open(&f->t, NULL);
-    snprintf(what, sizeof(what), "crash at call %ld of a repair, settled %d", k, (int)how);
+    snprintf(what, sizeof(what), "crash at call %ld of a repair (%d), settled %d", k, online, (int)how);
     if (k)
         must_heal(f, 2, 2, what); /* whatever was left, it can be done again */
     remove_asides(f->path);
@@ -489,11 +492,14 @@ static void test_crash(void)
     lcbtest_makefile(&f);
     buf_setmap(&bad, f.data.s, f.data.len);
     bad.s[(f.start[2][2] + f.start[2][3]) / 2] ^= 0x55;
-    long calls = crash_at(&f, &bad, 0, VFS_SETTLE_LOST);
-    CU_ASSERT(calls >= 2); /* of those that change something */
-    for (long k = 1; k <= calls; k++) {
-        crash_at(&f, &bad, k, VFS_SETTLE_LOST);
-        crash_at(&f, &bad, k, VFS_SETTLE_KEPT);
+    for (int online = 0; online < 2; online++) {
+        long calls = crash_at(&f, &bad, online, 0, VFS_SETTLE_LOST);
+        CU_ASSERT(calls >= 2); /* of those that change something */
+        for (long k = 1; k <= calls; k++) {
+            crash_at(&f, &bad, online, k, VFS_SETTLE_LOST);
+            crash_at(&f, &bad, online, k, VFS_SETTLE_KEPT);
+            crash_at(&f, &bad, online, k, VFS_SETTLE_TORN);
+        }
     }
     buf_free(&bad);
     lcbtest_freefile(&f);

@@ -3,21 +3,15 @@
 /* Tests of verification: what is wrong is named for what it is. */
 #include "config.h"
 
-#include <errno.h>
-#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "backup/lcb_int.h"
-#include "backup/lcb_scan.h"
 #include "cunit/lcbtest.h"
 #include "cunit/lcbtest_foreign.h"
 #include "cunit/lcbtest_verify.h"
 #include "cunit/unit.h"
-#include "lib/vfs_fault.h"
-#include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
 /* ---- there is no index ---- */

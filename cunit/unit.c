@@ -4,8 +4,8 @@
  * word the K-th part of N of all, so that several processes can share the work.
  *
  * Each test gets a scratch directory from unit_tmpdir(); all of them live below one directory that
- * is removed when the run ends, in $TMPDIR (a file system in memory, say) or /tmp. Exit status 1 if any
- * assertion failed or any suite did not start. */
+ * is removed when the run ends, below $TMPDIR (a file system in memory, say) or /tmp. Exit status 1
+ * if any assertion failed or any suite did not start. */
 #include "config.h"
 
 #include <ftw.h>

@@ -41,15 +41,14 @@ static long long now_ms(void)
     return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
 }
 
-int filelock_lock(int fd, enum filelock_mode mode, int wait_ms, int (*stop)(void *), void *rock)
+/* TRY once, or until it has the lock. */
+static int keep_trying(int (*try)(int fd, short type), int fd, short type, int wait_ms,
+                       int (*stop)(void *), void *rock)
 {
-    short type = mode == FILELOCK_EXCLUSIVE ? F_WRLCK : F_RDLCK;
-    if (wait_ms < 0 && !stop)
-        return ofd(fd, F_OFD_SETLKW, type);
     long long end = wait_ms > 0 ? now_ms() + wait_ms : 0;
     long pause_ms = 1;
     for (;;) {
-        int r = ofd(fd, F_OFD_SETLK, type);
+        int r = try(fd, type);
         if (r != XERR_LOCKED || wait_ms == 0)
             return r;
         if (stop && stop(rock))
@@ -63,18 +62,37 @@ int filelock_lock(int fd, enum filelock_mode mode, int wait_ms, int (*stop)(void
     }
 }
 
+static int try_ofd(int fd, short type)
+{
+    return ofd(fd, F_OFD_SETLK, type);
+}
+
+int filelock_lock(int fd, enum filelock_mode mode, int wait_ms, int (*stop)(void *), void *rock)
+{
+    short type = mode == FILELOCK_EXCLUSIVE ? F_WRLCK : F_RDLCK;
+    if (wait_ms < 0 && !stop)
+        return ofd(fd, F_OFD_SETLKW, type);
+    return keep_trying(try_ofd, fd, type, wait_ms, stop, rock);
+}
+
 int filelock_unlock(int fd)
 {
     return ofd(fd, F_OFD_SETLK, F_UNLCK);
 }
 
-int filelock_maintain(int fd)
+static int try_flock(int fd, short type)
 {
     int r;
+    (void)type;
     do
         r = flock(fd, LOCK_EX | LOCK_NB);
     while (r < 0 && errno == EINTR);
     return !r ? 0 : errno == EWOULDBLOCK ? XERR_LOCKED : -errno;
+}
+
+int filelock_maintain(int fd, int wait_ms, int (*stop)(void *), void *rock)
+{
+    return keep_trying(try_flock, fd, 0, wait_ms, stop, rock);
 }
 
 int filelock_same(int fd, const char *path)

@@ -11,9 +11,9 @@ enum filelock_mode { FILELOCK_SHARED, FILELOCK_EXCLUSIVE };
  * XERR_SIGNAL when STOP (may be NULL) returns non-zero while waiting, or -errno. */
 int filelock_lock(int fd, enum filelock_mode mode, int wait_ms, int (*stop)(void *), void *rock);
 int filelock_unlock(int fd);
-/* Another lock, which has nothing to do with the one above (flock(2)): exclusive, at once or
- * XERR_LOCKED, until the last descriptor of this opening is closed. FD may be open for reading only. */
-int filelock_maintain(int fd);
+/* Another lock, which has nothing to do with the one above (flock(2)): exclusive, until the last
+ * descriptor of this opening is closed. FD may be open for reading only. It waits as above. */
+int filelock_maintain(int fd, int wait_ms, int (*stop)(void *), void *rock);
 /* 1 if FD's file is still the one that PATH names, 0 if it was replaced or removed, or -errno. */
 int filelock_same(int fd, const char *path);
 

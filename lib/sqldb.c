@@ -97,8 +97,8 @@ int sqldb_open(const char *path, int flags, int busy_ms, struct sqldb **dbp)
     if ((flags & SQLDB_CREATE) && !(flags & SQLDB_READONLY))
         mode |= SQLITE_OPEN_CREATE;
     if (sqlite3_open_v2(path, &handle, mode | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
-        int missing = !(mode & SQLITE_OPEN_CREATE) && access(path, F_OK) < 0 && errno == ENOENT;
         int why = handle ? sqlite3_system_errno(handle) : ENOMEM;
+        int missing = !(mode & SQLITE_OPEN_CREATE) && why == ENOENT;
         int r = missing ? XERR_NOTFOUND : failed(handle, path, "open");
         if (r == XERR_SQL && why > 0 && why != ENOENT)
             r = -why;

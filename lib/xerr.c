@@ -20,7 +20,7 @@ static const char *const texts[] = {
     "bad configuration",
     "TLS or SASL failure",
     "database error, see syslog",
-    "was replaced",
+    "was replaced again and again meanwhile: try again later",
     "unusable after an earlier failure",
     "permission denied",
     "asked to stop",

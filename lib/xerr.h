@@ -19,7 +19,7 @@ enum {
     XERR_CONFIG,           /* configuration: unusable or missing */
     XERR_CRYPTO,           /* TLS or SASL layer failed */
     XERR_SQL,              /* SQLite said no; the text is in syslog */
-    XERR_STALE,            /* the thing was replaced meanwhile: open it again */
+    XERR_STALE,            /* the thing was replaced meanwhile, again and again: open it again */
     XERR_BROKEN,           /* an earlier failure left this handle unusable */
     XERR_DENIED,           /* not allowed to this user */
     XERR_SIGNAL,           /* asked to stop */
