@@ -279,7 +279,6 @@ static void test_names(void)
         use(&s, 2);
         (void)lcb_deleted_purge(s.v.t.store, INT64_MAX, NULL, NULL);
         CU_ASSERT_EQUAL(stat(s.jane, &st), 0);
-        check(&s, "files with odd names");
         for (int i = 0; endings[i]; i++) {
             char *name = xasprintf("%s%s", s.v.path, endings[i]);
             /* what nobody could read, and what was cut off, is never removed */
@@ -290,6 +289,7 @@ static void test_names(void)
                 (void)unlink(name);
             free(name);
         }
+        check(&s, "files with odd names"); /* a directory in the way of one of ours is away by now */
     }
     end(&s);
 }
