@@ -3,6 +3,7 @@
 /* Tests of lib/prot_tls: options, and handshakes with OpenSSL clients in processes of their own. */
 #include "config.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,10 +126,13 @@ static void start_client(struct session *s, const struct pki *pki, const struct 
     prot_settimeout(s->out, 60);
 }
 
-/* Ends the session; 1 if the client was content. */
+/* Ends the session; 1 if the client was content. prot_free() does not wait for room for its goodbye, so
+ * there must be some. */
 static int end_session(struct session *s)
 {
+    struct pollfd room = {.fd = s->fd[0], .events = POLLOUT};
     int status = -1;
+    CU_ASSERT_EQUAL(poll(&room, 1, 60000), 1);
     prot_free(&s->out);
     prot_free(&s->in);
     close(s->fd[0]);
