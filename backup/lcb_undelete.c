@@ -115,7 +115,7 @@ static int bring_back(struct undelete *u, char **replaced)
         u->aside.to = NULL;
         return r;
     }
-    if (r && u->present)
+    if (r && u->aside.to)
         lcb_newname_undo(u->store, &u->aside);
     if (r) {
         lcb_newname_undo(u->store, &u->back);
