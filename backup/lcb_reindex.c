@@ -208,18 +208,19 @@ static int judge(struct online *o)
 
 static int lock(struct online *o)
 {
-    struct lcb_mark_point p;
+    struct lcb_mark_point p = {.last_offset = -1};
     int r = o->userid ? lcb_open(o->store, o->userid, LCB_WRITE, o->wait_ms, &o->locked)
                       : lcb_open_file(o->store, o->path, LCB_WRITE, o->wait_ms, &o->locked);
     if (r)
         return r;
     if (o->rp.rp->locked)
         o->rp.rp->locked(o->rp.rp->rock, o->locked->path);
-    int moved = lcb_index_moved(o->live);
+    int moved = lcb_index_moved(o->live), fits;
     lcb_index_close(&o->live);
     r = lcb_index_getpoint(o->made->index, &p);
+    fits = p.last_offset < 0 || lcb_point_fits(o->vfs, o->locked->fd, &p); /* or none could be read */
     if (!r && (moved || strcmp(o->locked->path, o->path) || filelock_same(o->made->fd, o->path) != 1 ||
-               o->locked->df.end < p.end || !lcb_point_fits(o->vfs, o->locked->fd, &p)))
+               o->locked->df.end < p.end || !fits))
         r = XERR_STALE;
     return r;
 }
