@@ -98,18 +98,14 @@ int64_t ctl_gone_since(const struct ctl *ctl)
     return keep > 0 ? (int64_t)time(NULL) - keep : 0;
 }
 
+/* An index that is of no use to verification may look good to whoever opens it for writing: so that is
+ * not left to him. */
 static int mend(struct work *w, struct lcb_repair *rp)
 {
-    struct lcb *b = NULL;
     rp->gone_since = ctl_gone_since(w->ctl);
     rp->keep_index = config_getswitch(w->ctl->config, IMAPOPT_BACKUP_KEEP_PREVIOUS);
-    int r = 0;
-    if (w->v.data || !w->v.no_index)
-        r = lcb_reindex(w->ctl->store, w->t->userid, w->t->path, w->v.wait_ms,
-                        w->ctl->opt->wait ? -1 : MEND_WAIT_MS, rp);
-    else if (!(r = open_backup(w, MEND_WAIT_MS, &b))) /* that made one */
-        lcb_close(&b);
-    return r;
+    return lcb_reindex(w->ctl->store, w->t->userid, w->t->path, w->v.wait_ms,
+                       w->ctl->opt->wait ? -1 : MEND_WAIT_MS, rp);
 }
 
 static void note(struct work *w, int damaged)
