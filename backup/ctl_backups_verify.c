@@ -174,6 +174,13 @@ static void finish_json(struct work *w)
     json_object_set(j, "information", w->info);
 }
 
+void ctl_scratch_place(const struct ctl *ctl)
+{
+    const char *staging = config_getstring(ctl->config, IMAPOPT_BACKUP_STAGING_PATH);
+    if (staging)
+        setenv("SQLITE_TMPDIR", staging, 1);
+}
+
 void ctl_verify(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *result)
 {
     struct work w = {.ctl = ctl, .t = t, .result = result, .data = json_array(),
@@ -181,10 +188,7 @@ void ctl_verify(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *
     struct lcb_repair rp = {.damage = NULL};
     w.v = (struct lcb_verify){.found = found, .chunk = chunk, .rock = &w,
                               .wait_ms = ctl->opt->wait ? -1 : 0};
-    /* What SQLite puts aside goes to where we may put things. */
-    const char *staging = config_getstring(ctl->config, IMAPOPT_BACKUP_STAGING_PATH);
-    if (staging)
-        setenv("SQLITE_TMPDIR", staging, 1);
+    ctl_scratch_place(ctl);
     int r = look(&w);
     result->bytes = (uint64_t)w.v.bytes;
     if (r) {
