@@ -19,8 +19,10 @@
 #include "backup/tool.h"
 #include "lib/stdfds.h"
 
-static int usage(void)
+static int usage(const struct ctl_options *opt)
 {
+    if (*opt->why)
+        fprintf(stderr, "ctl_backups: %s\n", opt->why);
     fputs(ctl_usage, stderr);
     return EX_USAGE;
 }
@@ -61,7 +63,7 @@ int main(int argc, char **argv)
     if (stdfds_occupy() < 0)
         return EX_TEMPFAIL;
     if (ctl_options_parse(argc, argv, ctl_verbs, &opt)) {
-        code = usage();
+        code = usage(&opt);
     } else {
         const struct tool tool = {
             .name = "ctl_backups",

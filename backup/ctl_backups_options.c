@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,6 +78,19 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
+/* Say what is wrong; the first that is said counts. */
+static int wrong(struct ctl_options *o, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static int wrong(struct ctl_options *o, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    if (!*o->why)
+        vsnprintf(o->why, sizeof(o->why), fmt, ap);
+    va_end(ap);
+    return -1;
+}
+
 static int parse_number(const char *s, long min, long max, int *out)
 {
     char *end;
@@ -97,7 +112,7 @@ static int parse_j(int argc, char **argv, struct ctl_options *o)
 {
     if (optarg) { /* --json=... */
         if (strcmp(optarg, "array"))
-            return -1;
+            return wrong(o, "--json=%.40s: only \"array\" is known", optarg);
         o->json = o->json_array = 1;
         return 0;
     }
@@ -119,7 +134,7 @@ static int parse_expire(struct ctl_options *o)
 static int set_lock(struct ctl_options *o, char how)
 {
     if (o->lock_how)
-        return -1;
+        return wrong(o, "only one of -p, -s and -x can be given");
     o->lock_how = how;
     o->given |= CTL_OPT_LOCK;
     if (how == 'x')
@@ -130,7 +145,7 @@ static int set_lock(struct ctl_options *o, char how)
 static int set_mode(struct ctl_options *o, char mode)
 {
     if (o->mode)
-        return -1;
+        return wrong(o, "only one of -A, -D, -P, -f, -m and -u can be given");
     o->mode = mode;
     return 0;
 }
@@ -227,33 +242,50 @@ static int parse_option(int opt, int argc, char **argv, struct ctl_options *o)
     }
 }
 
+/* getopt's OPT, which was found at WORD. */
+static int wrong_option(struct ctl_options *o, int opt, const char *word)
+{
+    if (opt == ':')
+        return wrong(o, "%.60s: a value is missing", word);
+    if (opt != '?')
+        return wrong(o, "%.60s: this value is not possible", word);
+    if (word[0] != '-' || word[1] != '-')
+        return wrong(o, "-%c: there is no such option", optopt);
+    return wrong(o, "%.60s: %s", word, optopt ? "it takes no value" : "there is no such option");
+}
+
 static int find_verb(const struct ctl_verb *verbs, struct ctl_options *o)
 {
     if (!o->argc)
-        return -1;
+        return wrong(o, "the command is missing");
     for (const struct ctl_verb *v = verbs; v->name; v++)
         if (!strcmp(v->name, o->argv[0]))
             o->verb = v;
+    if (!o->verb)
+        return wrong(o, "%.60s: there is no such command", o->argv[0]);
     memmove(o->argv, o->argv + 1, (size_t)o->argc * sizeof(*o->argv));
     o->argc--;
-    return o->verb ? 0 : -1;
+    return 0;
 }
 
 static int check(struct ctl_options *o)
 {
     unsigned flags = o->verb->flags;
+    const char *name = o->verb->name;
     if (o->json && o->verbose)
-        return -1;
+        return wrong(o, "-j and -v cannot be given together");
     if (o->given & ~o->verb->accepts)
-        return -1;
+        return wrong(o, "%s does not know one of these options", name);
+    if ((flags & CTL_WORDS) && o->mode)
+        return wrong(o, "%s does not know -%c", name, o->mode);
     if (flags & CTL_WORDS)
-        return o->mode || o->argc != o->verb->words ? -1 : 0;
+        return o->argc == o->verb->words ? 0 : wrong(o, "%s takes %d words", name, o->verb->words);
     if (o->mode == 'A' && o->argc)
-        return -1;
+        return wrong(o, "-A is all of them: no names can be given with it");
     if ((flags & (CTL_ONE | CTL_NAMES)) && o->mode && strchr("ADP", o->mode))
-        return -1;
+        return wrong(o, "%s works on those that are named: not with -%c", name, o->mode);
     if ((flags & CTL_ONE) && o->argc > 1)
-        return -1;
+        return wrong(o, "%s works on one backup", name);
     if ((flags & CTL_ALL) && !o->mode && !o->argc)
         o->mode = 'A';
     return 0;
@@ -270,7 +302,7 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_verb *verbs, struc
     opterr = 0;
     while ((opt = getopt_long(argc, argv, short_options, long_options, NULL)) != -1)
         if (parse_option(opt, argc, argv, o))
-            return -1;
+            return wrong_option(o, opt, argv[optind - 1]);
     while (optind < argc) /* behind "--" */
         o->argv[o->argc++] = argv[optind++];
     return o->help || find_verb(verbs, o) || check(o) ? -1 : 0;

@@ -81,6 +81,8 @@ static int find_window(struct lcb_plan *p)
     if (r)
         return r;
     p->to = LCB_POS(p->point.seq + 1, 0) - 1;
+    if (history > p->to + 1)
+        return XERR_FORMAT; /* or all history would go */
     p->from = 0;
     if (p->retention > 0) {
         r = sqldb_int(db, &first, "SELECT pos FROM ticks WHERE time>? ORDER BY pos LIMIT 1", "i",

@@ -99,6 +99,15 @@ int lcb_db_find(struct lcb_db *db, const char *userid, char **path)
     return r ? r : fetch(db, NULL, userid, path);
 }
 
+int lcb_db_maybe(struct lcb_db *db, const char *userid, const char *path)
+{
+    char *now = NULL;
+    int r = lcb_db_find(db, userid, &now);
+    int maybe = r ? r != XERR_NOTFOUND : !strcmp(now, path);
+    free(now);
+    return maybe;
+}
+
 /* FN's file, and a record of it; the transaction is over afterwards. */
 static int insert(struct lcb_db *db, struct twoskip_txn **txn, const char *userid,
                   lcb_db_newfile_fn *fn, void *rock, char **path)
@@ -118,7 +127,8 @@ static int insert(struct lcb_db *db, struct twoskip_txn **txn, const char *useri
     else
         r = twoskip_commit(txn);
     if (r) {
-        vfs_unlink(db->vfs, *path);
+        if (!lcb_db_maybe(db, userid, *path))
+            vfs_unlink(db->vfs, *path);
         free(*path);
         *path = NULL;
     }

@@ -23,12 +23,17 @@ int lcb_db_check(struct vfs *, const char *path);
 /* *PATH (the caller frees it) or XERR_NOTFOUND. Under the shared lock. */
 int lcb_db_find(struct lcb_db *, const char *userid, char **path);
 
+/* After a change of USERID's record to PATH that failed: 1 if the record may be that all the same,
+ * since a commit that failed may have happened, or cannot be read. Then what PATH names must stay. */
+int lcb_db_maybe(struct lcb_db *, const char *userid, const char *path);
+
 /* Make the data file of a new backup; *PATH is allocated and passes to the caller of FN. On
  * failure nothing may be left on disk. Of this database it may use lcb_db_foreach() only. */
 typedef int lcb_db_newfile_fn(void *rock, const char *userid, char **path);
 /* As lcb_db_find, but if there is no record FN makes a data file and its path is recorded: in one
  * transaction under the exclusive lock, so FN is not called if another process was faster (then
- * its path is returned). If the record cannot be committed the new file is unlinked. *CREATED (may
+ * its path is returned). If the record cannot be committed the new file is unlinked,
+ * unless that is not sure (see lcb_db_maybe). *CREATED (may
  * be NULL) tells whether FN's file is the one; a descriptor that FN keeps open is its rock's to
  * close. XERR_PARAM for an empty USERID. */
 int lcb_db_create(struct lcb_db *, const char *userid, lcb_db_newfile_fn *fn, void *rock,
@@ -49,7 +54,7 @@ int lcb_db_txn_find(struct lcb_db_txn *, const char *userid, char **path);
 /* Create or replace. */
 int lcb_db_txn_set(struct lcb_db_txn *, const char *userid, const char *path);
 int lcb_db_txn_remove(struct lcb_db_txn *, const char *userid);
-/* Durable when it returns 0. On failure nothing has changed. *TXN is NULL afterwards. */
+/* Durable when it returns 0. On failure see lcb_db_maybe(). *TXN is NULL afterwards. */
 int lcb_db_commit(struct lcb_db_txn **);
 void lcb_db_abort(struct lcb_db_txn **);
 

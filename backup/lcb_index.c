@@ -323,6 +323,10 @@ int lcb_index_getpoint(struct lcb_index *ix, struct lcb_mark_point *p)
      * in doubt fits no file. */
     if (p->last_offset >= 0 && p->last_time != last_tick)
         p->check = NO_CHECK;
+    if (p->seq < 0 || p->seq > UINT32_MAX) {
+        p->seq = 0;
+        p->check = NO_CHECK;
+    }
     return 0;
 }
 
@@ -353,6 +357,8 @@ int lcb_index_gethistory(struct lcb_index *ix, int64_t *pos)
 {
     *pos = 0;
     int r = sqldb_int(ix->db, pos, "SELECT value FROM meta WHERE key='history'", "");
+    if (!r && *pos < 0)
+        r = XERR_FORMAT;
     return r == XERR_NOTFOUND ? 0 : r;
 }
 

@@ -275,7 +275,7 @@ int lcb_index_setpoint(struct lcb_index *, const struct lcb_mark_point *);
  * transaction. */
 int lcb_index_setnote(struct lcb_index *, const char *key, int64_t value);
 /* Before this position history is not complete (a member flagged GZ_BASE ended there); 0: it is from
- * the first line on. */
+ * the first line on. Getting it: XERR_FORMAT for a number that is no position. */
 int lcb_index_sethistory(struct lcb_index *, int64_t pos);
 int lcb_index_gethistory(struct lcb_index *, int64_t *pos);
 /* Remove every row, in the open transaction. */

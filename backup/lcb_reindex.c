@@ -424,7 +424,8 @@ int lcb_reindex(struct lcb_store *store, const char *userid, const char *path, i
     int r = XERR_STALE;
     for (int i = 0; i < TRIES && (r == XERR_STALE || (r == -ENOENT && userid)); i++) {
         struct online o = {.store = store, .vfs = lcb_store_vfs(store), .userid = userid, .fd = -1,
-                           .queue_ms = queue_ms, .wait_ms = wait_ms, .rp = {.rp = rp}};
+                           .queue_ms = queue_ms, .wait_ms = wait_ms};
+        o.rp.rp = rp;
         rp->chunks = rp->lost_lines = rp->unsound = rp->no_index = 0;
         rp->mailboxes = rp->records = rp->others = rp->messages = 0;
         r = once(&o, path);

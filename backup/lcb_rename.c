@@ -183,7 +183,8 @@ static int change_names(struct renaming *w, struct lcb_hold *h, char **path)
         free(*path);
         *path = xstrdup(h->path);
     }
-    if (!r && (r = switch_record(w, h->path, *path)) != 0 && !n.done)
+    if (!r && (r = switch_record(w, h->path, *path)) != 0 && !n.done &&
+        !lcb_db_maybe(lcb_store_db(w->store), w->new_, *path))
         lcb_newname_undo(w->store, &n);
     if (r || n.done)
         return r;

@@ -110,7 +110,12 @@ static int bring_back(struct undelete *u, char **replaced)
         u->aside.late = 1;
         r = lcb_deleted_name(u->present, &u->aside);
     }
-    if (!r && (r = switch_record(u)) != 0 && u->present)
+    if (!r && (r = switch_record(u)) != 0 && lcb_db_maybe(lcb_store_db(u->store), u->userid, u->live)) {
+        free((char *)(uintptr_t)u->aside.to); /* both names of each stay, and the next run clears up */
+        u->aside.to = NULL;
+        return r;
+    }
+    if (r && u->aside.to)
         lcb_newname_undo(u->store, &u->aside);
     if (r) {
         lcb_newname_undo(u->store, &u->back);

@@ -12,12 +12,9 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
-use CBTest::Case;
 use CBTest::Compare qw(backup_state differences);
 use CBTest::Damage;
-use CBTest::Imap;
 use CBTest::Scenarios qw(no_differences);
-use CBTest::Site;
 use CBTest::Util qw(slurp);
 use JSON;
 use Test::More;
@@ -26,24 +23,7 @@ my $long = $ENV{CYRUS_BACKUPS_LONG};
 my ($part, $parts) = ($long // '') =~ m{^(\d+)/(\d+)$} ? ($1, $2) : (1, 1);
 my $seed = $ENV{DAMAGE_SEED} // time;
 note("DAMAGE_SEED=$seed");
-my $site = CBTest::Site->new(users => ['alice'], options => { backup => { backup_error_pause => '0' } });
-my $c = CBTest::Case->new(site => $site, user => 'alice');
-
-# ---- a small backup, in some commits -------------------------------------------------------------
-
-my @script = ('main', "keep;\r\nstop;\r\n");
-for my $step (
-    sub { $c->{imap}->append('INBOX', CBTest::Imap::message(subject => 'one')) },
-    sub { $c->{imap}->must(create => 'INBOX.Work'); $c->{imap}->must(subscribe => 'INBOX.Work') },
-    sub { $c->{imap}->append('INBOX.Work', CBTest::Imap::message(subject => $_)) for qw(two three) },
-    sub { $c->expunge('Work', 1) },
-    sub { my $s = $site->sieve_as('alice'); $s->put(@script); $s->activate('main') },
-    sub { $c->{imap}->append('INBOX', CBTest::Imap::message(subject => 'four')) },
-    )
-{
-    $step->();
-    is($site->sync('unix', '-u', 'alice')->{rc}, 0, 'sync');
-}
+my ($site, $c) = CBTest::Damage::small_site();
 my $d = CBTest::Damage->new($site, 'alice');
 my @members = @{ $d->{members} };
 my $index = "$d->{file}.index";

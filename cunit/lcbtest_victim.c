@@ -187,7 +187,7 @@ void victim_open(struct victim *v)
     int r = lcb_store_open(v->t.config, v->vfs, &v->t.store, &err);
     CU_ASSERT(!r || (victim_known_error(r) && err.len));
     if (r)
-        v->t.store = NULL;
+        lcb_store_close(&v->t.store);
     buf_free(&err);
 }
 

@@ -333,7 +333,9 @@ static void end(struct scene *s)
     for (int i = 0; i < TOOLS; i++)
         printf("%s%s %d", i ? ", " : "", tools[i].name, s->done[i]);
     printf(", refused %d ", s->refused);
-    CU_ASSERT((s->done[0] && s->done[1] && s->done[2] && s->done[3]) || s->tried < 20);
+    /* damaged data is moved only where it does not matter, of which not each run has a byte */
+    int moved = s->done[2] || s->data_damaged;
+    CU_ASSERT((s->done[0] && s->done[1] && moved && s->done[3]) || s->tried < 20);
     buf_free(&s->states);
     victim_free(&s->v);
 }

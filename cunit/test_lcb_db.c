@@ -438,6 +438,56 @@ static void test_failures(void)
     xlog_sethook(NULL);
 }
 
+/* A disk that from its k-th sync on takes no bytes any more, but forgets names. */
+struct tired {
+    struct vfs v;
+    struct vfs_ops ops;
+    long k, syncs;
+};
+
+static int tired_sync(struct vfs *v, int fd)
+{
+    struct tired *t = (struct tired *)v;
+    return ++t->syncs >= t->k ? -EIO : vfs_fsync(vfs_system(), fd);
+}
+
+static ssize_t tired_pwrite(struct vfs *v, int fd, const void *p, size_t n, off_t at)
+{
+    struct tired *t = (struct tired *)v;
+    return t->syncs >= t->k ? -EIO : vfs_pwrite(vfs_system(), fd, p, n, at);
+}
+
+/* Then a commit may have happened that cannot be undone: whatever a record names is there. */
+static void test_tired(void)
+{
+    int r = 1, happened = 0;
+    for (long k = 1; r; k++) {
+        struct tired t = {.k = k, .ops = *vfs_system()->ops};
+        char *path = NULL, *then = NULL;
+        t.v.ops = &t.ops;
+        t.ops.fsync = t.ops.fdatasync = tired_sync;
+        t.ops.pwrite = tired_pwrite;
+        start();
+        put("other", 5, "/o", 2);
+        struct maker m = {&t.v, 0, 0};
+        struct lcb_db *db = opened(&t.v);
+        r = lcb_db_create(db, "alice", make_file, &m, &path, NULL);
+        lcb_db_close(&db);
+        db = opened(vfs_system());
+        int now = lcb_db_find(db, "alice", &then);
+        CU_ASSERT(!now || now == XERR_NOTFOUND);
+        if (!now)
+            CU_ASSERT_EQUAL(access(then, F_OK), 0);
+        happened += r && !now;
+        lcb_db_close(&db);
+        free(path);
+        free(then);
+        CU_ASSERT_FATAL(k < 200);
+    }
+    CU_ASSERT(happened >= 1);
+    xlog_sethook(NULL);
+}
+
 void suite_lcb_db(void);
 void suite_lcb_db(void)
 {
@@ -449,6 +499,7 @@ void suite_lcb_db(void)
         {"bad records", test_bad_records},
         {"not twoskip", test_not_twoskip},
         {"race", test_race},
+        {"a commit that cannot be undone", test_tired},
         {"readers do not wait for each other", test_readers},
         {"failures", test_failures},
         {NULL, NULL},

@@ -3,6 +3,7 @@
 /* Tests of lib/prot_tls: options, and handshakes with OpenSSL clients in processes of their own. */
 #include "config.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,32 +17,11 @@
 
 #include "cunit/pki.h"
 #include "cunit/unit.h"
+#include "cunit/unit_config.h"
 #include "lib/prot_layer.h"
 #include "lib/prot_tls.h"
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
-
-/* Configuration of LINES, in which each '~' stands for the directory. */
-static struct config *configure(const struct pki *pki, const char *lines)
-{
-    struct buf err = BUF_INITIALIZER;
-    struct config *config = NULL;
-    const char *file = pki_path(pki, "imapd.conf");
-    FILE *f = fopen(file, "w");
-    CU_ASSERT_FATAL(f != NULL);
-    fprintf(f, "configdirectory: %s\n", pki->dir);
-    for (; *lines; lines++)
-        if (*lines == '~')
-            fputs(pki->dir, f);
-        else
-            fputc(*lines, f);
-    fclose(f);
-    if (config_open(file, "backupd", &config, &err))
-        printf("\n%s\n", buf_cstring(&err));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(config);
-    buf_free(&err);
-    return config;
-}
 
 #define SERVER "tls_server_cert: ~/server.pem\ntls_server_key: ~/server.key\n"
 
@@ -125,10 +105,13 @@ static void start_client(struct session *s, const struct pki *pki, const struct 
     prot_settimeout(s->out, 60);
 }
 
-/* Ends the session; 1 if the client was content. */
+/* Ends the session; 1 if the client was content. prot_free() does not wait for room for its goodbye, so
+ * there must be some. */
 static int end_session(struct session *s)
 {
+    struct pollfd room = {.fd = s->fd[0], .events = POLLOUT};
     int status = -1;
+    CU_ASSERT_EQUAL(poll(&room, 1, 60000), 1);
     prot_free(&s->out);
     prot_free(&s->in);
     close(s->fd[0]);
@@ -143,7 +126,7 @@ static int end_session(struct session *s)
 static int accept_client(struct session *s, const struct pki *pki, const char *lines,
                          const struct client *c, struct tls_info *info, struct buf *err)
 {
-    struct config *config = configure(pki, lines);
+    struct config *config = unit_config(pki->dir, lines);
     struct tls_server *server = NULL;
     int r = tls_server_new(config, "csync", &server, err);
     if (r)
@@ -356,7 +339,7 @@ static void check_resumption(const struct pki *pki, const char *lines, int versi
 {
     struct tls_server *server = NULL;
     struct buf err = BUF_INITIALIZER;
-    struct config *config = configure(pki, lines);
+    struct config *config = unit_config(pki->dir, lines);
     int fd[2][2], status = -1;
     CU_ASSERT_EQUAL_FATAL(tls_server_new(config, "csync", &server, &err), 0);
     for (int i = 0; i < 2; i++)
@@ -492,7 +475,7 @@ static void test_bad_peers(void)
     struct tls_info info;
     char line[9];
     pki_init(&pki);
-    struct config *config = configure(&pki, SERVER);
+    struct config *config = unit_config(pki.dir, SERVER);
     CU_ASSERT_EQUAL_FATAL(tls_server_new(config, "csync", &server, &err), 0);
     for (int i = 0; i < 3; i++) {
         int fd[2];
@@ -556,7 +539,7 @@ static void test_options(void)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct buf err = BUF_INITIALIZER;
         struct tls_server *server = NULL;
-        struct config *config = configure(&pki, cases[i].lines);
+        struct config *config = unit_config(pki.dir, cases[i].lines);
         int r = tls_server_new(config, "csync", &server, &err);
         CU_ASSERT_EQUAL(r, cases[i].reason ? XERR_CONFIG : 0);
         CU_ASSERT_EQUAL(server == NULL, cases[i].reason != NULL);
@@ -586,7 +569,7 @@ static void test_enabled(void)
     struct pki pki = {.dir = ""};
     pki_init(&pki);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct config *config = configure(&pki, cases[i].lines);
+        struct config *config = unit_config(pki.dir, cases[i].lines);
         CU_ASSERT_EQUAL(tls_enabled(config), cases[i].enabled);
         config_free(&config);
     }
@@ -625,7 +608,7 @@ static void test_deflate_in_tls(void)
     struct tls_info info;
     struct session s;
     pki_init(&pki);
-    struct config *config = configure(&pki, SERVER);
+    struct config *config = unit_config(pki.dir, SERVER);
     CU_ASSERT_EQUAL_FATAL(tls_server_new(config, "csync", &server, &err), 0);
     CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, s.fd), 0);
     fflush(NULL);

@@ -22,6 +22,7 @@
 #endif
 
 #include "cunit/unit.h"
+#include "cunit/unit_config.h"
 #include "lib/prot_layer.h"
 #include "lib/prot_tls.h"
 #include "lib/saslserver.h"
@@ -33,24 +34,6 @@ static void quiet(int priority, const char *text)
 {
     (void)priority;
     (void)text;
-}
-
-/* Configuration of LINES in DIR. */
-static struct config *configure(const char *dir, const char *lines)
-{
-    struct buf err = BUF_INITIALIZER;
-    struct config *config = NULL;
-    char file[512];
-    snprintf(file, sizeof(file), "%s/imapd.conf", dir);
-    FILE *f = fopen(file, "w");
-    CU_ASSERT_FATAL(f != NULL);
-    fprintf(f, "configdirectory: %s\nservername: localhost\nfailedloginpause: 0\n%s", dir, lines);
-    fclose(f);
-    if (config_open(file, "backupd", &config, &err))
-        printf("\n%s\n", buf_cstring(&err));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(config);
-    buf_free(&err);
-    return config;
 }
 
 /* A server with users cyrus (password "secret") and alice ("wonder"). */
@@ -73,7 +56,8 @@ static void add_user(const char *dir, const char *user, const char *password)
     CU_ASSERT_EQUAL_FATAL(system(command), 0);
 }
 
-#define BASE "admins: cyrus\nsasl_pwcheck_method: auxprop\nsasl_auxprop_plugin: sasldb\n"
+#define BASE "admins: cyrus\nservername: localhost\nfailedloginpause: 0\n" \
+    "sasl_pwcheck_method: auxprop\nsasl_auxprop_plugin: sasldb\n"
 #define PLAINTEXT BASE "allowplaintext: yes\n"
 
 static void open_world(struct world *w, const char *lines)
@@ -85,7 +69,7 @@ static void open_world(struct world *w, const char *lines)
     add_user(w->dir, "cyrus", "secret");
     add_user(w->dir, "alice", "wonder");
     buf_printf(&conf, "%ssasl_sasldb_path: %s/sasldb2\n", lines, w->dir);
-    w->config = configure(w->dir, buf_cstring(&conf));
+    w->config = unit_config(w->dir, buf_cstring(&conf));
     if (saslserver_new(w->config, "csync", NULL, NULL, &w->server, &err))
         printf("\n%s\n", buf_cstring(&err));
     CU_ASSERT_PTR_NOT_NULL_FATAL(w->server);

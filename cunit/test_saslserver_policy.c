@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cunit/unit.h"
+#include "cunit/unit_config.h"
 #include "lib/saslserver_policy.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
@@ -15,24 +16,6 @@ static void quiet(int priority, const char *text)
 {
     (void)priority;
     (void)text;
-}
-
-/* Configuration of LINES in DIR. */
-static struct config *configure(const char *dir, const char *lines)
-{
-    struct buf err = BUF_INITIALIZER;
-    struct config *config = NULL;
-    char file[512];
-    snprintf(file, sizeof(file), "%s/imapd.conf", dir);
-    FILE *f = fopen(file, "w");
-    CU_ASSERT_FATAL(f != NULL);
-    fprintf(f, "configdirectory: %s\n%s", dir, lines);
-    fclose(f);
-    if (config_open(file, "backupd", &config, &err))
-        printf("\n%s\n", buf_cstring(&err));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(config);
-    buf_free(&err);
-    return config;
 }
 
 static void check_canonical(const struct config *config, const char *in, const char *expected)
@@ -50,7 +33,7 @@ static void check_canonical(const struct config *config, const char *in, const c
 static void test_canonify(void)
 {
     char out[128], longid[82];
-    struct config *config = configure(unit_tmpdir(), "");
+    struct config *config = unit_config(unit_tmpdir(), "");
     check_canonical(config, "Cyrus", "cyrus");
     check_canonical(config, "j.o'hara+x=y-z_1", "j.o'hara+x=y-z_1");
     check_canonical(config, "a@Example.Org", "a@example.org");
@@ -67,10 +50,10 @@ static void test_canonify(void)
     CU_ASSERT_EQUAL(sasl_policy_canonify(config, NULL, longid, 81, out, sizeof(out)), XERR_TOOBIG);
     CU_ASSERT_EQUAL(sasl_policy_canonify(config, NULL, longid, 80, out, 80), XERR_TOOBIG);
     config_free(&config);
-    config = configure(unit_tmpdir(), "username_tolower: no\n");
+    config = unit_config(unit_tmpdir(), "username_tolower: no\n");
     check_canonical(config, "Cyrus", "Cyrus");
     config_free(&config);
-    config = configure(unit_tmpdir(), "virtdomains: userid\ndefaultdomain: example.org\n");
+    config = unit_config(unit_tmpdir(), "virtdomains: userid\ndefaultdomain: example.org\n");
     check_canonical(config, "a@example.org", "a");
     check_canonical(config, "a%Example.ORG", "a");
     check_canonical(config, "a%other.net", "a@other.net");
@@ -83,7 +66,7 @@ static void test_canonify(void)
 
 static void test_membership(void)
 {
-    struct config *config = configure(unit_tmpdir(), "admins: cyrus  backup group:root\n"
+    struct config *config = unit_config(unit_tmpdir(), "admins: cyrus  backup group:root\n"
                                                      "proxyservers: anyone\n");
     CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_ADMINS, "cyrus"), 1);
     CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_ADMINS, "backup"), 1);
@@ -94,7 +77,7 @@ static void test_membership(void)
     CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_ADMINS, "group:root"), 0);
     CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_PROXYSERVERS, "whoever"), 1);
     config_free(&config);
-    config = configure(unit_tmpdir(), "admins: group:root\nunix_group_enable: no\n");
+    config = unit_config(unit_tmpdir(), "admins: group:root\nunix_group_enable: no\n");
     CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_ADMINS, "root"), 0);
     CU_ASSERT_EQUAL(sasl_policy_isin(config, IMAPOPT_PROXYSERVERS, "root"), 0);
     config_free(&config);
@@ -113,7 +96,7 @@ static void test_authorize(void)
 {
     const char *dir = unit_tmpdir();
     char path[512];
-    struct config *config = configure(dir, "admins: cyrus root@good.org\nproxyservers: proxy\n"
+    struct config *config = unit_config(dir, "admins: cyrus root@good.org\nproxyservers: proxy\n"
                                            "loginrealms: good.org better.org\n");
     CU_ASSERT_EQUAL(authorize(config, "alice", "alice"), 0);
     CU_ASSERT_EQUAL(authorize(config, "alice", "bob"), XERR_DENIED);
@@ -138,7 +121,7 @@ static void test_authorize(void)
     CU_ASSERT_EQUAL(authorize(config, "dave", "dave"), XERR_DENIED);
     CU_ASSERT_EQUAL(authorize(config, "bo", "bo"), 0);
     config_free(&config);
-    config = configure(dir, "userdeny_db: twoskip\n");
+    config = unit_config(dir, "userdeny_db: twoskip\n");
     CU_ASSERT_EQUAL(authorize(config, "alice", "alice"), XERR_DENIED);
     xlog_sethook(NULL);
     config_free(&config);

@@ -6,8 +6,33 @@
 package CBTest::Damage;
 use strict;
 use warnings;
+use CBTest::Case;
 use CBTest::Files;
+use CBTest::Imap;
+use CBTest::Site;
 use CBTest::Util qw(as_cyrus program run_cmd sha1_hex slurp);
+use Test::More;
+
+# A site, and the case of its user alice, who has a little of everything, in six commits.
+sub small_site
+{
+    my $site = CBTest::Site->new(users => ['alice'], options => { backup => { backup_error_pause => '0' } });
+    my $c = CBTest::Case->new(site => $site, user => 'alice');
+    my @script = ('main', "keep;\r\nstop;\r\n");
+    for my $step (
+        sub { $c->{imap}->append('INBOX', CBTest::Imap::message(subject => 'one')) },
+        sub { $c->{imap}->must(create => 'INBOX.Work'); $c->{imap}->must(subscribe => 'INBOX.Work') },
+        sub { $c->{imap}->append('INBOX.Work', CBTest::Imap::message(subject => $_)) for qw(two three) },
+        sub { $c->expunge('Work', 1) },
+        sub { my $s = $site->sieve_as('alice'); $s->put(@script); $s->activate('main') },
+        sub { $c->{imap}->append('INBOX', CBTest::Imap::message(subject => 'four')) },
+        )
+    {
+        $step->();
+        is($site->sync('unix', '-u', 'alice')->{rc}, 0, 'sync');
+    }
+    return ($site, $c);
+}
 
 # Of a site's backup of a user; nobody may have it open.
 sub new
