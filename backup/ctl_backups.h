@@ -91,6 +91,9 @@ ctl_whole_fn ctl_list, ctl_stat, ctl_lock, ctl_reconstruct, ctl_rename;
 ctl_whole_fn ctl_compact_run, ctl_delete_run, ctl_move_run;
 /* The time before which nobody wants to know of deleted mailboxes (backup_retention); 0: all. */
 int64_t ctl_gone_since(const struct ctl *);
+/* What SQLite puts aside (the index of a verification, the tables of a compaction) goes to where we
+ * may put things: to backup_staging_path, if it is set. */
+void ctl_scratch_place(const struct ctl *);
 /* Set CTL->now: the time, or, if the clock cannot be believed, which is said, one that is not too late.
  * EX_OK or EX_TEMPFAIL. */
 int ctl_clock(struct ctl *);

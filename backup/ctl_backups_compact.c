@@ -178,6 +178,7 @@ void ctl_compact(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
         .progress = progress,
         .rock = &job,
     };
+    ctl_scratch_place(ctl);
     int r = lcb_compact(ctl->store, &how, &told);
     done(&job, r, &told);
     if (r >= 0 && ctl->opt->expire_previous && (r = expire(&job)) != 0)

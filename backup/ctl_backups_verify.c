@@ -98,18 +98,14 @@ int64_t ctl_gone_since(const struct ctl *ctl)
     return keep > 0 ? (int64_t)time(NULL) - keep : 0;
 }
 
+/* An index that is of no use to verification may look good to whoever opens it for writing: so that is
+ * not left to him. */
 static int mend(struct work *w, struct lcb_repair *rp)
 {
-    struct lcb *b = NULL;
     rp->gone_since = ctl_gone_since(w->ctl);
     rp->keep_index = config_getswitch(w->ctl->config, IMAPOPT_BACKUP_KEEP_PREVIOUS);
-    int r = 0;
-    if (w->v.data || !w->v.no_index)
-        r = lcb_reindex(w->ctl->store, w->t->userid, w->t->path, w->v.wait_ms,
-                        w->ctl->opt->wait ? -1 : MEND_WAIT_MS, rp);
-    else if (!(r = open_backup(w, MEND_WAIT_MS, &b))) /* that made one */
-        lcb_close(&b);
-    return r;
+    return lcb_reindex(w->ctl->store, w->t->userid, w->t->path, w->v.wait_ms,
+                       w->ctl->opt->wait ? -1 : MEND_WAIT_MS, rp);
 }
 
 static void note(struct work *w, int damaged)
@@ -178,6 +174,13 @@ static void finish_json(struct work *w)
     json_object_set(j, "information", w->info);
 }
 
+void ctl_scratch_place(const struct ctl *ctl)
+{
+    const char *staging = config_getstring(ctl->config, IMAPOPT_BACKUP_STAGING_PATH);
+    if (staging)
+        setenv("SQLITE_TMPDIR", staging, 1);
+}
+
 void ctl_verify(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *result)
 {
     struct work w = {.ctl = ctl, .t = t, .result = result, .data = json_array(),
@@ -185,10 +188,7 @@ void ctl_verify(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *
     struct lcb_repair rp = {.damage = NULL};
     w.v = (struct lcb_verify){.found = found, .chunk = chunk, .rock = &w,
                               .wait_ms = ctl->opt->wait ? -1 : 0};
-    /* What SQLite puts aside goes to where we may put things. */
-    const char *staging = config_getstring(ctl->config, IMAPOPT_BACKUP_STAGING_PATH);
-    if (staging)
-        setenv("SQLITE_TMPDIR", staging, 1);
+    ctl_scratch_place(ctl);
     int r = look(&w);
     result->bytes = (uint64_t)w.v.bytes;
     if (r) {

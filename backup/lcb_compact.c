@@ -26,9 +26,12 @@
  *
  * Most nights there is nothing to do, and that is remembered (lcb_compact_idle.c).
  *
- * Proof. The new file is replayed into a new index, as after a loss of the index, and this index is
- * held against the old one, row by row, and each message against its GUID (lcb_compact_prove.c). A
- * fault in any of the above makes compaction fail, not the backup.
+ * Proof. The base is written from the old index, so first that is held against the old file, as by
+ * verification; if it is not what the file says, it is made anew, and all begins again. Only when there
+ * is something to do: what is not rewritten cannot become wrong by it. Then the new file is replayed
+ * into a new index, as after a loss of the index, and this index is held against the old one, row by
+ * row, and each message against its GUID (lcb_compact_prove.c). A fault in any of the above makes
+ * compaction fail, not the backup.
  *
  * Under the lock, when the last lines that were appended have been taken over, content may turn out to
  * be missing: a message that was expunged before the window, say, whose content was on its way out,
@@ -290,12 +293,16 @@ static int outcome(const struct run *run)
     return run->how->force || !lcb_plan_idle(&run->plan) ? LCB_COMPACT_DONE : LCB_COMPACT_SKIPPED;
 }
 
-static int once(struct lcb_store *store, const struct lcb_compact *how,
+/* PROVEN: the index was held against the data file already; once is enough. That nothing is left of
+ * the backup must be what the file says, too: it will be deleted. */
+static int once(struct lcb_store *store, const struct lcb_compact *how, int *proven,
                 struct lcb_compact_result *result)
 {
     struct run run = {.how = how, .result = result};
     memset(result, 0, sizeof(*result));
     int r = begin(&run, store), what = r ? 0 : run.idle ? LCB_COMPACT_SKIPPED : outcome(&run);
+    if (!r && what != LCB_COMPACT_SKIPPED && !how->dry_run && !(*proven)++)
+        r = lcb_compact_prove_index(run.s);
     if (!r && what == LCB_COMPACT_DONE && how->say)
         r = lcb_plan_say(&run.plan);
     if (!r && what == LCB_COMPACT_DONE && !how->dry_run) {
@@ -316,8 +323,8 @@ static int once(struct lcb_store *store, const struct lcb_compact *how,
 }
 
 /* Something that is to stay cannot be read: what is known of it is written down again, and what is
- * missing will be asked for. The damaged bytes belong to nothing then. Or the proof failed: the index
- * may not be what the data file says, and is made anew. */
+ * missing will be asked for. The damaged bytes belong to nothing then. Or a proof failed: the index
+ * is not what the data file says, or may not be, and is made anew. */
 static int repair(struct lcb_store *store, const struct lcb_compact *how,
                   const struct lcb_compact_result *result)
 {
@@ -334,10 +341,10 @@ int lcb_compact(struct lcb_store *store, const struct lcb_compact *options,
                 struct lcb_compact_result *result)
 {
     struct lcb_compact how = *options;
-    int r = XERR_STALE, repaired = 0;
+    int r = XERR_STALE, repaired = 0, proven = 0;
     how.now = how.now ? how.now : (int64_t)time(NULL);
     for (int i = 0; r == XERR_STALE && i < TRIES; i++) {
-        r = once(store, &how, result);
+        r = once(store, &how, &proven, result);
         if ((r == XERR_FORMAT || r == XERR_INTERNAL) && !repaired++) {
             r = repair(store, &how, result);
             r = r ? r : XERR_STALE;

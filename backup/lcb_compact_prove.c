@@ -7,14 +7,48 @@
  *   - every row of the old index that counts in the window is in the new one, at the place to which its
  *     line went, and no other is (lcb_compare.c);
  *   - every message that stays is there with its size, and no other;
- *   - each of these, read from the new file, is what its GUID says: replaying it checked that. */
+ *   - each of these, read from the new file, is what its GUID says: replaying it checked that.
+ *
+ * That rests on the old index, and so does the base, which nothing else contradicts: a wrong letter
+ * in a row of before the window would be restated, agree with the row, and be the truth from then on,
+ * as the line that says otherwise goes. SQLite notices a page that is wrong in itself, not a letter.
+ * So before a line is written, the old index is held against the old file, as verification does it
+ * (lcb_verify.c). What that finds lost in the data does not matter here: the rows that tell of it are
+ * all that is known, and what has to stay and cannot be read is noticed when it is read. */
 #include "config.h"
 
 #include <string.h>
 
 #include "backup/lcb_compact_int.h"
+#include "backup/lcb_verify.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
+
+/* ---- the old index ---- */
+
+struct wrong {
+    const char *path;
+    int told; /* of many findings the first will do */
+};
+
+static void found(void *rock, const struct lcb_finding *f)
+{
+    struct wrong *wrong = rock;
+    if (f->kind != LCB_FOUND_INDEX || wrong->told++)
+        return;
+    xlog_warnx("%s: the index is not what the data file says: %s: it is made anew before the backup is"
+               " compacted", wrong->path, f->what);
+}
+
+int lcb_compact_prove_index(struct lcb_switch *s)
+{
+    struct wrong wrong = {.path = s->old->path};
+    struct lcb_verify v = {.found = found, .rock = &wrong, .maintained = 1};
+    int r = lcb_verify(s->store, s->old->path, &v);
+    return r ? r : v.index ? XERR_INTERNAL : 0;
+}
+
+/* ---- the new one ---- */
 
 static int differs(void *rock, const char *what)
 {

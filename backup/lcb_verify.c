@@ -451,7 +451,7 @@ static void tell_rest(struct verify *s)
 static int verify(struct verify *s)
 {
     struct stat st;
-    int r = lcb_lock_maintenance(s->store, s->fd, s->v->wait_ms);
+    int r = s->v->maintained ? 0 : lcb_lock_maintenance(s->store, s->fd, s->v->wait_ms);
     if (!r)
         r = filelock_same(s->fd, s->path);
     r = r == 1 ? 0 : r == 0 ? XERR_STALE : r;

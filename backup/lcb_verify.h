@@ -36,11 +36,12 @@ struct lcb_verify {
     int (*chunk)(void *rock, const struct lcb_chunk *);    /* one is good; or NULL */
     void *rock;
     int wait_ms;     /* how long others who work on the whole of it are waited for */
+    int maintained;  /* the maintenance lock is the caller's */
 
     /* What was found. */
     int64_t data;    /* findings of the first kinds */
     int64_t index;   /* and of LCB_FOUND_INDEX */
-    int no_index;    /* it is of no use: whoever opens the backup for writing makes another */
+    int no_index;    /* it is of no use, or there is none */
     int64_t waiting; /* messages that were lost before and that the master has yet to send: not among
                       * these */
     int64_t chunks, bytes; /* looked at */

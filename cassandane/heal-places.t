@@ -16,6 +16,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use CBTest::Compare qw(backup_state differences);
 use CBTest::Damage;
+use CBTest::Imap;
 use CBTest::Scenarios qw(no_differences);
 use CBTest::Util qw(as_cyrus run_cmd slurp);
 use JSON;
@@ -27,9 +28,26 @@ srand $seed;
 note("HEAL_SEED=$seed");
 
 my ($site, $c) = CBTest::Damage::small_site();
+
+# What is in the WAL hides what is in the index. So the latter is damaged where all of it is in its file.
+fold();
+$c->{imap}->append('INBOX', CBTest::Imap::message(subject => 'five'));
+is($site->sync('unix', '-u', 'alice')->{rc}, 0, 'sync');
+my $with_wal = CBTest::Damage->new($site, 'alice');
+my $index = "$with_wal->{file}.index";
+my $wal = length $with_wal->{kept}{kept}{"$index-wal"}{bytes};
+cmp_ok($wal, '>', 2000, 'there is a WAL');
+fold();
 my $d = CBTest::Damage->new($site, 'alice');
-my $index = "$d->{file}.index";
 my $good = state_of();
+
+sub fold
+{
+    my $file = $site->data_file('alice') . '.index';
+    my $r = run_cmd(cmd => [as_cyrus('sqlite3', $file, 'PRAGMA wal_checkpoint(TRUNCATE)')]);
+    is("$r->{rc} " . (-s "$file-wal" // 0), '0 0', 'the index is in one file');
+    return;
+}
 
 sub state_of
 {
@@ -65,8 +83,7 @@ for my $line (grep { /\|/ } split /\n/, $roots) {
 }
 $place{"index: header, $_"} = [$index, $_] for 3, 16, 18, 28, 44, 59, 60, 69, 92;
 $place{'index: schema'} = [$index, $page - 60];
-my $wal = -s "$index-wal" // 0;
-$place{"WAL: $_->[0]"} = ["$index-wal", $_->[1]] for grep { $_->[1] < $wal } ['magic', 0], ['salt', 17], ['sum', 25],
+$place{"WAL: $_->[0]"} = ["$index-wal", $_->[1]] for ['magic', 0], ['salt', 17], ['sum', 25],
     ['frame', 33], ['page of a frame', 100], ['last frame', $wal - 30];
 my $size = -s $d->{db};
 $place{"backups.db: $_"} = [$d->{db}, $_] for grep { $_ < $size } 0, 20, 30, 45, 60, 68, 80, 100, 200, $size - 30, $size - 5;
@@ -93,7 +110,7 @@ sub heals
     my ($when, @what) = @_;
     my $where = join(' + ', @what) . ", $when first";
     my $data = grep { $place{$_}[0] eq $d->{file} } @what;
-    $d->restore;
+    ((grep { $place{$_}[0] eq "$index-wal" } @what) ? $with_wal : $d)->restore;
     $d->flip(@{ $place{$_} }) for @what;
     if (grep { $place{$_}[0] eq $d->{db} } @what) {
         my $r = $site->ctl_backups('reconstruct');
@@ -143,6 +160,8 @@ if (my $only = $ENV{HEAL_PLACE}) {
     for my $kind (sort keys %kind) {
         subtest "in $kind" => sub { heals(('verify', 'client')[rand 2], some(1, @{ $kind{$kind} })) };
     }
+    # What verify cannot use, but whoever opens it for writing would.
+    subtest 'chunks' => sub { heals('verify', 'index: chunks, head') };
     subtest 'two' => sub { heals('verify', some(2, @bytes)) };
     subtest 'four' => sub { heals('client', some(4, @names)) };
 }

@@ -45,7 +45,6 @@ struct scene {
     const struct lcbtest_index *index;
     size_t at;
     int data_damaged;
-    int found; /* by verification */
     unsigned want;        /* messages that are whole */
     struct buf states;    /* what a good one answers for a time */
     char what[60];        /* is damaged, and by what it goes */
@@ -165,8 +164,8 @@ static void check_aside(struct scene *s, const struct lcb_compact_result *result
     buf_free(&aside);
 }
 
-/* All states are older than the window, so each is restated, from the rows of the index. A wrong letter
- * in one that nothing contradicts is restated, too: only verification finds that. */
+/* All states are older than the window, so each is restated, from the rows of the index: as the data
+ * file says them, whatever is wrong in the rows. */
 static int run_compact(struct scene *s)
 {
     struct lcb_compact how = {.userid = "joe", .force = 1};
@@ -176,7 +175,7 @@ static int run_compact(struct scene *s)
         return 0;
     check_aside(s, &result);
     check_clean(s);
-    if (!s->data_damaged && !s->found) {
+    if (!s->data_damaged) {
         state_of(s, &state);
         CU_ASSERT(lcbtest_same(&state, &s->states, s->what));
     }
@@ -334,7 +333,9 @@ static void end(struct scene *s)
     for (int i = 0; i < TOOLS; i++)
         printf("%s%s %d", i ? ", " : "", tools[i].name, s->done[i]);
     printf(", refused %d ", s->refused);
-    CU_ASSERT((s->done[0] && s->done[1] && s->done[2] && s->done[3]) || s->tried < 20);
+    /* damaged data is moved only where it does not matter, of which not each run has a byte */
+    int moved = s->done[2] || s->data_damaged;
+    CU_ASSERT((s->done[0] && s->done[1] && moved && s->done[3]) || s->tried < 20);
     buf_free(&s->states);
     victim_free(&s->v);
 }
@@ -381,8 +382,7 @@ static void damage_index(struct scene *s, struct lcbtest_index *ix, struct buf *
     for (s->at = victim_first(by); s->at < part->len; s->at += victim_stride(by)) {
         char was = part->s[s->at];
         part->s[s->at] = victim_wrong(was, s->at);
-        s->found = try_verify(s);
-        try_tools(s, s->found ? 1 : 16);
+        try_tools(s, try_verify(s) ? 1 : 16);
         part->s[s->at] = was;
     }
 }
