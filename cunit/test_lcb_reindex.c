@@ -191,6 +191,34 @@ static void test_no_use(void)
     lcbtest_fini(&t);
 }
 
+/* No chunk can be read: all that there is comes from the old index, and is logged again. */
+static void test_nothing_left(void)
+{
+    static const char current[] = "SELECT count(*) FROM records WHERE until IS NULL";
+    struct lcbtest t;
+    struct lcbtest_history h;
+    char *path = prepare(&t, &h, 20);
+    struct meanwhile m = {.t = &t};
+    int64_t records = lcbtest_int(path, current);
+    int fd = open(path, O_RDWR);
+    CU_ASSERT_FATAL(fd >= 0 && records > 0);
+    for (int seq = 1, chunks = chunks_of(path); seq <= chunks; seq++) {
+        char sql[80], c;
+        snprintf(sql, sizeof(sql), "SELECT start+length/2 FROM chunks WHERE seq=%d", seq);
+        off_t at = lcbtest_int(path, sql);
+        CU_ASSERT_EQUAL(pread(fd, &c, 1, at), 1);
+        c ^= 1;
+        CU_ASSERT_EQUAL(pwrite(fd, &c, 1, at), 1);
+    }
+    close(fd);
+    CU_ASSERT_EQUAL(reindex(&t, &m, NULL, 0), 0);
+    CU_ASSERT_EQUAL(lcbtest_int(path, current), records);
+    CU_ASSERT_EQUAL(reindex(&t, &m, NULL, 0), 0);
+    CU_ASSERT_EQUAL(lcbtest_int(path, current), records);
+    free(path);
+    lcbtest_fini(&t);
+}
+
 /* ---- readers in another process ---- */
 
 static int count(void *rock, const struct lcb_folder *f)
@@ -473,6 +501,7 @@ void suite_lcb_reindex(void)
     static const struct unit_test tests[] = {
         {"writers and readers on the way", test_meanwhile},
         {"an index that is of no use", test_no_use},
+        {"nothing can be read", test_nothing_left},
         {"readers all the time", test_readers},
         {"who always comes too late", test_late},
         {"every crash", test_crash},
