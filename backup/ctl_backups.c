@@ -21,9 +21,9 @@
 
 static int usage(const struct ctl_options *opt)
 {
-    if (*opt->why)
-        fprintf(stderr, "ctl_backups: %s\n", opt->why);
     fputs(ctl_usage, stderr);
+    if (*opt->why) /* last, where it is seen */
+        fprintf(stderr, "ctl_backups: %s\n", opt->why);
     return EX_USAGE;
 }
 

@@ -144,8 +144,8 @@ void ctl_exit(int code) __attribute__((noreturn));
 
 /* ---- ctl_backups_options.c ---- */
 
-/* 0, or -1 for what is to be answered with the usage text, behind O->why if that says something. The
- * table ends with a row without name. */
+/* 0, or -1 for what is to be answered with the usage text, and O->why if that says something. The table
+ * ends with a row without name. */
 int ctl_options_parse(int argc, char **argv, const struct ctl_verb *verbs, struct ctl_options *);
 void ctl_options_fini(struct ctl_options *);
 

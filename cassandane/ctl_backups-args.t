@@ -83,6 +83,34 @@ for my $row (@table) {
     is(outcome($DEBIAN, @args), $expected, "Debian's: $words");
 }
 
+# What is wrong is the last thing that ours says.
+for my $row (
+    ['', 'the command is missing'],
+    ['nosuch', 'nosuch: there is no such command'],
+    ['-Q list', '-Q: there is no such option'],
+    ['list --nosuch', '--nosuch: there is no such option'],
+    ['list --utc=3', '--utc=3: it takes no value'],
+    ['list --jobs', '--jobs: a value is missing'],
+    ['list -t 0', '0: this value is not possible'],
+    ['-j 0 list', '0: this value is not possible'],
+    ['verify --subset=x', '--subset=x: this value is not possible'],
+    ['list --json=tree', '--json=tree: only "array" is known'],
+    ['list -A alice', '-A is all of them: no names can be given with it'],
+    ['-f -m list x', 'only one of -A, -D, -P, -f, -m and -u can be given'],
+    ['lock -p -s alice', 'only one of -p, -s and -x can be given'],
+    ['-j -v list', '-j and -v cannot be given together'],
+    ['stat --dry-run alice', 'stat does not know one of these options'],
+    ['lock -D dom', 'lock works on those that are named: not with -D'],
+    ['lock alice bob', 'lock works on one backup'],
+    ['reconstruct alice', 'reconstruct takes 0 words'],
+    ['reconstruct -A', 'reconstruct does not know -A'],
+    )
+{
+    my ($words, $reason) = @{$row};
+    my $err = run_cmd(cmd => [$OURS, '-C', $NOWHERE, split ' ', $words])->{err};
+    is([split /\n/, $err]->[-1], "ctl_backups: $reason", "why: $words");
+}
+
 # Ours only.
 my @new = (
     ['-j 2 list', 'good'], ['list --jobs=2', 'good'], ['list --jobs=0', 'usage'],
