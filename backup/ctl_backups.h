@@ -223,6 +223,9 @@ void ctl_progress(struct ctl_result *, uint64_t bytes);
 /* Have TERM, INT, QUIT and HUP noted, and blocked; MASK: the signal mask from before. */
 void ctl_stop_prepare(sigset_t *mask);
 int ctl_stop_asked(void);
+/* How long a writer may take to let go, so that work comes to its end: milliseconds, -1 (with -w) for
+ * ever. */
+int ctl_wait_ms(const struct ctl *);
 /* Have it said on stderr when the work on NAME (it must live as long) has to wait for a lock, if it is
  * to be waited for. */
 void ctl_tell_waiting(struct ctl *, const char *name);

@@ -17,8 +17,6 @@
 #include "backup/lcb_delete.h"
 #include "lib/xerr.h"
 
-/* How long a writer may take to let go, unless -w says for ever. */
-#define WAIT_MS 60000
 /* What --expire-previous leaves if it does not say otherwise. */
 #define KEEP_PREVIOUS (7 * 86400)
 
@@ -171,7 +169,7 @@ void ctl_compact(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
         .force = ctl->opt->force,
         .dry_run = ctl->opt->dry_run,
         .account = ctl->opt->json,
-        .wait_ms = ctl->opt->wait ? -1 : WAIT_MS,
+        .wait_ms = ctl_wait_ms(ctl),
         .queue_ms = ctl->opt->wait ? -1 : 0,
         .now = ctl->now,
         .say = ctl->opt->verbose && !ctl->opt->json ? say : NULL,

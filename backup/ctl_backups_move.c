@@ -21,9 +21,6 @@
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
-/* How long a writer may take to let go, unless -w says for ever. */
-#define WAIT_MS 60000
-
 static const struct lcb_partition *destination(struct ctl *ctl, const struct ctl_target *t)
 {
     const char *name = ctl->plan ? hash_lookup(ctl->plan, t->userid) : ctl->opt->to;
@@ -57,7 +54,7 @@ void ctl_move(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *re
         buf_setcstr(&result->message, at == to ? "is there already" : "dry run");
         return;
     }
-    int r = lcb_move(ctl->store, t->userid, to, ctl->opt->wait ? -1 : WAIT_MS, &m);
+    int r = lcb_move(ctl->store, t->userid, to, ctl_wait_ms(ctl), &m);
     if (r)
         ctl_result_error(result, r);
     if (r && r != XERR_LOCKED && m.why.len)

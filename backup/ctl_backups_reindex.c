@@ -18,9 +18,6 @@
 #include "backup/lcb_summary.h"
 #include "lib/xerr.h"
 
-/* How long a writer may take to let go, unless -w says for ever. */
-#define WAIT_MS 60000
-
 /* The end of the file, if it cannot be read, looks like what a crash leaves, and is set aside at
  * opening. Had an index spoken for it, then it had been whole. */
 struct ending {
@@ -129,7 +126,7 @@ void ctl_reindex(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
     };
     look_before(ctl, t->path, &w.ending);
     int r = lcb_reindex(ctl->store, t->userid, t->path, ctl->opt->wait ? -1 : 0,
-                        ctl->opt->wait ? -1 : WAIT_MS, &rp);
+                        ctl_wait_ms(ctl), &rp);
     if (r) {
         ctl_result_error(result, r);
         return;

@@ -54,6 +54,13 @@ void ctl_result_error(struct ctl_result *result, int r)
         buf_setcstr(&result->message, ctl_error_text(r));
 }
 
+#define WAIT_MS 60000
+
+int ctl_wait_ms(const struct ctl *ctl)
+{
+    return ctl->opt->wait ? -1 : WAIT_MS;
+}
+
 static void waiting(void *rock)
 {
     fprintf(stderr, "%s: waiting for lock\n", (const char *)rock);

@@ -21,8 +21,7 @@
 #include "backup/lcb_verify.h"
 #include "lib/xerr.h"
 
-/* How long a backup that is in use is waited for, to mend it or to note that it was verified. */
-#define MEND_WAIT_MS 60000
+/* How long a backup that is in use is waited for, to note that it was verified. */
 #define NOTE_WAIT_MS 2000
 #define LOOK_TRIES 3
 /* So many findings of a kind go into the JSON of one backup. */
@@ -105,7 +104,7 @@ static int mend(struct work *w, struct lcb_repair *rp)
     rp->gone_since = ctl_gone_since(w->ctl);
     rp->keep_index = config_getswitch(w->ctl->config, IMAPOPT_BACKUP_KEEP_PREVIOUS);
     return lcb_reindex(w->ctl->store, w->t->userid, w->t->path, w->v.wait_ms,
-                       w->ctl->opt->wait ? -1 : MEND_WAIT_MS, rp);
+                       ctl_wait_ms(w->ctl), rp);
 }
 
 static void note(struct work *w, int damaged)

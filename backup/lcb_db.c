@@ -99,13 +99,19 @@ int lcb_db_find(struct lcb_db *db, const char *userid, char **path)
     return r ? r : fetch(db, NULL, userid, path);
 }
 
-int lcb_db_maybe(struct lcb_db *db, const char *userid, const char *path)
+int lcb_db_still(struct lcb_db *db, const char *userid, const char *path)
 {
     char *now = NULL;
-    int r = lcb_db_find(db, userid, &now);
-    int maybe = r ? r != XERR_NOTFOUND : !strcmp(now, path);
+    int r = *userid ? lcb_db_find(db, userid, &now) : 0;
+    if (now && strcmp(now, path))
+        r = XERR_STALE;
     free(now);
-    return maybe;
+    return r == XERR_NOTFOUND ? XERR_STALE : r;
+}
+
+int lcb_db_maybe(struct lcb_db *db, const char *userid, const char *path)
+{
+    return lcb_db_still(db, userid, path) != XERR_STALE;
 }
 
 /* FN's file, and a record of it; the transaction is over afterwards. */

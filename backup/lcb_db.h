@@ -23,6 +23,9 @@ int lcb_db_check(struct vfs *, const char *path);
 /* *PATH (the caller frees it) or XERR_NOTFOUND. Under the shared lock. */
 int lcb_db_find(struct lcb_db *, const char *userid, char **path);
 
+/* Is USERID's record (still) PATH? 0, or XERR_STALE if it is another or there is none. 0 for
+ * USERID "". */
+int lcb_db_still(struct lcb_db *, const char *userid, const char *path);
 /* After a change of USERID's record to PATH that failed: 1 if the record may be that all the same,
  * since a commit that failed may have happened, or cannot be read. Then what PATH names must stay. */
 int lcb_db_maybe(struct lcb_db *, const char *userid, const char *path);

@@ -34,17 +34,6 @@
 
 #define REOPEN_MAX 10
 
-/* Does the record still name this file? */
-static int still_meant(struct lcb_hold *h)
-{
-    char *now = NULL;
-    int r = *h->userid ? lcb_db_find(lcb_store_db(h->store), h->userid, &now) : 0;
-    if (now && strcmp(now, h->path))
-        r = XERR_STALE;
-    free(now);
-    return r == XERR_NOTFOUND ? XERR_STALE : r;
-}
-
 /* XERR_STALE: the path, or the record, means another file by now. */
 static int take(struct lcb_store *s, const char *userid, const char *path, int wait_ms,
                 struct lcb_hold **hp)
@@ -59,7 +48,7 @@ static int take(struct lcb_store *s, const char *userid, const char *path, int w
         r = lcb_lock_writers(s, h->fd, wait_ms);
     if (!r) {
         r = filelock_same(h->fd, path);
-        r = r == 1 ? still_meant(h) : r == 0 ? XERR_STALE : r;
+        r = r == 1 ? lcb_db_still(lcb_store_db(s), userid, path) : r == 0 ? XERR_STALE : r;
     }
     if (r)
         lcb_hold_end(&h);

@@ -204,19 +204,9 @@ int lcb_new(struct lcb_store *s, const char *userid, const char *path, int fd, s
     return r;
 }
 
-/* Compaction and move switch the record and then remove the old file, so the file alone does not tell
- * that it is still the one: the record is looked at again under the lock. */
-static int still_meant(struct lcb *b)
-{
-    char *now = NULL;
-    int r = *b->userid ? lcb_db_find(b->store->db, b->userid, &now) : 0;
-    if (now && strcmp(now, b->path))
-        r = XERR_STALE;
-    free(now);
-    return r == XERR_NOTFOUND ? XERR_STALE : r;
-}
-
-/* XERR_STALE: the path means another file now, or the user another path. */
+/* XERR_STALE: the path means another file now, or the user another path. Compaction and move switch the
+ * record and then remove the old file, so the file alone does not tell that it is still the one: the
+ * record is looked at again under the lock. */
 static int take_lock(struct lcb *b, int wait_ms)
 {
     int r = vfs_open(b->vfs, b->path, O_RDWR, 0);
@@ -228,7 +218,7 @@ static int take_lock(struct lcb *b, int wait_ms)
         r = filelock_same(b->fd, b->path);
         r = r == 1 ? 0 : r == 0 || r == -ENOENT ? XERR_STALE : r;
     }
-    return r ? r : still_meant(b);
+    return r ? r : lcb_db_still(b->store->db, b->userid, b->path);
 }
 
 /* Is it a data file at all? It begins with a member, or with nothing. */

@@ -73,16 +73,10 @@ struct online {
 
 static int still_meant(struct online *o)
 {
-    char *now = NULL;
     int r = filelock_same(o->fd, o->path);
     if (r == 1)
-        r = o->userid ? lcb_db_find(lcb_store_db(o->store), o->userid, &now) : 0;
-    else
-        r = r ? r : XERR_STALE;
-    if (!r && now && strcmp(now, o->path))
-        r = XERR_STALE;
-    free(now);
-    return r;
+        return lcb_db_still(lcb_store_db(o->store), o->userid ? o->userid : "", o->path);
+    return r ? r : XERR_STALE;
 }
 
 static int open_data(struct online *o, const char *path)

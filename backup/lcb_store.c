@@ -152,25 +152,32 @@ static int stopped(void *rock)
     return lcb_store_stopped(rock);
 }
 
-/* At once, or else it is told that it takes a while. */
-int lcb_lock_writers(struct lcb_store *s, int fd, int wait_ms)
+typedef int lock_fn(int fd, int wait_ms, int (*stop)(void *), void *rock);
+
+static int lock_exclusive(int fd, int wait_ms, int (*stop)(void *), void *rock)
 {
-    int r = filelock_lock(fd, FILELOCK_EXCLUSIVE, 0, NULL, NULL);
+    return filelock_lock(fd, FILELOCK_EXCLUSIVE, wait_ms, stop, rock);
+}
+
+/* At once, or else it is told that it takes a while. */
+static int lock_or_wait(struct lcb_store *s, lock_fn *lock, int fd, int wait_ms)
+{
+    int r = lock(fd, 0, NULL, NULL);
     if (r != XERR_LOCKED || !wait_ms)
         return r;
     if (s->waiting)
         s->waiting(s->waiting_rock);
-    return filelock_lock(fd, FILELOCK_EXCLUSIVE, wait_ms, stopped, s);
+    return lock(fd, wait_ms, stopped, s);
+}
+
+int lcb_lock_writers(struct lcb_store *s, int fd, int wait_ms)
+{
+    return lock_or_wait(s, lock_exclusive, fd, wait_ms);
 }
 
 int lcb_lock_maintenance(struct lcb_store *s, int fd, int wait_ms)
 {
-    int r = filelock_maintain(fd, 0, NULL, NULL);
-    if (r != XERR_LOCKED || !wait_ms)
-        return r;
-    if (s->waiting)
-        s->waiting(s->waiting_rock);
-    return filelock_maintain(fd, wait_ms, stopped, s);
+    return lock_or_wait(s, filelock_maintain, fd, wait_ms);
 }
 
 int lcb_store_foreach(struct lcb_store *s, const char *prefix,

@@ -104,6 +104,8 @@ void lcbtest_start(struct lcbtest_history *, unsigned seed);
 unsigned lcbtest_draw(struct lcbtest_history *, unsigned below);
 /* One command more, and a little time passes. The same seed gives the same commands. */
 int lcbtest_step(struct lcbtest_history *, struct lcb *);
+/* N steps in joe's backup, in chunks of 8 KiB, with a commit after the last and each EVERY before. */
+int lcbtest_steps(struct lcbtest *, struct lcbtest_history *, int n, int every);
 
 /* ---- a file to be damaged ---- */
 

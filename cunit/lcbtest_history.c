@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backup/lcb_int.h"
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
 
@@ -232,4 +233,19 @@ int lcbtest_step(history *h, struct lcb *b)
     default:
         return other(h, b);
     }
+}
+
+int lcbtest_steps(struct lcbtest *t, history *h, int n, int every)
+{
+    struct lcb *b = NULL;
+    int r = lcb_open(t->store, "joe", LCB_WRITE | LCB_CREATE, 0, &b);
+    if (!r)
+        b->df.chunk_size = 8192;
+    while (!r && n--) {
+        r = lcbtest_step(h, b);
+        if (!r && n % every == 0)
+            r = lcb_commit(b);
+    }
+    lcb_close(&b);
+    return r;
 }

@@ -191,6 +191,15 @@ void victim_open(struct victim *v)
     buf_free(&err);
 }
 
+void victim_state(struct victim *v, struct buf *out)
+{
+    struct lcb *b = NULL;
+    buf_reset(out);
+    CU_ASSERT_EQUAL_FATAL(lcb_open(v->t.store, "joe", 0, 0, &b), 0);
+    CU_ASSERT_EQUAL(lcbtest_state(b, lcbtest_time(), out), 0);
+    lcb_close(&b);
+}
+
 void victim_restore(struct victim *v, const void *p, size_t n, const struct lcbtest_index *ix,
                     const struct buf *db)
 {

@@ -47,6 +47,8 @@ void victim_restore(struct victim *, const void *p, size_t n, const struct lcbte
                     const struct buf *db);
 
 void victim_open(struct victim *);
+/* The state now, as joe's backup tells it (lcbtest_state). */
+void victim_state(struct victim *, struct buf *out);
 
 /* Every byte, or each Nth of them; UNIT_STRIDE=M, each (N*M)th. */
 size_t victim_stride(size_t n);

@@ -31,19 +31,24 @@ static void begin(struct lcbtest *t, char **path)
     CU_ASSERT_EQUAL(vfs_mkparents(vfs_system(), *path), 0);
 }
 
-static void follow(struct lcbtest *t, const struct step *step, int n)
+static void follow(const struct step *step, size_t n)
 {
-    for (int i = 0; i < n; i++) {
+    struct lcbtest t;
+    char *path;
+    begin(&t, &path);
+    for (size_t i = 0; i < n; i++) {
         int64_t use[2], again;
         /* A dry run before says the same, and changes nothing. */
-        CU_ASSERT_EQUAL(lcb_clock(t->store, step[i].now, 1, &use[0], &again), step[i].doubt);
-        CU_ASSERT_EQUAL(lcb_clock(t->store, step[i].now, 0, &use[1], &again), step[i].doubt);
+        CU_ASSERT_EQUAL(lcb_clock(t.store, step[i].now, 1, &use[0], &again), step[i].doubt);
+        CU_ASSERT_EQUAL(lcb_clock(t.store, step[i].now, 0, &use[1], &again), step[i].doubt);
         CU_ASSERT_EQUAL(use[0], use[1]);
         if (use[1] != step[i].use)
-            printf("\nstep %d: %lld\n", i, (long long)(use[1] - T));
+            printf("\nstep %zu: %lld\n", i, (long long)(use[1] - T));
         CU_ASSERT_EQUAL(use[1], step[i].use);
         CU_ASSERT(step[i].doubt ? again > step[i].now : again == step[i].now);
     }
+    free(path);
+    lcbtest_fini(&t);
 }
 
 static void test_ordinary(void)
@@ -52,12 +57,7 @@ static void test_ordinary(void)
         {T, 0, T}, {T, 0, T}, {T + DAY, 0, T + DAY}, {T + 32 * DAY, 0, T + 32 * DAY}, /* monthly */
         {T + 31 * DAY, 0, T + 31 * DAY}, {T + 71 * DAY, 0, T + 71 * DAY},
     };
-    struct lcbtest t;
-    char *path;
-    begin(&t, &path);
-    follow(&t, step, sizeof(step) / sizeof(*step));
-    free(path);
-    lcbtest_fini(&t);
+    follow(step, sizeof(step) / sizeof(*step));
 }
 
 static void test_leap(void)
@@ -78,12 +78,7 @@ static void test_leap(void)
         /* Set back by years is believed. */
         {T, 0, T}, {T + DAY, 0, T + DAY},
     };
-    struct lcbtest t;
-    char *path;
-    begin(&t, &path);
-    follow(&t, step, sizeof(step) / sizeof(*step));
-    free(path);
-    lcbtest_fini(&t);
+    follow(step, sizeof(step) / sizeof(*step));
 }
 
 /* Where nobody compacts but four times a year, every other run drops what is old. */
@@ -94,12 +89,7 @@ static void test_seldom(void)
         {T + 91 * DAY, 1, T}, {T + 182 * DAY, 0, T + 182 * DAY},
         {T + 273 * DAY, 1, T + 182 * DAY}, {T + 364 * DAY, 0, T + 364 * DAY},
     };
-    struct lcbtest t;
-    char *path;
-    begin(&t, &path);
-    follow(&t, step, sizeof(step) / sizeof(*step));
-    free(path);
-    lcbtest_fini(&t);
+    follow(step, sizeof(step) / sizeof(*step));
 }
 
 static void test_note(void)

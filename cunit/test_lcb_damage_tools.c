@@ -92,16 +92,6 @@ static unsigned whole(struct scene *s, const char *userid)
     return bits;
 }
 
-/* The state now, as joe's backup tells it. */
-static void state_of(struct scene *s, struct buf *out)
-{
-    struct lcb *b = NULL;
-    buf_reset(out);
-    CU_ASSERT_EQUAL_FATAL(lcb_open(s->v.t.store, "joe", 0, 0, &b), 0);
-    CU_ASSERT_EQUAL(lcbtest_state(b, lcbtest_time(), out), 0);
-    lcb_close(&b);
-}
-
 static void check_unchanged(struct scene *s)
 {
     struct buf now = BUF_INITIALIZER;
@@ -176,7 +166,7 @@ static int run_compact(struct scene *s)
     check_aside(s, &result);
     check_clean(s);
     if (!s->data_damaged) {
-        state_of(s, &state);
+        victim_state(&s->v, &state);
         CU_ASSERT(lcbtest_same(&state, &s->states, s->what));
     }
     buf_free(&state);
@@ -320,7 +310,7 @@ static void begin(struct scene *s, const char *what)
     memset(s, 0, sizeof(*s));
     victim_make(&s->v, 1);
     lcbtest_settime(lcbtest_time() + MONTH);
-    state_of(s, &s->states);
+    victim_state(&s->v, &s->states);
     s->data = s->v.data.s;
     s->n = s->v.data.len;
     s->index = &s->v.folded;

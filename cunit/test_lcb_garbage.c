@@ -37,15 +37,6 @@ struct scene {
     struct lcbtest_index janes_index;
 };
 
-static void state_of(struct scene *s, struct buf *out)
-{
-    struct lcb *b = NULL;
-    buf_reset(out);
-    CU_ASSERT_EQUAL_FATAL(lcb_open(s->v.t.store, "joe", 0, 0, &b), 0);
-    CU_ASSERT_EQUAL(lcbtest_state(b, lcbtest_time(), out), 0);
-    lcb_close(&b);
-}
-
 static void begin(struct scene *s)
 {
     struct lcb *b = NULL;
@@ -62,7 +53,7 @@ static void begin(struct scene *s)
     lcbtest_saveindex(s->jane, &s->janes_index);
     snprintf(db, sizeof(db), "%s/conf/backups.db", s->v.t.dir);
     lcbtest_read(db, &s->v.db);
-    state_of(s, &s->states);
+    victim_state(&s->v, &s->states);
 }
 
 static void end(struct scene *s)
@@ -104,7 +95,7 @@ static void check(struct scene *s, const char *what)
     CU_ASSERT_EQUAL(lcbtest_repair(&s->v.t, path, &rp), 0);
     lcbtest_clean(&s->v.t, path, 0, what);
     free(path);
-    state_of(s, &now);
+    victim_state(&s->v, &now);
     CU_ASSERT(lcbtest_same(&now, &s->states, what));
     buf_free(&now);
 }

@@ -26,21 +26,6 @@
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
-static int steps(struct lcbtest *t, struct lcbtest_history *h, int n)
-{
-    struct lcb *b = NULL;
-    int r = lcb_open(t->store, "joe", LCB_WRITE | LCB_CREATE, 0, &b);
-    if (!r)
-        b->df.chunk_size = 8192;
-    while (!r && n--) {
-        r = lcbtest_step(h, b);
-        if (!r && n % 5 == 0)
-            r = lcb_commit(b);
-    }
-    lcb_close(&b);
-    return r;
-}
-
 /* What goes on meanwhile. */
 struct meanwhile {
     struct lcbtest *t;
@@ -59,7 +44,7 @@ static int chunk_read(void *rock, const struct lcb_chunk *c)
     struct meanwhile *m = rock;
     (void)c;
     if (++m->calls >= m->chunks && m->h) {
-        int r = m->reached < 2 ? steps(m->t, m->h, 5) : steps(m->t, m->h, 0);
+        int r = m->reached < 2 ? lcbtest_steps(m->t, m->h, 5, 5) : lcbtest_steps(m->t, m->h, 0, 5);
         m->reached += !r && m->reached < 2;
         m->locked += r == XERR_LOCKED;
     }
@@ -102,7 +87,7 @@ static char *prepare(struct lcbtest *t, struct lcbtest_history *h, int n)
     lcbtest_init(t, "");
     lcbtest_open(t, NULL);
     lcbtest_start(h, 8);
-    CU_ASSERT_EQUAL_FATAL(steps(t, h, n), 0);
+    CU_ASSERT_EQUAL_FATAL(lcbtest_steps(t, h, n, 5), 0);
     return lcbtest_path(t);
 }
 
@@ -152,7 +137,7 @@ static void test_meanwhile(void)
         lcbtest_compare(&t, path, "made anew meanwhile");
         lcbtest_read(path, &now);
         CU_ASSERT(now.len > data.len && !memcmp(now.s, data.s, data.len));
-        CU_ASSERT_EQUAL(steps(&t, &h, 10), 0);
+        CU_ASSERT_EQUAL(lcbtest_steps(&t, &h, 10, 5), 0);
         lcbtest_compare(&t, path, "and written to");
         CU_ASSERT(!lcbtest_logged("rebuil"));
         free(path);
@@ -166,7 +151,7 @@ static void test_meanwhile(void)
 /* The last chunk was not ended, or the index is none: then writers are locked out. */
 static int try_writing(struct meanwhile *m)
 {
-    m->locked += steps(m->t, NULL, 0) == XERR_LOCKED;
+    m->locked += lcbtest_steps(m->t, NULL, 0, 5) == XERR_LOCKED;
     return 0;
 }
 
@@ -274,7 +259,7 @@ static void test_readers(void)
     for (int i = 0; i < 40; i++) {
         struct meanwhile m = {.t = &t, .h = &h, .chunks = i % 2 ? 1 : 10};
         CU_ASSERT_EQUAL(reindex(&t, &m, NULL, 0), 0);
-        CU_ASSERT_EQUAL(steps(&t, &h, 2), 0);
+        CU_ASSERT_EQUAL(lcbtest_steps(&t, &h, 2, 5), 0);
     }
     close(fds[1]);
     CU_ASSERT_EQUAL(waitpid(pid, &status, 0), pid);
@@ -296,7 +281,7 @@ static int other_index(struct meanwhile *m)
     if (m->calls % 4 == 0 && !lcb_open(m->t->store, "joe", LCB_WRITE, 0, &b)) {
         CU_ASSERT_EQUAL(lcb_renew_index(b, "replaced"), 0);
         lcb_close(&b);
-        CU_ASSERT_EQUAL(steps(m->t, NULL, 0), 0);
+        CU_ASSERT_EQUAL(lcbtest_steps(m->t, NULL, 0, 5), 0);
     }
     return 0;
 }
@@ -385,7 +370,7 @@ static void make_golden(struct golden *g)
         char *path = prepare(&t, &h, 12);
         g->chunks = i ? g->chunks : chunks_of(path);
         for (int j = 0; j < i; j++)
-            CU_ASSERT_EQUAL(steps(&t, &h, 5), 0);
+            CU_ASSERT_EQUAL(lcbtest_steps(&t, &h, 5, 5), 0);
         say(&t, path, &g->dump[i]);
         free(path);
         lcbtest_fini(&t);

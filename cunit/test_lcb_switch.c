@@ -24,21 +24,6 @@
 /* What happens on the way from begin to commit. */
 enum { DIR_OTHER = 1, NEW_ID = 2, KEEP = 4, IN_PLACE = 8, APPEND = 16, APPEND_MUCH = 32 };
 
-static int steps(struct lcbtest *t, struct lcbtest_history *h, int n)
-{
-    struct lcb *b = NULL;
-    int r = lcb_open(t->store, "joe", LCB_WRITE | LCB_CREATE, 0, &b);
-    if (!r)
-        b->df.chunk_size = 8192;
-    while (!r && n--) {
-        r = lcbtest_step(h, b);
-        if (!r && n % 10 == 0)
-            r = lcb_commit(b);
-    }
-    lcb_close(&b);
-    return r;
-}
-
 /* More than is copied under the lock. */
 static int append_much(struct lcbtest *t)
 {
@@ -70,7 +55,7 @@ static int one_switch(struct lcbtest *t, struct lcbtest_history *h, int what, co
         r = lcb_switch_create(s);
     if (!r)
         r = how.same_id ? lcb_switch_copy(s) : lcb_switch_members(s, 0, s->point.end);
-    if (!r && what & APPEND && (r = steps(t, h, 6)) == 0 && reached)
+    if (!r && what & APPEND && (r = lcbtest_steps(t, h, 6, 10)) == 0 && reached)
         *reached = 1;
     if (!r)
         r = lcb_switch_replay(s);
@@ -81,7 +66,7 @@ static int one_switch(struct lcbtest *t, struct lcbtest_history *h, int what, co
     }
     if (!r && what & APPEND_MUCH)
         r = append_much(t);
-    if (!r && what & APPEND && (r = steps(t, h, 6)) == 0 && reached)
+    if (!r && what & APPEND && (r = lcbtest_steps(t, h, 6, 10)) == 0 && reached)
         *reached = 2;
     if (!r)
         r = lcb_switch_lock(s, 0);
@@ -140,7 +125,7 @@ static void one_case(int what)
     lcbtest_init(&t, "");
     lcbtest_open(&t, NULL);
     lcbtest_start(&h, 5);
-    CU_ASSERT_EQUAL_FATAL(steps(&t, &h, 40), 0);
+    CU_ASSERT_EQUAL_FATAL(lcbtest_steps(&t, &h, 40, 10), 0);
     char *was = lcbtest_path(&t);
     say(&t, &before);
     int r = one_switch(&t, &h, what, was, NULL);
@@ -156,7 +141,7 @@ static void one_case(int what)
     if (!(what & (APPEND | APPEND_MUCH)))
         CU_ASSERT(lcbtest_same(&after, &before, "after the switch"));
     lcbtest_compare(&t, is, "rebuilt after the switch");
-    CU_ASSERT_EQUAL(steps(&t, &h, 10), 0);
+    CU_ASSERT_EQUAL(lcbtest_steps(&t, &h, 10, 10), 0);
     lcbtest_compare(&t, is, "rebuilt after more");
     CU_ASSERT(!lcbtest_logged("cannot be understood"));
     free(was);
@@ -194,12 +179,12 @@ static void test_same_history(void)
         lcbtest_init(&t, "");
         lcbtest_open(&t, NULL);
         lcbtest_start(&h, 6);
-        CU_ASSERT_EQUAL_FATAL(steps(&t, &h, 30), 0);
+        CU_ASSERT_EQUAL_FATAL(lcbtest_steps(&t, &h, 30, 10), 0);
         if (i) {
             CU_ASSERT_EQUAL_FATAL(one_switch(&t, &h, APPEND, NULL, NULL), 0);
         } else {
-            CU_ASSERT_EQUAL(steps(&t, &h, 6), 0);
-            CU_ASSERT_EQUAL(steps(&t, &h, 6), 0);
+            CU_ASSERT_EQUAL(lcbtest_steps(&t, &h, 6, 10), 0);
+            CU_ASSERT_EQUAL(lcbtest_steps(&t, &h, 6, 10), 0);
         }
         say(&t, &dump[i]);
         lcbtest_fini(&t);
@@ -217,7 +202,7 @@ static void test_marks(void)
     lcbtest_init(&t, "");
     lcbtest_open(&t, NULL);
     lcbtest_start(&h, 5);
-    CU_ASSERT_EQUAL_FATAL(steps(&t, &h, 40), 0);
+    CU_ASSERT_EQUAL_FATAL(lcbtest_steps(&t, &h, 40, 10), 0);
     struct lcb *b = lcbtest_joe(&t);
     char *path = xstrdup(lcb_path(b));
     CU_ASSERT_EQUAL(sqldb_exec(b->index->db, "UPDATE folders SET mark=id%3"), 0);
@@ -243,10 +228,10 @@ static void test_locked(void)
     lcbtest_open(&t, NULL);
     CU_ASSERT_EQUAL(lcb_switch_begin(t.store, &how, &s), XERR_NOTFOUND);
     lcbtest_start(&h, 5);
-    CU_ASSERT_EQUAL_FATAL(steps(&t, &h, 10), 0);
+    CU_ASSERT_EQUAL_FATAL(lcbtest_steps(&t, &h, 10, 10), 0);
     CU_ASSERT_EQUAL_FATAL(lcb_switch_begin(t.store, &how, &s), 0);
     CU_ASSERT_EQUAL(lcb_switch_begin(t.store, &how, &other), XERR_LOCKED);
-    CU_ASSERT_EQUAL(steps(&t, &h, 10), 0); /* writers do not mind */
+    CU_ASSERT_EQUAL(lcbtest_steps(&t, &h, 10, 10), 0); /* writers do not mind */
     CU_ASSERT_EQUAL(lcb_switch_create(s), 0);
     CU_ASSERT_EQUAL(lcb_switch_copy(s), 0);
     CU_ASSERT_EQUAL(lcb_switch_replay(s), 0);
@@ -270,7 +255,7 @@ static void test_waiting(void)
     lcbtest_init(&t, "");
     lcbtest_open(&t, NULL);
     lcbtest_start(&h, 5);
-    CU_ASSERT_EQUAL_FATAL(steps(&t, &h, 10), 0);
+    CU_ASSERT_EQUAL_FATAL(lcbtest_steps(&t, &h, 10, 10), 0);
     say(&t, &before);
     CU_ASSERT_EQUAL(lcb_open(t.store, "joe", 0, 0, &reader), 0);
     CU_ASSERT_EQUAL(one_switch(&t, &h, NEW_ID, NULL, NULL), 0);
@@ -297,7 +282,7 @@ static void test_strangers(void)
     lcbtest_init(&t, "");
     lcbtest_open(&t, NULL);
     lcbtest_start(&h, 5);
-    CU_ASSERT_EQUAL_FATAL(steps(&t, &h, 10), 0);
+    CU_ASSERT_EQUAL_FATAL(lcbtest_steps(&t, &h, 10, 10), 0);
     char *path = lcbtest_path(&t);
     lcbtest_read(path, &data);
     for (int i = 0; i < 5; i++) {
@@ -327,7 +312,7 @@ static char *prepare(struct lcbtest *t, struct lcbtest_history *h)
     lcbtest_init(t, "");
     lcbtest_open(t, NULL);
     lcbtest_start(h, 8);
-    CU_ASSERT_EQUAL_FATAL(steps(t, h, 12), 0);
+    CU_ASSERT_EQUAL_FATAL(lcbtest_steps(t, h, 12, 10), 0);
     char *path = lcbtest_path(t);
     lcbtest_close(t);
     return path;
@@ -341,7 +326,7 @@ static void make_golden(struct golden *g)
         free(prepare(&t, &h));
         lcbtest_open(&t, NULL);
         for (int j = 0; j < i; j++)
-            CU_ASSERT_EQUAL(steps(&t, &h, 6), 0);
+            CU_ASSERT_EQUAL(lcbtest_steps(&t, &h, 6, 10), 0);
         say(&t, &g->dump[i]);
         lcbtest_fini(&t);
     }
