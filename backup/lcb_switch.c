@@ -262,7 +262,7 @@ static int lock_old(struct lcb_switch *s, int wait_ms)
 }
 
 /* Both must have the same mailboxes now, with the same records as far as their checksums tell. If
- * nothing came meanwhile, to begin again is no help: what finds the rows of the old index is damaged. */
+ * nothing came meanwhile, to begin again is no help: it is the old index, or what finds its rows. */
 static int same_now(struct lcb_switch *s)
 {
     int differ = s->taken == s->point.end ? XERR_FORMAT : XERR_STALE;

@@ -509,7 +509,7 @@ static void test_replay(void)
     end();
 }
 
-/* Rows that cannot be, as a damaged index has them: they are called damaged, and nothing is invented. */
+/* Rows that cannot be, as a damaged index has them: they are called damaged. */
 static void test_damaged(void)
 {
     static const char *const damage[] = {

@@ -200,7 +200,8 @@ static void test_unfound(void)
                          " (folder, since) IN (SELECT folder, since FROM row);"
                          "PRAGMA writable_schema=1; DELETE FROM sqlite_master WHERE name='folder_now'");
     change_index(o.path, "INSERT INTO folder_states SELECT * FROM row; PRAGMA writable_schema=1;"
-                         "INSERT INTO sqlite_master SELECT * FROM kept; DROP TABLE kept; DROP TABLE row");
+                         "INSERT INTO sqlite_master SELECT * FROM kept; DROP TABLE kept;"
+                         "DROP TABLE row");
     int r = lcb_move(o.t.store, "joe", lcb_partition_named(o.t.store, "two"), 0, &m);
     CU_ASSERT_EQUAL(r, XERR_FORMAT);
     CU_ASSERT(strstr(buf_cstring(&m.why), "verify it first") != NULL);
