@@ -278,8 +278,8 @@ static void test_torn_data(void)
     CU_ASSERT(shorter > 10);
 }
 
-/* Others, who do not ask, make a file where one was removed, or remove one that was renamed: as they left
- * it, so it is, and what led there has happened. HOW, SEED: as always. */
+/* Others, who do not ask, make a file where one was removed, or remove one that was renamed: as they
+ * left it, so it is, and what led there has happened. */
 static void others(enum vfs_settle how, unsigned seed)
 {
     fresh();
