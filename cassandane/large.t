@@ -67,7 +67,7 @@ sub says
     my @refused = grep { $_ ne $OK } map { $s->{c}->command($_->apply)->{text} } @long;
     is("@refused", '', '100 mailboxes with names of 120 kB');
     $r = says('GET USER', 'GET USER bob', $OK);
-    is(scalar(grep { /^\* MAILBOX / } @{ $r->{lines} }), 1 + 100, 'they are there');
+    is(scalar(grep { /^MAILBOX / } @{ $r->{lines} }), 1 + 100, 'they are there');
     says('RESTART', 'RESTART', 'OK Restarting');
     says('80,000 hashes', 'APPLY RESERVE %(PARTITION default MBOXNAME () GUID (' . join(' ', map { sha1_hex($_) } 1 .. 80_000) . '))', $OK);
     says('110,000 hashes', 'APPLY RESERVE %(PARTITION default MBOXNAME () GUID (' . join(' ', map { sha1_hex($_) } 1 .. 110_000) . '))',
