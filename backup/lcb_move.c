@@ -120,7 +120,8 @@ static int move_once(struct lcb_store *store, const struct lcb_switch_how *how, 
     return r;
 }
 
-/* It is there already: perhaps by a run that did not come to removing the old pair. */
+/* It is there already: perhaps by a run that did not come to removing the old pair, or after one that
+ * was to move it away and died. */
 static void finish_dead(struct lcb_store *store, const char *userid)
 {
     struct lcb_switch *s = NULL;
@@ -128,8 +129,10 @@ static void finish_dead(struct lcb_store *store, const char *userid)
         .userid = userid,
         .keep_previous = config_getswitch(lcb_store_config(store), IMAPOPT_BACKUP_KEEP_PREVIOUS),
     };
-    if (!lcb_switch_begin(store, &how, &s))
+    if (!lcb_switch_begin(store, &how, &s)) {
+        (void)lcb_switch_sweep(s);
         lcb_switch_end(&s);
+    }
 }
 
 int lcb_move(struct lcb_store *s, const char *userid, const struct lcb_partition *to, int wait_ms,

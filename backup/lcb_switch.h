@@ -83,6 +83,7 @@ int lcb_switch_tidy(struct lcb_store *, const char *userid, const char *path);
 
 /* lcb_switch_names.c: what dead runs left. */
 int lcb_switch_finish_dead(struct lcb_switch *);
+/* From begin on; wherever a pair of this user may be. */
 int lcb_switch_sweep(struct lcb_switch *);
 /* A free name for a pair of USERID in DIR; to be freed. */
 int lcb_switch_newname(struct vfs *, const char *dir, const char *userid, char **path);

@@ -21,7 +21,9 @@ struct sqldb {
  * it uses, which it does under a lock for each piece. */
 void sqldb_setup(void);
 
-enum { SQLDB_CREATE = 1, SQLDB_READONLY = 2 };
+/* ALONE: nobody else can use it meanwhile, so that with a WAL no -shm is needed. IMMUTABLE: nothing
+ * changes it, as on a read-only file system; neither locks nor a WAL are looked at. */
+enum { SQLDB_CREATE = 1, SQLDB_READONLY = 2, SQLDB_ALONE = 4, SQLDB_IMMUTABLE = 8 };
 
 /* Open PATH. Busy timeout MS. 0, XERR_NOTFOUND, -errno if the system says why not, or XERR_SQL. */
 int sqldb_open(const char *path, int flags, int busy_ms, struct sqldb **);
