@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "backup/cyr_backup.h"
-#include "backup/lcb_history.h"
 #include "lib/output.h"
 #include "lib/xerr.h"
 
@@ -185,24 +184,6 @@ int cyr_backup_read_header(struct cyr_backup *cb, const struct message_guid *gui
     struct header h = {.fn = fn, .rock = rock};
     int r = lcb_read_content(cb->backup, guid, header_bytes, &h);
     return h.r ? h.r : r < 0 ? r : 0;
-}
-
-int cyr_backup_position(struct cyr_backup *cb, int64_t time, int64_t *at)
-{
-    int64_t pos, begin;
-    int r = lcb_history_at(cb->backup, time, at);
-    if (r != XERR_NOTFOUND)
-        return r;
-    r = lcb_history_begin(cb->backup, &pos, &begin);
-    if (r == XERR_NOTFOUND) {
-        cyr_backup_say(cb, "there is no history yet");
-    } else if (!r) {
-        char asked[20], first[20];
-        output_time(time, asked);
-        output_time(begin, first);
-        cyr_backup_say(cb, "there is no history of %s: it begins at %s", asked, first);
-    }
-    return r ? r : XERR_NOTFOUND;
 }
 
 int64_t cyr_backup_chunk_number(const char *item)

@@ -63,6 +63,12 @@ static int find_item(struct cyr_backup *cb, const char *item, struct lcb_events 
     return r;
 }
 
+static int warn(struct cyr_backup *cb, const struct lcb_events *q)
+{
+    return cyr_backup_warn_lost(cb, cb->since.given ? cb->since.time : 0,
+                                q->to == LCB_NOW ? LCB_NOW : lcb_time(cb->backup, q->to), "told");
+}
+
 static int ask(struct cyr_backup *cb, int count, char **items,
                int (*fn)(void *rock, const struct lcb_event *), void *rock)
 {
@@ -73,6 +79,8 @@ static int ask(struct cyr_backup *cb, int count, char **items,
         cb->failed = cb->until.given;
         return 0;
     }
+    if (!r)
+        r = warn(cb, &q);
     if (!r && count) {
         r = find_item(cb, items[0], &q, &guid);
         if (r == XERR_NOTFOUND) {
