@@ -190,6 +190,14 @@ int lcb_find_name_at(struct lcb *b, int64_t at, const char *mboxname, struct lcb
                     mboxname, f, strings);
 }
 
+int lcb_find_former(struct lcb *b, int64_t at, const char *mboxname, struct lcb_folder *f,
+                    struct buf *strings)
+{
+    return find_one(b, "SELECT " FOLDER_COLUMNS FOLDER_JOIN
+                       " WHERE s.mboxname=?2 AND s.since<=?1 ORDER BY s.since DESC LIMIT 1", at,
+                    mboxname, f, strings);
+}
+
 int lcb_report_replaced(struct lcb *b, const char *mboxname, const char *was, const char *is)
 {
     const int64_t normal = 2; /* a mailbox may be deleted and made again between two syncs */
@@ -352,8 +360,10 @@ int lcb_foreach_annotation(struct lcb *b, int64_t at,
                                      const char *value, size_t len),
                            void *rock)
 {
+    /* All of them are the server's (mboxname is ''). In the order of the table nothing has to be sorted,
+     * which would take each value into memory three times more. */
     sqlite3_stmt *st = walk(b, NOW_OR_AT(at, "SELECT entry, userid, value FROM annots WHERE",
-                                         " ORDER BY entry, userid"));
+                                         " ORDER BY mboxname, entry, userid"));
     int r = st && !sqldb_bind(st, "i", at) ? 0 : XERR_SQL;
     int more = 0;
     while (!r && (more = next_row(b, st)) > 0) {
