@@ -196,6 +196,7 @@ static const struct {
     {"INSERT INTO pieces VALUES (1, 0, 0)", "piece of chunk 1 0: only the new index has it"},
     {"UPDATE ticks SET time=time+1", "time is not"},
     {"DELETE FROM ticks", "time from position"},
+    {"INSERT INTO lost VALUES (16777217)", "damage of chunk 1, line 1: only the new index has it"},
     {"UPDATE replaced SET times=times+1", "times is not"},
     {"DELETE FROM replaced", "count of changes of the name"},
     {"INSERT INTO meta VALUES ('history', 77)", "beginning of the history"},
