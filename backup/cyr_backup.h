@@ -69,6 +69,9 @@ int cyr_backup_printed(void);
  * called so. XERR_NOTFOUND. */
 int cyr_backup_find_mailbox(struct cyr_backup *, const char *item, struct lcb_folder *,
                             struct buf *strings);
+/* The same; and if no mailbox is called so, the one that last was, whatever became of it. */
+int cyr_backup_find_former(struct cyr_backup *, const char *item, struct lcb_folder *,
+                           struct buf *strings);
 /* The GUID of a message whose content is here: 0, XERR_NOTFOUND or another error. */
 int cyr_backup_find_message(struct cyr_backup *, const char *item, struct message_guid *);
 /* The bytes of a message up to the first empty line, which is left out, to FN in

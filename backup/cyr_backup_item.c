@@ -78,8 +78,8 @@ static int find_gone(struct cyr_backup *cb, const char *item, struct lcb_folder 
     return r ? r : s.count ? 0 : XERR_NOTFOUND;
 }
 
-static int find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
-                        struct buf *strings)
+static int find_there(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
+                      struct buf *strings)
 {
     int r = lcb_find_uniqueid_at(cb->backup, cb->at, item, f, strings);
     if (r == XERR_NOTFOUND)
@@ -87,18 +87,40 @@ static int find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_fold
     return r == XERR_NOTFOUND ? find_gone(cb, item, f, strings) : r;
 }
 
-int cyr_backup_find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
-                            struct buf *strings)
+static int find_former(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
+                       struct buf *strings)
 {
-    int r = find_mailbox(cb, item, f, strings);
+    return lcb_find_former(cb->backup, cb->at, item, f, strings);
+}
+
+/* By the name as it is given, and then as an administrator may have meant it. */
+static int find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
+                        struct buf *strings,
+                        int (*find)(struct cyr_backup *, const char *, struct lcb_folder *,
+                                    struct buf *))
+{
+    int r = find(cb, item, f, strings);
     if (r == XERR_NOTFOUND) {
         struct buf name = BUF_INITIALIZER;
         mboxname_from_external(lcb_store_names(cb->store), item, &name);
         if (strcmp(buf_cstring(&name), item))
-            r = find_mailbox(cb, buf_cstring(&name), f, strings);
+            r = find(cb, buf_cstring(&name), f, strings);
         buf_free(&name);
     }
     return r;
+}
+
+int cyr_backup_find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
+                            struct buf *strings)
+{
+    return find_mailbox(cb, item, f, strings, find_there);
+}
+
+int cyr_backup_find_former(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
+                           struct buf *strings)
+{
+    int r = cyr_backup_find_mailbox(cb, item, f, strings);
+    return r == XERR_NOTFOUND ? find_mailbox(cb, item, f, strings, find_former) : r;
 }
 
 static int found(void *rock, const char *uniqueid, const char *mboxname)

@@ -44,7 +44,8 @@ static int find_range(struct cyr_backup *cb, struct lcb_events *q)
     return r == XERR_NOTFOUND ? 0 : r;
 }
 
-/* A GUID, if there is such a message; else a mailbox. */
+/* A GUID, if there is such a message; else a mailbox. Who asks what became of one may know no other
+ * name of it than the one it had. */
 static int find_item(struct cyr_backup *cb, const char *item, struct lcb_events *q,
                      struct message_guid *guid)
 {
@@ -54,7 +55,7 @@ static int find_item(struct cyr_backup *cb, const char *item, struct lcb_events 
     if (!r) {
         q->guid = guid;
     } else if (r == XERR_NOTFOUND) {
-        r = cyr_backup_find_mailbox(cb, item, &f, &strings);
+        r = cyr_backup_find_former(cb, item, &f, &strings);
         if (!r)
             q->folder = f.id;
     }

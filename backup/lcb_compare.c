@@ -35,7 +35,7 @@ static int next_folder(struct compare *c, struct folder *f, int side)
     f->uniqueid = id ? id : "";
     f->mboxname = name ? name : "";
     f->id = sqlite3_column_int64(st, 1);
-    f->stored = (uint32_t)sqlite3_column_int64(st, 2);
+    f->stored = sqlite3_column_int64(st, 2);
     f->crc = 0;
     f->moved = 0;
     return 0;
@@ -56,11 +56,11 @@ static void lone_folder(struct compare *c, const struct folder *f, int side)
 static void check_crc(struct compare *c, const struct folder *f, int side)
 {
     struct lcb_difference d = {.table = "folders", .uniqueid = f->uniqueid, .mboxname = f->mboxname};
-    if (f->moved || f->crc == f->stored)
+    if (f->moved || f->stored == (int64_t)f->crc)
         return;
     buf_reset(&c->text);
-    buf_printf(&c->text, "mailbox %s (%s): checksum in %s is %u, that of its records %u", f->mboxname,
-               f->uniqueid, compare_name(c, side), f->stored, f->crc);
+    buf_printf(&c->text, "mailbox %s (%s): checksum in %s is %lld, that of its records %u", f->mboxname,
+               f->uniqueid, compare_name(c, side), (long long)f->stored, f->crc);
     compare_tell(c, &d);
 }
 

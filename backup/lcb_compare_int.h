@@ -28,8 +28,9 @@ struct side {
 struct folder {
     const char *uniqueid, *mboxname;
     int64_t id;
-    uint32_t stored, crc; /* the checksum that it has, and that of its records */
-    int moved;            /* something of it happened after TO */
+    int64_t stored; /* the checksum that it has: as it is there, which may be no checksum at all */
+    uint32_t crc;   /* that of its records */
+    int moved;      /* something of it happened after TO */
     sqlite3_stmt *st;
     int more;
 };

@@ -257,7 +257,7 @@ static int state_row(struct eventwalk *w, sqlite3_stmt *st)
     }
     r = event_state(w, folder, pos);
     if (r)
-        return r == XERR_NOTFOUND ? XERR_INTERNAL : r;
+        return r == XERR_NOTFOUND ? XERR_FORMAT : r;
     if (!before || gone) {
         begin(w, pos, "mailbox-created");
         if (gone)
@@ -290,7 +290,7 @@ static int end_row(struct eventwalk *w, sqlite3_stmt *st)
     if (!r)
         r = event_state(w, sqlite3_column_int64(st, 1), pos - 1);
     if (r)
-        return r == XERR_NOTFOUND ? XERR_INTERNAL : r;
+        return r == XERR_NOTFOUND ? XERR_FORMAT : r;
     r = ended_renamed(w);
     if (r)
         return r < 0 ? r : 0;

@@ -167,7 +167,7 @@ static int open_live(struct verify *s)
         r = read_mark(s);
     if (r == XERR_LOCKED || r == -EACCES || r == -EMFILE || r == -ENFILE)
         return r;
-    if (r == XERR_SQL && s->live && sqldb_outside(s->live->db))
+    if (r == XERR_SQL && (!s->live || sqldb_outside(s->live->db)))
         return r;
     uint64_t id = !r && !lcb_point_fits(s->vfs, s->fd, &s->point) ? file_id(s) : 0;
     if (!r && id && id != s->point.id)

@@ -201,6 +201,7 @@ my @work = grep { ($_->{uniqueid} // '') eq $work->{uniqueid} } @all;
 is_deeply([log_of($work->{uniqueid})], \@work, 'one mailbox, by its uniqueid');
 is_deeply([log_of("$INBOX.Work", '--as-of', "\@$moments[8][2]")],
     [grep { $_->{epoch} <= $moments[8][2] } @work], 'one mailbox, by the name it had then');
+is_deeply([log_of($_)], \@work, "or by a name it had once: $_") for "$INBOX.Work", "$INBOX.Play";
 my @two = grep { ($_->{guid} // '') eq guid('two') } @all;
 is(scalar @two, 5, 'arrived, read, deleted, moved from and to');
 is_deeply([log_of(guid('two'))], \@two, 'one message');

@@ -141,6 +141,7 @@ static const struct {
     {"UPDATE folder_states SET folder=folder+1000", "belong to no mailbox"},
     {"UPDATE folders SET uniqueid=uniqueid||'x'", "only the new index has it"},
     {"UPDATE folders SET crc=crc+1", "checksum in the new index is"},
+    {"UPDATE folders SET crc=crc+4294967296", "checksum in the new index is"},
     {"DELETE FROM folders WHERE id=1", "mailbox user.joe"},
     {"UPDATE records SET uid=uid+1000", "only the new index has it"},
     {"UPDATE records SET modseq=modseq+1 WHERE until IS NULL", "modseq is not"},

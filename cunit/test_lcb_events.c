@@ -595,6 +595,35 @@ static void test_replay(void)
     end();
 }
 
+/* Rows that cannot be, as a damaged index has them: they are called damaged. */
+static void test_damaged(void)
+{
+    static const char *const damage[] = {
+        "UPDATE records SET folder=77", "UPDATE folder_states SET since=since+100000000",
+        "UPDATE folder_states SET until=since-1", "DELETE FROM folders",
+        "UPDATE records SET flags='('", "UPDATE folder_states SET header='x'",
+        "UPDATE records SET id=9223372036854775807", NULL,
+    };
+    const struct lcb_events all = {.from = 0, .to = LCB_NOW};
+    begin();
+    record("one", 1, 5, "\\Seen", G1);
+    mailbox("one", "user.joe.one", 6, " XKEY x", NULL);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    for (int i = 0; damage[i]; i++) {
+        CU_ASSERT_EQUAL(sqlite3_exec(b->index->db->db, "SAVEPOINT whole", NULL, NULL, NULL), 0);
+        CU_ASSERT_EQUAL(sqlite3_exec(b->index->db->db, damage[i], NULL, NULL, NULL), 0);
+        buf_reset(&said);
+        int r = lcb_foreach_event(b, &all, put_event, NULL);
+        CU_ASSERT(r == XERR_FORMAT || r == XERR_SYNTAX || r == XERR_EOF);
+        if (r != XERR_FORMAT && r != XERR_SYNTAX && r != XERR_EOF)
+            printf("\n%s: %s\n%s", damage[i], error_message(r), buf_cstring(&said));
+        CU_ASSERT_EQUAL(sqlite3_exec(b->index->db->db, "ROLLBACK TO whole; RELEASE whole", NULL, NULL,
+                                     NULL), 0);
+    }
+    CU_ASSERT_EQUAL(lcb_foreach_event(b, &all, put_event, NULL), 0);
+    end();
+}
+
 void suite_lcb_events(void);
 void suite_lcb_events(void)
 {
@@ -610,6 +639,7 @@ void suite_lcb_events(void)
         {"last mailbox", test_last_mailbox},
         {"ranges", test_ranges},
         {"replay", test_replay},
+        {"rows of a damaged index", test_damaged},
         {NULL, NULL},
     };
     unit_suite("lcb_events", tests);
