@@ -58,11 +58,13 @@ const struct lcb_partition *lcb_partition_of(struct lcb_store *s, const char *pa
     return best;
 }
 
+#define DO_NOT_AGREE "index and data file do not agree, verify it first"
+
 static int note_difference(void *rock, const char *what)
 {
     struct lcb_moved *m = rock;
     buf_reset(&m->why);
-    buf_printf(&m->why, "index and data file do not agree, verify it first: %s", what);
+    buf_printf(&m->why, DO_NOT_AGREE ": %s", what);
     return 1;
 }
 
@@ -106,6 +108,8 @@ static int move_once(struct lcb_store *store, const struct lcb_switch_how *how, 
         r = check(s, m);
     if (!r)
         r = lcb_switch_lock(s, wait_ms);
+    if (r == XERR_FORMAT && !m->why.len)
+        buf_setcstr(&m->why, DO_NOT_AGREE);
     if (!r)
         r = lcb_switch_commit(s);
     if (!r) {

@@ -21,6 +21,7 @@ struct lcb_store {
     struct lcb_packing packing; /* for all data files that are written to */
     struct buf empty_index;     /* see lcb_index_create */
     struct xlog_limit strangers;
+    struct lcb_absent absent;
     int (*stop)(void *);
     void *stop_rock;
     void (*waiting)(void *);
