@@ -230,7 +230,7 @@ sub sync
     }
     $h->{synced}++;
     for my $p (@{ $h->{people} }) {
-        $p->{timeline}->ended($p->{snapshot}->take($p->{life}));
+        $p->{timeline}->ended($p->{snapshot}->take($p->{life}), $h->{daemon});
         $p->{life}{renamed} = {};
     }
     $_->{timeline}->ended($h->former_state($_)) for @{ $h->{former} };
@@ -271,13 +271,12 @@ sub daemon_or_not
 {
     my ($h) = @_;
     my $site = $h->{site};
-    if (!$h->{daemon}) {
-        $h->{daemon} = $site->start_rolling($h->{mode}{channel}) if rand() < 0.15;
-    } elsif (rand() < 0.25) {
+    return if rand() > ($h->{daemon} ? 0.25 : 0.15);
+    if ($h->{daemon}) {
         my $rc = $site->stop_rolling(delete $h->{daemon});
         die "sync_client -r: exit $rc\n" if $rc != 0;
     } else {
-        return;
+        $h->{daemon} = $site->start_rolling($h->{mode}{channel});
     }
     $h->did('sync_client -r ' . ($h->{daemon} ? 'begins' : 'ends'));
     return;
