@@ -169,6 +169,9 @@ int lcb_find_uniqueid_at(struct lcb *, int64_t at, const char *uniqueid, struct 
                          struct buf *strings);
 int lcb_find_name_at(struct lcb *, int64_t at, const char *mboxname, struct lcb_folder *,
                      struct buf *strings);
+/* The mailbox that last had that name, at AT or before; it may be gone or have another one by now. */
+int lcb_find_former(struct lcb *, int64_t at, const char *mboxname, struct lcb_folder *,
+                    struct buf *strings);
 /* The last state of a mailbox, gone or not. */
 int lcb_find_last(struct lcb *, const char *uniqueid, struct lcb_folder *, struct buf *strings);
 /* The name was that of mailbox WAS and is that of IS now. If this is not the first time that a MAILBOX

@@ -122,12 +122,13 @@ int lcb_deleted_name(struct lcb_hold *h, struct lcb_newname *n)
 }
 
 /* It has happened. What may still go wrong is cleared up by the next purge. */
-static void finish(struct lcb_store *s, struct lcb_newname *n)
+static int finish(struct lcb_store *s, struct lcb_newname *n)
 {
     int r = lcb_newname_finish(s, n);
     if (r)
         xlog_warnx("%s: is %s now, but its former name could not be removed: %s", n->from, n->to,
                    error_message(r));
+    return r;
 }
 
 static int delete_held(struct lcb_hold *h, const struct lcb_delete *how, char **kept)
@@ -147,9 +148,9 @@ static int delete_held(struct lcb_hold *h, const struct lcb_delete *how, char **
     if (r) {
         lcb_newname_undo(h->store, &n);
     } else {
-        finish(h->store, &n);
-        if (how->now)
-            r = lcb_remove_pair(h->store, n.to);
+        int unfinished = finish(h->store, &n);
+        if (how->now) /* without this name nobody would know that the other is to go */
+            r = unfinished ? unfinished : lcb_remove_pair(h->store, n.to);
         else
             *kept = xstrdup(n.to);
     }

@@ -275,7 +275,7 @@ static int record_row(struct eventwalk *w, sqlite3_stmt *st)
     lcb_record_row(st, &w->rec);
     int r = event_state(w, folder, pos);
     if (r)
-        return r == XERR_NOTFOUND ? XERR_INTERNAL : r;
+        return r == XERR_NOTFOUND ? XERR_FORMAT : r;
     int before = find_before(w, folder, pos);
     if (before < 0)
         return before;
