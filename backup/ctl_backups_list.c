@@ -18,8 +18,21 @@
 #include "lib/xmalloc.h"
 
 #define HOUR 3600
+#define QUARTER 900
+#define QUARTERS 128 /* a day and more */
+#define TIME_MINUTE 14 /* where it stands in the text of a time, in all its forms */
+#define TIME_SECOND 17
+#define TIME_LENGTH 19
 #define MANY 16
 #define OUTPUT_PIECE (64 << 10)
+
+/* A quarter of an hour, and how a time in it is written. */
+struct quarter {
+    int64_t number; /* since 1970 */
+    int even;       /* only minute and second differ in it, */
+    int minute;     /* and it begins with this minute */
+    char text[32];
+};
 
 /* Lines of text, collected because there may be very many: printf() and small writes would cost as
  * much as finding out what is in them. */
@@ -28,6 +41,7 @@ struct list {
     struct ctl_json json;
     struct buf text;
     size_t piece; /* written as soon as it has so many bytes */
+    struct quarter quarters[QUARTERS]; /* each in its place: number modulo QUARTERS */
 };
 
 static void list_write(struct list *l)
@@ -37,10 +51,53 @@ static void list_write(struct list *l)
     buf_reset(&l->text);
 }
 
+static int two_digits(const char *p)
+{
+    return 10 * (p[0] - '0') + p[1] - '0';
+}
+
+static void put_two_digits(char *p, int n)
+{
+    p[0] = (char)('0' + n / 10);
+    p[1] = (char)('0' + n % 10);
+}
+
+/* All zones of today are whole quarters off, so in one of them clocks are not changed and hours do not
+ * end. But there have been others, and leap seconds: how it ends tells. */
+static void learn_quarter(const struct list *l, struct quarter *q, int64_t number)
+{
+    char end[32];
+    q->number = number;
+    const char *first = ctl_time(l->ctl->opt, number * QUARTER, q->text);
+    const char *last = ctl_time(l->ctl->opt, number * QUARTER + QUARTER - 1, end);
+    q->even = first == q->text && last == end && strlen(first) >= TIME_LENGTH &&
+              !memcmp(first, last, TIME_MINUTE) && !strcmp(first + TIME_LENGTH, last + TIME_LENGTH) &&
+              two_digits(last + TIME_MINUTE) == two_digits(first + TIME_MINUTE) + QUARTER / 60 - 1 &&
+              !two_digits(first + TIME_SECOND) && two_digits(last + TIME_SECOND) == 59;
+    q->minute = q->even ? two_digits(first + TIME_MINUTE) : 0;
+}
+
+/* As ctl_time(). To find the local time takes longer than all else that is done for a line. */
+static const char *list_time(struct list *l, int64_t time, char text[32])
+{
+    int64_t number = time / QUARTER;
+    struct quarter *q = &l->quarters[(uint64_t)number % QUARTERS];
+    if (time <= 0)
+        return ctl_time(l->ctl->opt, time, text);
+    if (q->number != number)
+        learn_quarter(l, q, number);
+    if (!q->even)
+        return ctl_time(l->ctl->opt, time, text);
+    int seconds = (int)(time - number * QUARTER);
+    put_two_digits(q->text + TIME_MINUTE, q->minute + seconds / 60);
+    put_two_digits(q->text + TIME_SECOND, seconds % 60);
+    return q->text;
+}
+
 static void list_text(struct list *l, const struct ctl_target *t, const struct lcb_summary *s)
 {
     char text[32];
-    buf_appendcstr(&l->text, ctl_time(l->ctl->opt, s->end, text));
+    buf_appendcstr(&l->text, list_time(l, s->end, text));
     buf_putc(&l->text, '\t');
     buf_appendu64(&l->text, s->size);
     buf_putc(&l->text, '\t');

@@ -45,8 +45,8 @@ static void say_lost(const struct cyr_backup *cb, const struct lcb_lost *lost, c
     output_time(lost->from, from);
     output_time(lost->to, to);
     if (lost->from && lost->to != LCB_NOW)
-        cyr_backup_say(cb, "part of the history between %s and %s %s %s may be incomplete", from, to, then,
-                       what);
+        cyr_backup_say(cb, "part of the history between %s and %s %s %s may be incomplete", from, to,
+                       then, what);
     else
         cyr_backup_say(cb, "part of the history %s %s %s %s may be incomplete",
                        lost->from ? "after" : "before", lost->from ? from : to, then, what);

@@ -51,6 +51,7 @@
 #define CACHE_KIB 2048
 #define WAL_REST (64 << 10)
 #define OPEN_TRIES 5
+#define VALUE_KEEP (64u << 10)
 #define MOVED 1 /* these two are no errors of lcb_index_open */
 #define NO_SHM INT_MIN
 #define NO_CHECK 1 /* no sum that lcb_check_end() gives */
@@ -301,6 +302,17 @@ static int forget_idle(struct lcb_index *ix)
     return sqldb_run(ix->db, "DELETE FROM meta WHERE key='idle'", NULL);
 }
 
+/* A large value leaves as much in each of these. */
+static void shrink(struct lcb_index *ix)
+{
+    if (ix->pool) /* not while it is being opened */
+        dlist_pool_reset(ix->pool);
+    buf_shrink(&ix->header, VALUE_KEEP);
+    buf_shrink(&ix->old.flags, VALUE_KEEP);
+    buf_shrink(&ix->old.annotations, VALUE_KEEP);
+    buf_shrink(&ix->old.extra, VALUE_KEEP);
+}
+
 int lcb_index_commit(struct lcb_index *ix)
 {
     if (!ix->transaction)
@@ -311,6 +323,7 @@ int lcb_index_commit(struct lcb_index *ix)
     if (r)
         return r;
     ix->transaction = ix->fresh = 0;
+    shrink(ix);
     (void)lcb_index_settle(ix); /* if it cannot be now, then before the next */
     fold(ix, ix->checkpoint);
     return 0;

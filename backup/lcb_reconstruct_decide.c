@@ -341,8 +341,8 @@ static void complain(struct decision *d)
     const struct file *f = &d->reg;
     buf_reset(t);
     if (f->kind == LCB_IS_UNREADABLE && f->error == -ENOENT)
-        buf_appendcstr(t, "the data file is gone: mount its partition, restore it, or forget it with"
-                          " ctl_backups delete -F");
+        buf_printf(t, "the data file is gone: mount its partition, restore it, or forget it with"
+                      " ctl_backups delete -F %s", d->userid);
     else if (f->kind == LCB_IS_UNREADABLE)
         buf_printf(t, "the data file cannot be read: %s", error_message(f->error));
     else if (f->kind == LCB_IS_EMPTY)

@@ -169,6 +169,26 @@ is(ctl('list', '--stale=1')->{out}, ctl('list')->{out}, '--stale: now all are');
 my @all = map { $_->[0] } records();
 cmp_ok(scalar @all, '>=', 16, 'backups');
 
+# list finds the local time of a quarter of an hour and counts from there; stat asks for each time.
+{
+    for my $user (qw(u15 u16 u17 u18)) {
+        $clock->advance(50);
+        deliver($user);
+        is($site->sync('unix', '-u', $user)->{rc}, 0, "$user: sync");
+    }
+    my @epochs = map { $_->{timestamp_epoch} } @{ decode_json(ctl('--json=array', 'list', 'u15', 'u18')->{out}) };
+    my @change = gmtime(($epochs[0] + $epochs[1]) / 2);
+    my $summer = sprintf 'AAA0BBB-2,%d/%d:%02d:%02d,%d', @change[7, 2, 1, 0], $change[7] < 300 ? 364 : 0;
+    for my $zone ('UTC', 'Asia/Kathmandu', 'Australia/Lord_Howe', 'right/Europe/Berlin', 'ODD-1:07:13', $summer) {
+        local $ENV{TZ} = $zone;
+        for my $form ([], ['--iso'], ['--utc'], ['--utc', '--iso']) {
+            my %list = map { reverse /^(.*?)\t\d+\t(\S+)\t/ } split /\n/, ctl(@{$form}, 'list')->{out};
+            my %stat = map { /^(\S+)\t.*\t(.*)$/ } split /\n/, ctl(@{$form}, 'stat', '-A')->{out};
+            is_deeply(\%list, \%stat, "@{$form} times in $zone: those of stat") or diag(explain(\%list, \%stat));
+        }
+    }
+}
+
 # A file of Cyrus 3.x whose writer was killed, and which was looked at before: its last chunk gets an end.
 {
     my $loose = "$dir/part/loose_ABCDEF";

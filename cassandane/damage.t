@@ -200,6 +200,7 @@ sub damage_index
     return;
 }
 
+$d->restore;
 $d->shell('sqlite3 "$0" "PRAGMA wal_checkpoint(TRUNCATE)" > /dev/null', $index);
 $d = CBTest::Damage->new($site, 'alice');
 my $size = -s $index;

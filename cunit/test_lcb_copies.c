@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* Tests of reconstruct with several data files of a user that end in the same second: what is in them
- * decides, not how long they are. */
+ * decides, not how long they are. And of setting aside one of them, but nothing else, by its path. */
 #include "config.h"
 
 #include <stdio.h>
@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "backup/lcb_db.h"
+#include "backup/lcb_delete.h"
 #include "backup/lcb_int.h"
 #include "backup/lcb_reconstruct.h"
 #include "cunit/lcbtest.h"
@@ -220,6 +221,66 @@ static void test_three(void)
     end(&w);
 }
 
+/* ---- by path ---- */
+
+/* What lcb_delete() says of PATH; the file stays if that is an error. */
+static int set_aside(struct world *w, const char *path)
+{
+    struct lcb_delete how = {.path = path};
+    struct stat before, after;
+    char *kept;
+    CU_ASSERT_EQUAL_FATAL(stat(path, &before), 0);
+    int r = lcb_delete(w->t.store, &how, &kept);
+    if (r)
+        CU_ASSERT(!stat(path, &after) && after.st_ino == before.st_ino && !kept);
+    if (!r)
+        CU_ASSERT(stat(path, &after) < 0 && !stat(kept, &after) && after.st_ino == before.st_ino);
+    free(kept);
+    return r;
+}
+
+static void test_set_aside(void)
+{
+    static const char text[] = "GIF89a is not what a data file begins with";
+    static const char *const refused[] = {"notes", "my_backup", "joe_zzzzzz.gz", "joe_zzzzzz.index",
+        "joe_zzzzzz.1700000000", "joe_zzzzzz.new", "joe_zzzzzz.tail.1700000000",
+        "joe_zzzzzz.deleted.1700000000"};
+    struct world w;
+    begin(&w);
+    for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++) {
+        char *path = xasprintf("%s/one/j/%s", w.t.dir, refused[i]);
+        const char *last = strrchr(refused[i], '_');
+        int copy = last && strlen(last) > 7; /* a data file in all but the name */
+        lcbtest_write(path, copy ? w.whole.s : text, copy ? w.whole.len : sizeof(text));
+        CU_ASSERT_EQUAL(set_aside(&w, path), XERR_FORMAT);
+        unlink(path);
+        free(path);
+    }
+    lcbtest_write(w.b, "\x1f\x8b\x08 of something else", 22);
+    CU_ASSERT_EQUAL(set_aside(&w, w.b), XERR_FORMAT);
+    char *outside = xasprintf("%s/joe_zzzzzz", w.t.dir);
+    lcbtest_write(outside, "", 0);
+    CU_ASSERT_EQUAL(set_aside(&w, outside), XERR_FORMAT);
+    lcbtest_write(outside, w.whole.s, w.whole.len);
+    CU_ASSERT_EQUAL(set_aside(&w, outside), 0);
+    free(outside);
+    CU_ASSERT_EQUAL(set_aside(&w, w.path), XERR_EXISTS);
+    for (int i = 0; i < 4; i++) { /* whole, rotten in part, empty; all of it rotten, but with an index */
+        lcbtest_write(w.b, w.whole.s, i == 2 ? 0 : w.whole.len);
+        if (i == 1)
+            CU_ASSERT_EQUAL(truncate(w.b, (off_t)w.whole.len - 3), 0);
+        if (i == 3)
+            lcbtest_write(w.b, text, sizeof(text));
+        char *index = xasprintf("%s.index", w.b);
+        if (i == 3)
+            lcbtest_write(index, "", 0);
+        CU_ASSERT_EQUAL(set_aside(&w, w.b), 0);
+        unlink(index);
+        free(index);
+    }
+    end(&w);
+}
+
 void suite_lcb_copies(void);
 void suite_lcb_copies(void)
 {
@@ -228,6 +289,7 @@ void suite_lcb_copies(void)
         {"the same twice", test_same},
         {"they say different things", test_forked},
         {"three of them", test_three},
+        {"only a data file is set aside", test_set_aside},
         {NULL, NULL},
     };
     unit_suite("lcb_copies", tests);

@@ -89,7 +89,8 @@ static void test_new(void)
         put(&t, names[i], MEMBER, 20);
     put(&t, "j/joe_empty1", "", 0);
     put(&t, "quota_legacy", "old things", 10);
-    put(&t, "my_backup/j/joe_AbCdEf", MEMBER, 20); /* below a directory that is none of ours */
+    put(&t, "my_backup/notes", MEMBER, 20); /* a directory */
+    put(&t, "j/joe_AbCdEf/notes", MEMBER, 20);
     CU_ASSERT_EQUAL(change(&t, "joe", NULL), 0);
     CU_ASSERT_EQUAL(change(&t, "jim", NULL), 0);
     CU_ASSERT(!lcbtest_logged("reconstruct"));
@@ -124,6 +125,17 @@ static void test_lost(void)
     CU_ASSERT_EQUAL(change(&t, "jim", NULL), 0);
     free(joe);
     buf_free(&path);
+    lcbtest_fini(&t);
+}
+
+/* What lies in a directory counts, too, whatever that is called. */
+static void test_below(void)
+{
+    struct lcbtest t;
+    begin(&t, "");
+    put(&t, "my_backup/j/joe_AbCdEf", MEMBER, 20);
+    CU_ASSERT_EQUAL(change(&t, "jim", NULL), XERR_UNKNOWN);
+    CU_ASSERT_EQUAL(lcbtest_logged("/my_backup/j/joe_AbCdEf"), 1);
     lcbtest_fini(&t);
 }
 
@@ -301,6 +313,7 @@ void suite_lcb_create(void)
     static const struct unit_test tests[] = {
         {"a new installation", test_new},
         {"no backups.db", test_lost},
+        {"below a directory", test_below},
         {"an older backups.db", test_older},
         {"deleted and renamed", test_deleted},
         {"directories are read once", test_once},

@@ -136,6 +136,8 @@ static int run_repair(struct scene *s)
         return 0;
     }
     check_clean(s);
+    if (!s->data_damaged)
+        check_unchanged(s); /* nothing of a wrong row is logged again */
     return 1;
 }
 

@@ -4,8 +4,10 @@
  *
  * The cache is keyed by the address of the SQL text, which is a literal and so the same at every
  * call from one place; a hit costs a hash and one comparison of the text (for safety against a
- * caller whose text did not live long enough). Database files are not trusted: functions that are
- * not marked innocuous cannot be called from their schema, and page cells are checked. */
+ * caller whose text did not live long enough). Of a text that somebody walks through, while others
+ * may, there is a statement for each of them; it stays in the cache for the next. Database files are
+ * not trusted: functions that are not marked innocuous cannot be called from their schema, and page
+ * cells are checked. */
 #include "config.h"
 
 #include <ctype.h>
@@ -26,6 +28,7 @@ enum { CACHE_BUCKETS = 64 };
 struct entry {
     const char *sql;
     sqlite3_stmt *stmt;
+    enum { SHARED, FREE, TAKEN } use;
     struct entry *next;
 };
 
@@ -191,16 +194,17 @@ int sqldb_exec(struct sqldb *db, const char *sql)
     return sqlite3_exec(db->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : sqldb_failed(db, sql);
 }
 
-sqlite3_stmt *sqldb_stmt(struct sqldb *db, const char *sql)
+/* A statement for SQL that is used in this way: WANTED of the cache, or a new one. */
+static struct entry *find(struct sqldb *db, const char *sql, int wanted)
 {
     uintptr_t h = (uintptr_t)sql;
     struct entry **bucket = &db->cache->bucket[(h ^ h >> 6 ^ h >> 12) % CACHE_BUCKETS];
     for (struct entry *e = *bucket; e; e = e->next) {
         const char *text = sqlite3_sql(e->stmt); /* may lack white space at the end */
-        if (e->sql == sql && !strncmp(text, sql, strlen(text))) {
+        if (e->sql == sql && (int)e->use == wanted && !strncmp(text, sql, strlen(text))) {
             sqlite3_reset(e->stmt);
             sqlite3_clear_bindings(e->stmt);
-            return e->stmt;
+            return e;
         }
     }
     sqlite3_stmt *stmt = NULL;
@@ -215,9 +219,35 @@ sqlite3_stmt *sqldb_stmt(struct sqldb *db, const char *sql)
         return NULL;
     }
     struct entry *e = xmalloc(sizeof(*e));
-    *e = (struct entry){.sql = sql, .stmt = stmt, .next = *bucket};
+    *e = (struct entry){.sql = sql, .stmt = stmt, .use = SHARED, .next = *bucket};
     *bucket = e;
-    return stmt;
+    return e;
+}
+
+sqlite3_stmt *sqldb_stmt(struct sqldb *db, const char *sql)
+{
+    struct entry *e = find(db, sql, SHARED);
+    return e ? e->stmt : NULL;
+}
+
+sqlite3_stmt *sqldb_take(struct sqldb *db, const char *sql)
+{
+    struct entry *e = find(db, sql, FREE);
+    if (e)
+        e->use = TAKEN;
+    return e ? e->stmt : NULL;
+}
+
+void sqldb_give(struct sqldb *db, sqlite3_stmt *stmt)
+{
+    for (int i = 0; stmt && i < CACHE_BUCKETS; i++)
+        for (struct entry *e = db->cache->bucket[i]; e; e = e->next)
+            if (e->stmt == stmt) {
+                sqlite3_reset(stmt);
+                sqlite3_clear_bindings(stmt);
+                e->use = FREE;
+                return;
+            }
 }
 
 /* Bind parameter I as KIND says, taking its value from *AP. */

@@ -33,6 +33,10 @@ int sqldb_exec(struct sqldb *, const char *sql);
 /* A prepared statement for SQL, reset and without bindings; kept for the next time. SQL must be a
  * string literal or live as long as DB. NULL on error (logged). */
 sqlite3_stmt *sqldb_stmt(struct sqldb *, const char *sql);
+/* The same, but nobody else's until it is given back (NULL: nothing), before DB is closed; so others
+ * may run the same text meanwhile. It is reset then: what a column pointed to has gone. */
+sqlite3_stmt *sqldb_take(struct sqldb *, const char *sql);
+void sqldb_give(struct sqldb *, sqlite3_stmt *);
 /* Bind by format: i int64_t, t const char * (NULL allowed), b const void *, size_t (blob; NULL
  * pointer gives SQL NULL), s const char *, size_t (text with a length), n nothing (SQL NULL).
  * Text and blobs must stay valid until the statement is stepped to its end or reset. */

@@ -298,7 +298,7 @@ int twoskip_fetch(struct twoskip *ts, struct twoskip_txn *txn, const void *key, 
 
 /* A walk remembers where it is by key, and by offset as long as nothing changed. */
 struct walk {
-    struct ts_record rec; /* the one at hand; offset 0 at the end */
+    struct ts_record records[2], *rec; /* the one at hand; offset 0 at the end */
     struct buf key, value;
     struct buf last; /* key of the one before */
     ino_t ino;
@@ -310,7 +310,7 @@ static int walk_load(struct twoskip *ts, struct walk *w)
     w->ino = ts->ino;
     w->generation = ts->hdr.generation;
     w->end = ts->end;
-    return w->rec.offset ? ts_keyvalue(ts, &w->rec, &w->key, &w->value) : 0;
+    return w->rec->offset ? ts_keyvalue(ts, w->rec, &w->key, &w->value) : 0;
 }
 
 static int walk_first(struct twoskip *ts, struct walk *w, const void *prefix, size_t n)
@@ -319,11 +319,12 @@ static int walk_first(struct twoskip *ts, struct walk *w, const void *prefix, si
     int r = ts_locate(ts, prefix, n, &loc);
     if (r)
         return r;
-    w->rec.offset = 0;
+    w->rec = &w->records[0];
+    w->rec->offset = 0;
     if (loc.found)
-        w->rec = loc.rec;
+        *w->rec = loc.rec;
     else if (loc.forw[1])
-        r = ts_read(ts, loc.forw[1], &w->rec);
+        r = ts_read(ts, loc.forw[1], w->rec);
     return r ? r : walk_load(ts, w);
 }
 
@@ -334,23 +335,24 @@ static int unchanged(const struct twoskip *ts, const struct walk *w)
 
 static int walk_next(struct twoskip *ts, struct walk *w)
 {
-    struct ts_record next = {0};
+    struct ts_record *next = w->rec == &w->records[0] ? &w->records[1] : &w->records[0];
     struct buf last = w->key;
     w->key = w->last;
     w->last = last;
     int r;
     if (unchanged(ts, w)) {
-        r = ts_next(ts, &w->rec, 1, &next);
+        r = ts_next(ts, w->rec, 1, next);
     } else {
         struct ts_loc loc;
+        next->offset = 0;
         r = ts_locate(ts, w->last.s, w->last.len, &loc);
         if (!r && loc.forw[1])
-            r = ts_read(ts, loc.forw[1], &next);
+            r = ts_read(ts, loc.forw[1], next);
     }
     w->rec = next;
     if (!r)
         r = walk_load(ts, w);
-    if (!r && w->rec.offset && buf_cmp(&w->key, &w->last) <= 0)
+    if (!r && w->rec->offset && buf_cmp(&w->key, &w->last) <= 0)
         r = XERR_FORMAT;
     return r;
 }
@@ -366,7 +368,7 @@ struct batch {
 
 static int matches(const struct walk *w, const void *prefix, size_t n)
 {
-    return w->rec.offset && w->key.len >= n && (!n || !memcmp(w->key.s, prefix, n));
+    return w->rec->offset && w->key.len >= n && (!n || !memcmp(w->key.s, prefix, n));
 }
 
 /* From the record at hand on. Afterwards the walk stands on the last that went in (MORE), or at the

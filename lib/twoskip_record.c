@@ -73,6 +73,25 @@ static int read_bytes(struct twoskip *ts, void *p, size_t n, uint64_t at)
     return 0;
 }
 
+/* The same bytes where they lie in the cache, if they lie in one page; else, and if they are many, read
+ * to SCRATCH. Valid until the next reading. */
+static int peek_bytes(struct twoskip *ts, void *scratch, size_t n, uint64_t at,
+                      const unsigned char **p)
+{
+    struct ts_page *page = NULL;
+    size_t from = at % TS_PAGE;
+    int r = 0;
+    *p = scratch;
+    if (n > TS_PAGE - from)
+        return read_bytes(ts, scratch, n, at);
+    r = load_page(ts, at / TS_PAGE + 1, &page);
+    if (!r && from + n > page->len)
+        r = XERR_FORMAT;
+    if (!r)
+        *p = (const unsigned char *)page->data + from;
+    return r;
+}
+
 static uint64_t padded(uint64_t n)
 {
     return (n + 7) & ~(uint64_t)7;
@@ -101,12 +120,13 @@ static int plausible(const struct ts_record *rec)
 
 int ts_read(struct twoskip *ts, uint64_t offset, struct ts_record *rec)
 {
-    unsigned char p[TS_HEADMAX];
+    unsigned char scratch[TS_HEADMAX];
+    const unsigned char *p;
     if (offset < TS_DUMMY || offset % 8 || offset > ts->end || ts->end - offset < 24)
         return XERR_FORMAT;
     uint64_t room = ts->end - offset;
-    size_t n = room < sizeof(p) ? (size_t)room : sizeof(p);
-    int r = read_bytes(ts, p, n, offset);
+    size_t n = room < sizeof(scratch) ? (size_t)room : sizeof(scratch);
+    int r = peek_bytes(ts, scratch, n, offset, &p);
     if (r)
         return r;
     rec->offset = offset;
@@ -138,16 +158,22 @@ int ts_read(struct twoskip *ts, uint64_t offset, struct ts_record *rec)
     return 0;
 }
 
-/* Read key and value and padding into B, checked. */
-static int read_tail(struct twoskip *ts, const struct ts_record *rec, struct buf *b)
+/* Key and value and padding, checked: in B, or in the cache. */
+static int read_tail(struct twoskip *ts, const struct ts_record *rec, struct buf *b,
+                     const unsigned char **p)
 {
     size_t n = (size_t)padded(rec->keylen + rec->vallen);
     buf_reset(b);
-    int r = read_bytes(ts, buf_ensure(b, n), n, rec->offset + rec->headlen);
-    if (!r && crc32_map(0, b->s, n) != rec->tailcrc)
-        r = XERR_FORMAT;
-    b->len = r ? 0 : n;
-    return r;
+    int r = peek_bytes(ts, buf_ensure(b, n), n, rec->offset + rec->headlen, p);
+    return !r && crc32_map(0, *p, n) != rec->tailcrc ? XERR_FORMAT : r;
+}
+
+/* The first N of the bytes at P, which may be its own. */
+static void keep(struct buf *b, const unsigned char *p, size_t n)
+{
+    if (p != (const unsigned char *)b->s)
+        memcpy(b->s, p, n);
+    b->len = n;
 }
 
 int ts_key(struct twoskip *ts, const struct ts_record *rec, struct buf *key)
@@ -155,14 +181,16 @@ int ts_key(struct twoskip *ts, const struct ts_record *rec, struct buf *key)
     int r;
     if (rec->keylen > TS_MAXKEY)
         return XERR_TOOBIG;
+    const unsigned char *p;
     if (rec->keylen + rec->vallen <= TS_PAGE) {
-        r = read_tail(ts, rec, key);
+        r = read_tail(ts, rec, key, &p);
     } else {
         buf_reset(key);
-        r = read_bytes(ts, buf_ensure(key, (size_t)rec->keylen), (size_t)rec->keylen,
-                       rec->offset + rec->headlen);
+        p = (unsigned char *)buf_ensure(key, (size_t)rec->keylen);
+        r = read_bytes(ts, key->s, (size_t)rec->keylen, rec->offset + rec->headlen);
     }
-    key->len = r ? 0 : (size_t)rec->keylen;
+    if (!r)
+        keep(key, p, (size_t)rec->keylen);
     return r;
 }
 
@@ -170,11 +198,12 @@ int ts_keyvalue(struct twoskip *ts, const struct ts_record *rec, struct buf *key
 {
     if (rec->keylen > TS_MAXKEY || rec->vallen > TS_MAXVALUE)
         return XERR_TOOBIG;
-    int r = read_tail(ts, rec, key);
+    const unsigned char *p;
+    int r = read_tail(ts, rec, key, &p);
     if (r)
         return r;
-    buf_setmap(value, key->s + rec->keylen, (size_t)rec->vallen);
-    buf_truncate(key, (size_t)rec->keylen);
+    buf_setmap(value, p + rec->keylen, (size_t)rec->vallen);
+    keep(key, p, (size_t)rec->keylen);
     return 0;
 }
 
