@@ -131,6 +131,22 @@ static int get_fetch(struct backupd *d)
     return r == XERR_FORMAT ? XERR_NOTFOUND : r;
 }
 
+/* The answer in d->text goes on with S and ")", and is sent. What is large is not copied for that. */
+static void send_with(struct backupd *d, const char *s, size_t len)
+{
+    enum { LARGE = 16 << 10 }; /* always a literal */
+    if (len < LARGE) {
+        dlist_printastring(s, len, &d->text, 0);
+    } else {
+        buf_printf(&d->text, "{%zu}\r\n", len);
+        prot_write(d->out, d->text.s, d->text.len);
+        prot_write(d->out, s, len);
+        buf_reset(&d->text);
+    }
+    buf_appendcstr(&d->text, ")\r\n");
+    prot_write(d->out, d->text.s, d->text.len);
+}
+
 static int send_annotation(void *rock, const char *entry, const char *userid, const char *value,
                            size_t len)
 {
@@ -140,9 +156,7 @@ static int send_annotation(void *rock, const char *entry, const char *userid, co
     buf_appendcstr(&d->text, " USERID ");
     dlist_printastring(userid, strlen(userid), &d->text, 0);
     buf_appendcstr(&d->text, " VALUE ");
-    dlist_printastring(value, len, &d->text, 0);
-    buf_appendcstr(&d->text, ")\r\n");
-    prot_write(d->out, d->text.s, d->text.len);
+    send_with(d, value, len);
     return 0;
 }
 
@@ -233,9 +247,7 @@ static int send_script(void *rock, const struct lcb_script *s)
     buf_appendcstr(&d->text, " FILENAME ");
     dlist_printastring(s->filename, strlen(s->filename), &d->text, 0);
     buf_printf(&d->text, " LAST_UPDATE %llu CONTENT ", (unsigned long long)s->last_update);
-    dlist_printastring(s->content, s->len, &d->text, 0);
-    buf_appendcstr(&d->text, ")\r\n");
-    prot_write(d->out, d->text.s, d->text.len);
+    send_with(d, s->content, s->len);
     return 0;
 }
 

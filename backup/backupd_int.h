@@ -55,6 +55,7 @@ struct backupd {
     struct hash *shown;       /* UNIQUEID -> struct backupd_shown */
     struct hash *shown_names; /* its mboxname -> the same */
     struct hash *asked;       /* a name that was asked for -> when that was */
+    size_t noted;             /* bytes of the strings of all these */
     char *asked_user;         /* whose mailboxes were all asked for, or NULL */
     int64_t asked_all;        /* position, as it was then */
     int asked_lost;           /* there were more names than are remembered */

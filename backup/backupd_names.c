@@ -15,20 +15,21 @@
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
-/* Bytes that the names of one GET MAILBOXES may take: some 100,000 of them. */
+/* Bytes that one GET MAILBOXES may take: some 100,000 names. */
 #define NAMES_MAX (8u << 20)
-#define NAME_COST 48
+#define NAME_COST 24 /* in the list, and in another to sort it */
 
+/* Offsets in the text. */
 struct wanted {
-    char *name;
-    char *userid;
-    int at; /* in the command */
+    uint32_t name; /* grows in the order of the command */
+    uint32_t userid;
 };
 
 struct backupd_names {
     struct backupd *d;
+    struct buf text; /* names and user ids, each with a NUL: blocks of their own take twice as much */
     struct wanted *list; /* by owner */
-    int count;
+    size_t count, alloc;
     struct hash *newest; /* UNIQUEID -> struct newest; NULL if there is but one owner */
 };
 
@@ -39,66 +40,94 @@ struct newest {
     const struct wanted *wanted;
 };
 
-static int by_owner(const void *a, const void *b)
+static const char *name_of(const struct backupd_names *n, const struct wanted *w)
+{
+    return n->text.s + w->name;
+}
+
+static const char *userid_of(const struct backupd_names *n, const struct wanted *w)
+{
+    return n->text.s + w->userid;
+}
+
+static int by_owner(const void *a, const void *b, void *rock)
 {
     const struct wanted *x = a, *y = b;
-    int c = strcmp(x->userid, y->userid);
-    return c ? c : x->at - y->at;
+    const struct backupd_names *n = rock;
+    int c = x->userid == y->userid ? 0 : strcmp(userid_of(n, x), userid_of(n, y));
+    return c ? c : x->name < y->name ? -1 : x->name > y->name;
+}
+
+static uint32_t add_text(struct backupd_names *n, struct buf *s)
+{
+    size_t at = n->text.len;
+    const char *text = buf_cstring(s);
+    buf_appendmap(&n->text, text, strlen(text) + 1);
+    return (uint32_t)at;
+}
+
+/* The next name, if it can be that of a mailbox. */
+static void add_name(struct backupd_names *n, struct buf *name, struct buf *userid)
+{
+    if (backupd_owner_of(n->d, buf_cstring(name), userid))
+        return;
+    if (n->count == n->alloc) {
+        n->alloc = n->alloc ? n->alloc + n->alloc / 2 : 16;
+        n->list = xrealloc(n->list, n->alloc * sizeof(*n->list));
+    }
+    struct wanted *w = &n->list[n->count++], *last = n->count > 1 ? w - 1 : NULL;
+    w->name = add_text(n, name);
+    w->userid = last && !strcmp(userid_of(n, last), buf_cstring(userid)) ? last->userid
+                                                                        : add_text(n, userid);
 }
 
 /* All names are read before the first is looked up: a client that is still writing does not read,
  * and could not be answered. */
-static int read_list(struct backupd *d, struct strarray *names)
+static int read_list(struct backupd_names *n)
 {
-    struct buf name = BUF_INITIALIZER;
-    size_t total = 0;
+    struct dlist_reader *reader = n->d->reader;
+    struct buf name = BUF_INITIALIZER, userid = BUF_INITIALIZER;
+    size_t others = 0; /* bytes of what can be no mailbox */
     int more = 0;
-    int r = dlist_reader_enter(d->reader, 0);
-    while (!r && (more = dlist_reader_more(d->reader)) > 0) {
-        r = dlist_reader_astring(d->reader, &name, d->max_text);
-        total += name.len + NAME_COST;
-        if (!r && total > NAMES_MAX)
+    int r = dlist_reader_enter(reader, 0);
+    while (!r && (more = dlist_reader_more(reader)) > 0) {
+        size_t before = n->text.len;
+        r = dlist_reader_astring(reader, &name, n->d->max_text);
+        if (r)
+            break;
+        add_name(n, &name, &userid);
+        if (n->text.len == before)
+            others += name.len + NAME_COST;
+        if (n->text.len + n->count * NAME_COST + others > NAMES_MAX)
             r = XERR_TOOBIG;
-        if (!r)
-            strarray_append(names, buf_cstring(&name));
     }
     buf_free(&name);
-    return r ? r : more < 0 ? more : backupd_at_end(d);
+    buf_free(&userid);
+    return r ? r : more < 0 ? more : backupd_at_end(n->d);
 }
 
 int backupd_names_read(struct backupd *d, struct backupd_names **np)
 {
-    struct strarray names = STRARRAY_INITIALIZER;
-    struct buf userid = BUF_INITIALIZER;
-    int r = read_list(d, &names);
-    if (!r) {
-        struct backupd_names *n = *np = xzmalloc(sizeof(*n));
-        n->d = d;
-        n->list = xzmalloc(sizeof(*n->list) * (size_t)(names.count + 1));
-        for (int i = 0; i < names.count; i++) {
-            backupd_unshow(d, names.data[i]);
-            if (backupd_owner_of(d, names.data[i], &userid))
-                continue; /* can be no mailbox */
-            backupd_unit_addowner(d, buf_cstring(&userid));
-            n->list[n->count].at = i;
-            n->list[n->count].name = names.data[i]; /* not twice: there may be many */
-            names.data[i] = NULL;
-            n->list[n->count++].userid = xstrdup(buf_cstring(&userid));
-        }
-        qsort(n->list, (size_t)n->count, sizeof(*n->list), by_owner);
+    struct backupd_names *n = *np = xzmalloc(sizeof(*n));
+    n->d = d;
+    int r = read_list(n);
+    if (r) {
+        backupd_names_free(np);
+        return r;
     }
-    buf_free(&userid);
-    strarray_fini(&names);
-    return r;
+    for (size_t i = 0; i < n->count; i++) {
+        backupd_unshow(d, name_of(n, &n->list[i]));
+        backupd_unit_addowner(d, userid_of(n, &n->list[i]));
+    }
+    if (n->count)
+        qsort_r(n->list, n->count, sizeof(*n->list), by_owner, n);
+    return 0;
 }
 
 void backupd_names_free(struct backupd_names **np)
 {
     struct backupd_names *n = *np;
-    for (int i = 0; i < n->count; i++) {
-        free(n->list[i].name);
-        free(n->list[i].userid);
-    }
+    buf_free(&n->text);
     free(n->list);
     hash_free(&n->newest, free);
     free(n);
@@ -108,10 +137,10 @@ void backupd_names_free(struct backupd_names **np)
 static int find(struct backupd_names *n, const struct wanted *w, struct lcb **b,
                 struct lcb_folder *f, struct buf *strings)
 {
-    int r = backupd_backup(n->d, w->userid, 0, b);
+    int r = backupd_backup(n->d, userid_of(n, w), 0, b);
     if (!r || r == XERR_NOTFOUND)
-        backupd_ask_name(n->d, w->name, r ? NULL : *b);
-    return r ? r : lcb_find_name(*b, w->name, f, strings);
+        backupd_ask_name(n->d, name_of(n, w), r ? NULL : *b);
+    return r ? r : lcb_find_name(*b, name_of(n, w), f, strings);
 }
 
 static int note_newest(struct backupd_names *n, const struct wanted *w)
@@ -157,12 +186,12 @@ int backupd_names_foreach(struct backupd_names *n,
                           void *rock)
 {
     int r = 0;
-    if (n->count && strcmp(n->list[0].userid, n->list[n->count - 1].userid)) {
+    if (n->count && strcmp(userid_of(n, &n->list[0]), userid_of(n, &n->list[n->count - 1]))) {
         n->newest = hash_new();
-        for (int i = 0; !r && i < n->count; i++)
+        for (size_t i = 0; !r && i < n->count; i++)
             r = note_newest(n, &n->list[i]);
     }
-    for (int i = 0; !r && i < n->count; i++)
+    for (size_t i = 0; !r && i < n->count; i++)
         r = pass_on(n, &n->list[i], fn, rock);
     return r;
 }

@@ -25,9 +25,11 @@
 #include "backup/backupd_int.h"
 #include "lib/xmalloc.h"
 
-/* Names whose questions are remembered, and mailboxes that were shown: some 2 and 8 MB. */
+/* Names whose questions are remembered, and mailboxes that were shown: some 2 and 8 MB, with names as
+ * people give them; of longer ones there is room for fewer. */
 #define ASKED_MAX 26000
 #define SHOWN_MAX BACKUPD_SHOWN_MAX
+#define NOTED_MAX (6u << 20) /* bytes of all these strings */
 
 /* When a name was asked for. */
 struct asked {
@@ -48,6 +50,7 @@ void backupd_shown_init(struct backupd *d)
     d->shown_names = hash_new();
     d->shown = hash_new();
     d->asked = hash_new();
+    d->noted = 0;
     d->asked_user = NULL;
     d->asked_lost = 0;
 }
@@ -59,6 +62,13 @@ void backupd_shown_free(struct backupd *d)
     hash_free(&d->asked, free);
     free(d->asked_user);
     d->asked_user = NULL;
+}
+
+/* Bytes that are counted of a note: its UNIQUEID; its name, which is a key as well. (The user id is a
+ * part of the name.) */
+static size_t shown_bytes(const char *uniqueid, const char *mboxname)
+{
+    return strlen(uniqueid) + (mboxname ? 2 * strlen(mboxname) : 0);
 }
 
 struct forgetting {
@@ -74,6 +84,7 @@ static int forget_one_shown(const char *key, size_t n, void *data, void *rock)
         return 0;
     if (s->mboxname && hash_lookup(f->d->shown_names, s->mboxname) == s)
         hash_del(f->d->shown_names, s->mboxname);
+    f->d->noted -= shown_bytes(key, s->mboxname);
     hash_delmap(f->d->shown, key, n);
     free_shown(s);
     return 0;
@@ -83,8 +94,10 @@ static int forget_one_asked(const char *key, size_t n, void *data, void *rock)
 {
     struct forgetting *f = rock;
     struct asked *a = data;
-    if (a->command < f->before)
-        free(hash_delmap(f->d->asked, key, n));
+    if (a->command >= f->before)
+        return 0;
+    f->d->noted -= n;
+    free(hash_delmap(f->d->asked, key, n));
     return 0;
 }
 
@@ -98,23 +111,31 @@ static void forget(struct backupd *d, uint64_t before)
     d->asked_lost = 1;
 }
 
-/* Room for one more: what the command at hand has noted goes last. */
-static void make_room(struct backupd *d)
+static int has_room(const struct backupd *d, int fresh, size_t bytes)
 {
-    if (hash_count(d->shown) < SHOWN_MAX && hash_count(d->asked) < ASKED_MAX)
-        return;
-    forget(d, d->command);
-    if (hash_count(d->shown) >= SHOWN_MAX || hash_count(d->asked) >= ASKED_MAX)
+    return d->noted + bytes <= NOTED_MAX &&
+           (!fresh || (hash_count(d->shown) < SHOWN_MAX && hash_count(d->asked) < ASKED_MAX));
+}
+
+/* Room for so many bytes, and if FRESH for one note more: what the command at hand has noted goes
+ * last. */
+static void make_room(struct backupd *d, int fresh, size_t bytes)
+{
+    if (!has_room(d, fresh, bytes))
+        forget(d, d->command);
+    if (!has_room(d, fresh, bytes))
         forget(d, UINT64_MAX);
 }
 
-/* S is known by NAME from now on. */
+/* S is known by NAME from now on; there is room for that. */
 static void name_shown(struct backupd *d, struct backupd_shown *s, const char *name)
 {
     if (s->mboxname && !strcmp(s->mboxname, name) && hash_lookup(d->shown_names, name) == s)
         return;
     if (s->mboxname && hash_lookup(d->shown_names, s->mboxname) == s)
         hash_del(d->shown_names, s->mboxname);
+    d->noted -= s->mboxname ? 2 * strlen(s->mboxname) : 0;
+    d->noted += 2 * strlen(name);
     free(s->mboxname);
     s->mboxname = xstrdup(name);
     hash_insert(d->shown_names, name, s);
@@ -123,8 +144,12 @@ static void name_shown(struct backupd *d, struct backupd_shown *s, const char *n
 void backupd_show(struct backupd *d, struct lcb *b, const struct lcb_folder *f, int listed)
 {
     struct backupd_shown *s = hash_lookup(d->shown, f->uniqueid);
+    if (!s || !s->mboxname || strcmp(s->mboxname, f->mboxname)) {
+        make_room(d, !s, shown_bytes(f->uniqueid, f->mboxname));
+        s = hash_lookup(d->shown, f->uniqueid);
+    }
     if (!s) {
-        make_room(d);
+        d->noted += strlen(f->uniqueid);
         s = xzmalloc(sizeof(*s));
         s->command = d->command;
         hash_insert(d->shown, f->uniqueid, s);
@@ -163,6 +188,10 @@ void backupd_shown_moved(struct backupd *d, struct lcb *b, int64_t since, const 
     struct backupd_shown *s = hash_lookup(d->shown, f->uniqueid);
     if (!s || !s->userid || strcmp(s->userid, lcb_userid(b)))
         return;
+    make_room(d, 0, shown_bytes(f->uniqueid, f->mboxname));
+    s = hash_lookup(d->shown, f->uniqueid);
+    if (!s)
+        return;
     name_shown(d, s, f->mboxname);
     s->command = d->command;
     if (s->since == since)
@@ -180,6 +209,7 @@ int backupd_is_meant(const struct backupd *d, struct lcb *b, const struct lcb_fo
 
 void backupd_shown_renamed(struct backupd *d, const char *from, const char *to)
 {
+    make_room(d, 0, shown_bytes("", to));
     struct backupd_shown *s = hash_lookup(d->shown_names, from);
     if (!s)
         return;
@@ -198,7 +228,8 @@ void backupd_ask_name(struct backupd *d, const char *mboxname, struct lcb *b)
 {
     struct asked *a = hash_lookup(d->asked, mboxname);
     if (!a) {
-        make_room(d);
+        make_room(d, 1, strlen(mboxname));
+        d->noted += strlen(mboxname);
         a = xzmalloc(sizeof(*a));
         hash_insert(d->asked, mboxname, a);
     }

@@ -114,9 +114,11 @@ int backupd_staging_reserve(struct backupd *d)
 {
     buf_reset(&d->text);
     int r = reserve_keys(d);
-    if (!r && d->text.len)
-        prot_printf(d->out, "* MISSING (%s)\r\n", buf_cstring(&d->text));
-    buf_shrink(&d->text, 1 << 16);
+    if (!r && d->text.len) {
+        prot_puts(d->out, "* MISSING (");
+        prot_write(d->out, d->text.s, d->text.len);
+        prot_puts(d->out, ")\r\n");
+    }
     return r;
 }
 

@@ -25,6 +25,9 @@
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
+/* What is left of a large answer. */
+#define TEXT_KEEP (64u << 10)
+
 static int64_t now_ms(void)
 {
     struct timespec ts;
@@ -121,6 +124,7 @@ void backupd_command_end(struct backupd *d)
         if (d->open[i].b && d->open[i].command == d->command)
             d->open[i].used = now_ms();
     d->busy = 0;
+    buf_shrink(&d->text, TEXT_KEEP);
 }
 
 /* A free slot; the least recently used backup makes room. */

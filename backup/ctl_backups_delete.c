@@ -66,6 +66,9 @@ void ctl_delete(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *
     } else if (r == XERR_EXISTS) {
         ctl_result_error(result, r);
         buf_setcstr(&result->message, "it is in backups.db: name its user instead");
+    } else if (r == XERR_FORMAT && !t->userid) {
+        ctl_result_error(result, r);
+        buf_setcstr(&result->message, "it is no data file of a backup, called <userid>_XXXXXX");
     } else if (r) {
         ctl_result_error(result, r);
     } else if (kept) {

@@ -54,11 +54,10 @@ void ctl_result_error(struct ctl_result *result, int r)
         buf_setcstr(&result->message, ctl_error_text(r));
 }
 
-#define WAIT_MS 60000
-
 int ctl_wait_ms(const struct ctl *ctl)
 {
-    return ctl->opt->wait ? -1 : WAIT_MS;
+    int64_t wait = config_getduration(ctl->config, IMAPOPT_BACKUP_MAINTENANCE_WAIT);
+    return ctl->opt->wait ? -1 : (int)wait * 1000;
 }
 
 static void waiting(void *rock)

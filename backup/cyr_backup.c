@@ -300,11 +300,25 @@ static int open_backup(struct cyr_backup *cb, char mode)
 
 /* ---- working ---- */
 
+/* The state of --as-of, to cb->at. Of a range, log itself says what is not known. */
+static int find_moment(struct cyr_backup *cb, const struct request *q)
+{
+    int r = cyr_backup_position(cb, q->as_of.time, &cb->at);
+    if (r)
+        return r;
+    cyr_backup_warn_future(cb, q->as_of.time, cb->at);
+    if (q->command->time != AS_OF || cb->at == LCB_NOW)
+        return 0;
+    return cyr_backup_warn_lost(cb, 0, q->as_of.time, "shown");
+}
+
 static int work(struct cyr_backup *cb, const struct request *q)
 {
-    if (q->as_of.given && cyr_backup_position(cb, q->as_of.time, &cb->at))
+    int r = q->as_of.given ? find_moment(cb, q) : 0;
+    if (r == XERR_NOTFOUND) /* it has been said */
         return EX_TEMPFAIL;
-    int r = q->command->fn(cb, q->count, q->items);
+    if (!r)
+        r = q->command->fn(cb, q->count, q->items);
     errno = 0;
     int failed = fflush(stdout) == EOF, e = errno;
     if (failed || ferror(stdout)) {

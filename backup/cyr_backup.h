@@ -69,18 +69,29 @@ int cyr_backup_printed(void);
  * called so. XERR_NOTFOUND. */
 int cyr_backup_find_mailbox(struct cyr_backup *, const char *item, struct lcb_folder *,
                             struct buf *strings);
+/* The same; and if no mailbox is called so, the one that last was, whatever became of it. */
+int cyr_backup_find_former(struct cyr_backup *, const char *item, struct lcb_folder *,
+                           struct buf *strings);
 /* The GUID of a message whose content is here: 0, XERR_NOTFOUND or another error. */
 int cyr_backup_find_message(struct cyr_backup *, const char *item, struct message_guid *);
 /* The bytes of a message up to the first empty line, which is left out, to FN in
  * pieces. */
 int cyr_backup_read_header(struct cyr_backup *, const struct message_guid *,
                            int (*fn)(void *rock, const void *p, size_t n), void *rock);
-/* The position of TIME, for queries, to *AT. If it is before all history, or there is none, say so:
- * XERR_NOTFOUND. */
-int cyr_backup_position(struct cyr_backup *, int64_t time, int64_t *at);
 /* Number of a chunk; -1 for what is none. */
 int64_t cyr_backup_chunk_number(const char *item);
 /* Time of the last append, from the header of a mailbox. */
 int64_t cyr_backup_appended(const struct lcb_folder *, struct dlist_pool *);
+
+/* ---- cyr_backup_time.c ---- */
+
+/* The position of TIME, for queries, to *AT. If it is before all history, or there is none, say so:
+ * XERR_NOTFOUND. */
+int cyr_backup_position(struct cyr_backup *, int64_t time, int64_t *at);
+/* Say so if the moment ASKED, of which the position is AT, is yet to come. */
+void cyr_backup_warn_future(const struct cyr_backup *, int64_t asked, int64_t at);
+/* Say so if something of the time FROM .. TO was lost through damage, so that WHAT ("shown", "told")
+ * may be incomplete. 0, or an error of the index. */
+int cyr_backup_warn_lost(const struct cyr_backup *, int64_t from, int64_t to, const char *what);
 
 #endif

@@ -43,6 +43,15 @@ static int of_mailbox(struct cyr_backup *cb, const char *item, int64_t from, int
     return r;
 }
 
+/* Of the present state nothing is unknown, of a past one what was lost before it. */
+static int warn(struct cyr_backup *cb, int64_t from, int64_t to)
+{
+    cyr_backup_warn_future(cb, cb->until.time, to);
+    if (from == LCB_NOW)
+        return 0;
+    return cyr_backup_warn_lost(cb, 0, to == LCB_NOW ? cb->since.time : cb->until.time, "told");
+}
+
 static int compare(struct cyr_backup *cb, int count, char **items,
                    int (*fn)(void *rock, const struct lcb_event *), void *rock)
 {
@@ -54,6 +63,8 @@ static int compare(struct cyr_backup *cb, int count, char **items,
         cb->failed = 1;
         return 0;
     }
+    if (!r)
+        r = warn(cb, from, to);
     if (!r && !count)
         r = lcb_foreach_difference(cb->backup, from, to, 0, fn, rock);
     for (int i = 0; !r && i < count; i++)

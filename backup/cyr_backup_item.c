@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "backup/cyr_backup.h"
-#include "backup/lcb_history.h"
 #include "lib/output.h"
 #include "lib/xerr.h"
 
@@ -79,8 +78,8 @@ static int find_gone(struct cyr_backup *cb, const char *item, struct lcb_folder 
     return r ? r : s.count ? 0 : XERR_NOTFOUND;
 }
 
-static int find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
-                        struct buf *strings)
+static int find_there(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
+                      struct buf *strings)
 {
     int r = lcb_find_uniqueid_at(cb->backup, cb->at, item, f, strings);
     if (r == XERR_NOTFOUND)
@@ -88,18 +87,40 @@ static int find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_fold
     return r == XERR_NOTFOUND ? find_gone(cb, item, f, strings) : r;
 }
 
-int cyr_backup_find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
-                            struct buf *strings)
+static int find_former(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
+                       struct buf *strings)
 {
-    int r = find_mailbox(cb, item, f, strings);
+    return lcb_find_former(cb->backup, cb->at, item, f, strings);
+}
+
+/* By the name as it is given, and then as an administrator may have meant it. */
+static int find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
+                        struct buf *strings,
+                        int (*find)(struct cyr_backup *, const char *, struct lcb_folder *,
+                                    struct buf *))
+{
+    int r = find(cb, item, f, strings);
     if (r == XERR_NOTFOUND) {
         struct buf name = BUF_INITIALIZER;
         mboxname_from_external(lcb_store_names(cb->store), item, &name);
         if (strcmp(buf_cstring(&name), item))
-            r = find_mailbox(cb, buf_cstring(&name), f, strings);
+            r = find(cb, buf_cstring(&name), f, strings);
         buf_free(&name);
     }
     return r;
+}
+
+int cyr_backup_find_mailbox(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
+                            struct buf *strings)
+{
+    return find_mailbox(cb, item, f, strings, find_there);
+}
+
+int cyr_backup_find_former(struct cyr_backup *cb, const char *item, struct lcb_folder *f,
+                           struct buf *strings)
+{
+    int r = cyr_backup_find_mailbox(cb, item, f, strings);
+    return r == XERR_NOTFOUND ? find_mailbox(cb, item, f, strings, find_former) : r;
 }
 
 static int found(void *rock, const char *uniqueid, const char *mboxname)
@@ -163,24 +184,6 @@ int cyr_backup_read_header(struct cyr_backup *cb, const struct message_guid *gui
     struct header h = {.fn = fn, .rock = rock};
     int r = lcb_read_content(cb->backup, guid, header_bytes, &h);
     return h.r ? h.r : r < 0 ? r : 0;
-}
-
-int cyr_backup_position(struct cyr_backup *cb, int64_t time, int64_t *at)
-{
-    int64_t pos, begin;
-    int r = lcb_history_at(cb->backup, time, at);
-    if (r != XERR_NOTFOUND)
-        return r;
-    r = lcb_history_begin(cb->backup, &pos, &begin);
-    if (r == XERR_NOTFOUND) {
-        cyr_backup_say(cb, "there is no history yet");
-    } else if (!r) {
-        char asked[20], first[20];
-        output_time(time, asked);
-        output_time(begin, first);
-        cyr_backup_say(cb, "there is no history of %s: it begins at %s", asked, first);
-    }
-    return r ? r : XERR_NOTFOUND;
 }
 
 int64_t cyr_backup_chunk_number(const char *item)

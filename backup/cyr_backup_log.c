@@ -44,7 +44,8 @@ static int find_range(struct cyr_backup *cb, struct lcb_events *q)
     return r == XERR_NOTFOUND ? 0 : r;
 }
 
-/* A GUID, if there is such a message; else a mailbox. */
+/* A GUID, if there is such a message; else a mailbox. Who asks what became of one may know no other
+ * name of it than the one it had. */
 static int find_item(struct cyr_backup *cb, const char *item, struct lcb_events *q,
                      struct message_guid *guid)
 {
@@ -54,12 +55,18 @@ static int find_item(struct cyr_backup *cb, const char *item, struct lcb_events 
     if (!r) {
         q->guid = guid;
     } else if (r == XERR_NOTFOUND) {
-        r = cyr_backup_find_mailbox(cb, item, &f, &strings);
+        r = cyr_backup_find_former(cb, item, &f, &strings);
         if (!r)
             q->folder = f.id;
     }
     buf_free(&strings);
     return r;
+}
+
+static int warn(struct cyr_backup *cb, const struct lcb_events *q)
+{
+    return cyr_backup_warn_lost(cb, cb->since.given ? cb->since.time : 0,
+                                q->to == LCB_NOW ? LCB_NOW : lcb_time(cb->backup, q->to), "told");
 }
 
 static int ask(struct cyr_backup *cb, int count, char **items,
@@ -72,6 +79,8 @@ static int ask(struct cyr_backup *cb, int count, char **items,
         cb->failed = cb->until.given;
         return 0;
     }
+    if (!r)
+        r = warn(cb, &q);
     if (!r && count) {
         r = find_item(cb, items[0], &q, &guid);
         if (r == XERR_NOTFOUND) {

@@ -44,6 +44,9 @@ int lcb_store_foreach(struct lcb_store *, const char *prefix,
                       int (*fn)(void *rock, const char *userid, const char *path), void *rock);
 /* Where USERID's data file is, to be freed; XERR_NOTFOUND. */
 int lcb_store_find(struct lcb_store *, const char *userid, char **path);
+/* How many bytes the data file that was opened last lacks at its end, though its index spoke for them:
+ * they were confirmed once. 0 from the second question on. */
+int64_t lcb_store_cut_short(struct lcb_store *);
 /* A file below backup_staging_path (made if missing) that has no name any more: its descriptor to
  * *FD, to be used and closed through the store's vfs. */
 int lcb_store_tmpfile(struct lcb_store *, int *fd);
@@ -169,6 +172,9 @@ int lcb_find_uniqueid_at(struct lcb *, int64_t at, const char *uniqueid, struct 
                          struct buf *strings);
 int lcb_find_name_at(struct lcb *, int64_t at, const char *mboxname, struct lcb_folder *,
                      struct buf *strings);
+/* The mailbox that last had that name, at AT or before; it may be gone or have another one by now. */
+int lcb_find_former(struct lcb *, int64_t at, const char *mboxname, struct lcb_folder *,
+                    struct buf *strings);
 /* The last state of a mailbox, gone or not. */
 int lcb_find_last(struct lcb *, const char *uniqueid, struct lcb_folder *, struct buf *strings);
 /* The name was that of mailbox WAS and is that of IS now. If this is not the first time that a MAILBOX

@@ -23,6 +23,7 @@
 
 #include "backup/lcb_clock.h"
 #include "backup/lcb_int.h"
+#include "lib/filelock.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 #include "lib/xmalloc.h"
@@ -47,22 +48,27 @@ static void read_note(struct vfs *vfs, const char *path, struct note *note)
         memset(note, 0, sizeof(*note));
 }
 
+/* A run that finds another at it leaves it to that: it notes the same. What a dead one left is written
+ * over. */
 static int write_note(struct vfs *vfs, const char *path, const struct note *note)
 {
     char text[64];
-    char *fresh = xasprintf("%s.%d.new", path, (int)getpid());
+    char *fresh = xasprintf("%s.new", path);
     int len = snprintf(text, sizeof(text), "%" PRId64 " %" PRId64 "\n", note->last, note->leap);
-    int fd = vfs_open(vfs, fresh, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    ssize_t n = fd < 0 ? fd : vfs_pwrite(vfs, fd, text, (size_t)len, 0);
-    int r = n < 0 ? (int)n : vfs_fsync(vfs, fd);
-    if (fd >= 0)
-        vfs_close(vfs, &fd);
-    if (!r)
+    int fd = vfs_open(vfs, fresh, O_RDWR | O_CREAT, 0600);
+    int r = fd < 0 ? fd : filelock_lock(fd, FILELOCK_EXCLUSIVE, 0, NULL, NULL);
+    int busy = r == XERR_LOCKED || (!r && filelock_same(fd, fresh) != 1);
+    if (!r && !busy)
+        r = vfs_ftruncate(vfs, fd, 0);
+    ssize_t n = r || busy ? 0 : vfs_pwrite(vfs, fd, text, (size_t)len, 0);
+    r = r ? r : n < 0 ? (int)n : 0;
+    if (!r && !busy)
+        r = vfs_fsync(vfs, fd);
+    if (!r && !busy)
         r = vfs_rename(vfs, fresh, path);
-    if (r)
-        vfs_unlink(vfs, fresh);
+    vfs_close(vfs, &fd);
     free(fresh);
-    return r;
+    return busy ? 0 : r;
 }
 
 /* Has the clock gone on, for long enough, from where it leapt to? (Or did it leap again?) */

@@ -50,8 +50,7 @@ void lcb_aside_add(struct lcb_aside *a, off_t from, off_t to)
     a->to[a->count++] = to;
 }
 
-/* Are FROM .. TO members without text? */
-static int only_empty(struct lcb *b, off_t from, off_t to)
+int lcb_only_empty(struct lcb *b, off_t from, off_t to)
 {
     while (from < to) {
         struct lcb_memberstream *in = NULL;
@@ -71,7 +70,7 @@ static int only_empty(struct lcb *b, off_t from, off_t to)
 
 static void gap(struct lcb_aside *a, struct lcb_plan *p, off_t from, off_t to)
 {
-    if (from < to && !only_empty(p->b, from, to))
+    if (from < to && !lcb_only_empty(p->b, from, to))
         lcb_aside_add(a, from, to);
 }
 

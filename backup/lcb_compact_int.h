@@ -97,6 +97,9 @@ int lcb_writer_whole(struct lcb_writer *, const struct lcb_member *, int64_t seq
 /* End the open chunk, if there is one; with GZ_BASE in FLAGS there will be one. */
 int lcb_writer_seal(struct lcb_writer *, int flags);
 
+/* Are the bytes FROM .. TO of the data file members without text, which mean nothing? */
+int lcb_only_empty(struct lcb *, off_t from, off_t to);
+
 /* ---- lcb_compact_base.c ---- */
 
 /* The state at P->from, as lines. */
@@ -117,6 +120,9 @@ struct lcb_oldline {
 /* The next line of the TEXT of a chunk that our programs wrote, from *AT on, which moves behind it.
  * 1, 0 at the end, XERR_FORMAT if it is none that they would write. */
 int lcb_oldline_next(const struct buf *text, size_t *at, struct lcb_oldline *);
+/* Line POS of the file, which points into TEXT, its chunk's. 1, or 0 if it cannot be had: it is not
+ * readable, or none that our programs would write, or its chunk is a very large one. */
+int lcb_oldline_at(struct lcb *, int64_t pos, struct buf *text, struct lcb_oldline *);
 /* TEXT is the beginning of a chunk of LENGTH: 1 if all of it is one message. */
 int lcb_oldline_single(const struct buf *text, uint64_t length, struct lcb_oldline *);
 
@@ -184,8 +190,8 @@ int lcb_pass_foreign(struct lcb_pass *, const struct lcb_chunk *);
 /* ---- lcb_compact_prove.c ---- */
 
 /* Does the old index say what the old data file does? 0, XERR_INTERNAL with a line in syslog, or an
- * error. That something in the file cannot be read is none. */
-int lcb_compact_prove_index(struct lcb_switch *);
+ * error. That something in the file cannot be read is none. HOW hears of progress: half the bytes. */
+int lcb_compact_prove_index(struct lcb_switch *, const struct lcb_compact *how);
 /* Does the new backup say what the old one does? 0, XERR_INTERNAL with a line in syslog, or an
  * error. */
 int lcb_compact_prove(struct lcb_plan *, struct lcb_switch *, const struct lcb_writer *);

@@ -13,6 +13,9 @@
 #include "backup/lcb_compact_int.h"
 #include "lib/xerr.h"
 
+/* A single line is looked for in no chunk that is larger than this. */
+#define TEXT_MAX (64u << 20)
+
 /* Digits from *AT on: 0, or XERR_FORMAT if there are none or too many. */
 static int number(const char *p, size_t n, size_t *at, uint64_t *value)
 {
@@ -132,6 +135,28 @@ int lcb_oldline_next(const struct buf *text, size_t *at, struct lcb_oldline *l)
     l->text = text->s + begin;
     l->len = *at - begin;
     return r ? r : 1;
+}
+
+static int collect(void *rock, const void *p, size_t n)
+{
+    struct buf *text = rock;
+    if (text->len + n > TEXT_MAX)
+        return XERR_TOOBIG;
+    buf_appendmap(text, p, n);
+    return 0;
+}
+
+int lcb_oldline_at(struct lcb *b, int64_t pos, struct buf *text, struct lcb_oldline *l)
+{
+    size_t at = LCB_CHUNK_START_LEN;
+    int64_t number = 0;
+    int more = 1;
+    buf_reset(text);
+    if (lcb_read_chunk(b, LCB_POS_SEQ(pos), collect, text) || text->len < at)
+        return 0;
+    while (number < (pos & 0xffffff) && (more = lcb_oldline_next(text, &at, l)) == 1)
+        number++;
+    return number && more == 1;
 }
 
 int lcb_oldline_single(const struct buf *text, uint64_t length, struct lcb_oldline *l)

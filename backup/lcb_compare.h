@@ -18,10 +18,13 @@ struct lcb_difference {
     const char *table;
     int side;             /* 0: both have the row, but not the same; < 0: only OLD; > 0: only NEW */
     const char *uniqueid; /* of the mailbox, or NULL */
-    const char *mboxname;
+    const char *mboxname; /* of that mailbox; the name itself in "replaced" */
     uint32_t uid;         /* of a record, else 0 */
     int64_t since[2], until[2]; /* in OLD and NEW; 0: not there, until also 0 if it holds */
+    int end;              /* both have it, and all that differs is its end */
+    int touched;          /* since one that began or ended in OLD where LOST, rows of its key differ */
     int64_t chunk;        /* of content, in OLD; else 0 */
+    int64_t pos;          /* of chunks (line 0), pieces, ticks and lost; else 0 */
     const struct message_guid *guid; /* of content, else NULL */
 };
 
@@ -37,14 +40,16 @@ struct lcb_compare {
      * negative. Both NULL: stop at the first. FOUND is asked first, if it is there. */
     int (*differs)(void *rock, const char *what);
     int (*found)(void *rock, const struct lcb_difference *);
+    /* Is what stands at POS in OLD's file lost, so that NEW cannot know it? NULL: nothing is. */
+    int (*lost)(void *rock, int64_t pos);
     void *rock;
 };
 /* 0 if they agree in every row of every table that is derived from the data file (marks aside, and
- * with MAP chunks, too), 1 if not, or an error. Of content it is compared whether it is there, for
- * records that are not expunged; without MAP where it is, too. The checksum of each mailbox must be
- * that of its records, on either side. Rows are read in the order of their keys on both sides, so
- * memory does not grow with their number. Neither side may change meanwhile: a transaction is its
- * owner's affair. */
+ * with MAP what tells of places, but that NEW must have no damage), 1 if not, or an error. Of content
+ * it is compared whether it is there, for records that are not expunged; without MAP where it is, too.
+ * The checksum of each mailbox must be that of its records, on either side. Rows are read in the order
+ * of their keys on both sides, so memory does not grow with their number. Neither side may change
+ * meanwhile: a transaction is its owner's affair. */
 int lcb_compare(const struct lcb_compare *);
 
 #endif

@@ -16,7 +16,13 @@
  * at once more, since others may have been faster.
  *
  * All this is done only for users without a record, and costs two lists of a directory for each
- * partition. A new file is made only inside the transaction that writes its record. */
+ * partition. It is asked twice: before anything is uploaded, and when the file is made. So it is
+ * remembered of the user who was asked about last that no name was his, with the states of these
+ * directories: who finds them as they were need not read them again. (Where the clock of the file
+ * system ticks, a file that comes within the tick in which the directory was read goes unseen, as
+ * would one that comes a moment after the second look.)
+ *
+ * A new file is made only inside the transaction that writes its record. */
 #include "config.h"
 
 #include <errno.h>
@@ -136,16 +142,33 @@ int lcb_strangers(struct lcb_store *s, struct buf *path)
 
 /* ---- files of one user ---- */
 
+void lcb_absent_forget(struct lcb_absent *a)
+{
+    free(a->userid);
+    free(a->dirs);
+    memset(a, 0, sizeof(*a));
+}
+
 struct own {
     struct vfs *vfs;
     const char *userid, *dir;
+    struct buf encoded;            /* his id as we write it; Cyrus does not encode */
     struct strarray data, deleted; /* paths */
 };
+
+/* Most names in a directory are those of others. */
+static int begins_as(const char *name, const char *userid)
+{
+    size_t len = strlen(userid);
+    return !strncmp(name, userid, len) && name[len] == '_';
+}
 
 static int note_name(void *rock, const char *name)
 {
     struct own *own = rock;
     struct lcb_name n;
+    if (!begins_as(name, own->userid) && !begins_as(name, buf_cstring(&own->encoded)))
+        return 0;
     lcb_name_parse(name, &n);
     if ((n.kind == LCB_NAME_DATA || n.kind == LCB_NAME_DELETED) &&
         lcb_name_is_for(name, n.baselen, own->userid)) {
@@ -156,18 +179,63 @@ static int note_name(void *rock, const char *name)
     return 0;
 }
 
+/* State of the directory; nothing is one, too. 0 if it cannot be told. */
+static int dir_state(struct vfs *vfs, const char *dir, struct lcb_dirstate *d)
+{
+    struct stat st;
+    int r = vfs_stat(vfs, dir, &st);
+    memset(d, 0, sizeof(*d));
+    if (r >= 0) {
+        d->dev = st.st_dev;
+        d->ino = st.st_ino;
+        d->changed = st.st_ctim;
+    }
+    return r >= 0 || r == -ENOENT;
+}
+
+/* The directories where his files could be, two for each partition: number I, to be freed. */
+static char *own_dir(const struct lcb_placement *p, const char *userid, size_t i)
+{
+    return xasprintf("%s/%c", p->partitions[i / 2].dir, lcb_path_hash(userid, (int)(i % 2)));
+}
+
+/* 1 if none of the names was USERID's when he was asked about last, and none has come since. */
+static int none_yet(struct lcb_store *s, const char *userid)
+{
+    const struct lcb_absent *a = lcb_store_absent(s);
+    struct lcb_placement p;
+    int same = a->userid && !strcmp(a->userid, userid);
+    lcb_store_placement(s, &p);
+    for (size_t i = 0; same && i < 2 * p.count; i++) {
+        struct lcb_dirstate now;
+        char *dir = own_dir(&p, userid, i);
+        same = dir_state(lcb_store_vfs(s), dir, &now) && now.dev == a->dirs[i].dev &&
+               now.ino == a->dirs[i].ino && now.changed.tv_sec == a->dirs[i].changed.tv_sec &&
+               now.changed.tv_nsec == a->dirs[i].changed.tv_nsec;
+        free(dir);
+    }
+    return same;
+}
+
 /* A partition that cannot be read has no say: no new backup goes there. */
 static void list_own(struct lcb_store *s, struct own *own)
 {
+    struct lcb_absent *a = lcb_store_absent(s);
     struct lcb_placement p;
+    int sure = 1;
     lcb_store_placement(s, &p);
-    for (size_t i = 0; i < p.count; i++)
-        for (int full = 0; full < 2; full++) {
-            char *dir = xasprintf("%s/%c", p.partitions[i].dir, lcb_path_hash(own->userid, full));
-            own->dir = dir;
-            (void)vfs_list(own->vfs, dir, note_name, own);
-            free(dir);
-        }
+    lcb_absent_forget(a);
+    a->dirs = xzmalloc((2 * p.count + 1) * sizeof(*a->dirs));
+    for (size_t i = 0; i < 2 * p.count; i++) {
+        char *dir = own_dir(&p, own->userid, i);
+        own->dir = dir;
+        sure &= dir_state(own->vfs, dir, &a->dirs[i]);
+        int r = vfs_list(own->vfs, dir, note_name, own);
+        sure &= !r || r == -ENOENT;
+        free(dir);
+    }
+    if (sure && !own->data.count)
+        a->userid = xstrdup(own->userid);
 }
 
 /* The former name of a deleted backup, which it lost all but the name. */
@@ -187,8 +255,12 @@ static int has_unnamed(struct lcb_store *s, const char *userid, struct buf *path
     struct own own = {.vfs = lcb_store_vfs(s), .userid = userid};
     struct stat st;
     char *now = NULL;
-    int r = 0, found = 0;
-    list_own(s, &own);
+    int found = 0;
+    if (none_yet(s, userid))
+        return 0;
+    int r = lcb_filename_encode(&own.encoded, userid, strlen(userid));
+    if (!r)
+        list_own(s, &own);
     for (int i = 0; !r && !found && i < own.data.count; i++) {
         struct holder holder = {own.vfs, strarray_nth(&own.data, i), &st};
         memset(&st, 0, sizeof(st));
@@ -202,6 +274,7 @@ static int has_unnamed(struct lcb_store *s, const char *userid, struct buf *path
     }
     strarray_fini(&own.data);
     strarray_fini(&own.deleted);
+    buf_free(&own.encoded);
     if (r || !found)
         return r;
     r = lcb_db_find(lcb_store_db(s), userid, &now); /* by now? */

@@ -20,7 +20,9 @@
 #include "backup/lcb_delete.h"
 #include "backup/lcb_delete_int.h"
 #include "backup/lcb_hold.h"
+#include "backup/lcb_identify.h"
 #include "backup/lcb_int.h"
+#include "backup/lcb_move.h"
 #include "backup/lcb_partition.h"
 #include "backup/lcb_switch.h"
 #include "backup/lcb_walk.h"
@@ -120,12 +122,13 @@ int lcb_deleted_name(struct lcb_hold *h, struct lcb_newname *n)
 }
 
 /* It has happened. What may still go wrong is cleared up by the next purge. */
-static void finish(struct lcb_store *s, struct lcb_newname *n)
+static int finish(struct lcb_store *s, struct lcb_newname *n)
 {
     int r = lcb_newname_finish(s, n);
     if (r)
         xlog_warnx("%s: is %s now, but its former name could not be removed: %s", n->from, n->to,
                    error_message(r));
+    return r;
 }
 
 static int delete_held(struct lcb_hold *h, const struct lcb_delete *how, char **kept)
@@ -145,9 +148,9 @@ static int delete_held(struct lcb_hold *h, const struct lcb_delete *how, char **
     if (r) {
         lcb_newname_undo(h->store, &n);
     } else {
-        finish(h->store, &n);
-        if (how->now)
-            r = lcb_remove_pair(h->store, n.to);
+        int unfinished = finish(h->store, &n);
+        if (how->now) /* without this name nobody would know that the other is to go */
+            r = unfinished ? unfinished : lcb_remove_pair(h->store, n.to);
         else
             *kept = xstrdup(n.to);
     }
@@ -166,6 +169,25 @@ static int forget(struct lcb_store *s, const char *userid)
     return r;
 }
 
+/* A file that was named by its path may be any: is it a data file, and called like one, so that it is
+ * found again when it has its other name? Of one that has rotted the index tells; an empty one is only
+ * taken for ours where we make them. */
+static int is_data_file(struct lcb_store *s, const char *path)
+{
+    struct lcb_name n;
+    struct stat st;
+    lcb_name_parse(last_part(path), &n);
+    if (n.kind != LCB_NAME_DATA)
+        return 0;
+    enum lcb_identity_kind kind = lcb_identify_kind(s, path, n.baselen);
+    if (kind == LCB_IS_DATA || (kind == LCB_IS_EMPTY && lcb_partition_of(s, path)))
+        return 1;
+    char *index = xasprintf("%s.index", path);
+    int there = vfs_stat(lcb_store_vfs(s), index, &st) >= 0;
+    free(index);
+    return there;
+}
+
 int lcb_delete(struct lcb_store *s, const struct lcb_delete *how, char **kept)
 {
     struct lcb_hold *h = NULL;
@@ -179,6 +201,8 @@ int lcb_delete(struct lcb_store *s, const struct lcb_delete *how, char **kept)
         r = lcb_hold_file(s, how->path, how->wait_ms, &h);
         if (!r && (r = lcb_path_registered(s, h->path)) > 0)
             r = XERR_EXISTS;
+        if (!r && !is_data_file(s, h->path))
+            r = XERR_FORMAT;
     }
     if (!r)
         r = delete_held(h, how, kept);

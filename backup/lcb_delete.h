@@ -22,7 +22,8 @@ struct lcb_delete {
 /* Delete a backup, which this process must not have open for writing or maintenance. *KEPT gets the
  * new path of its data file, NULL if there is none; the caller frees it. Whatever happens, the backup
  * is there as before or is deleted. XERR_NOTFOUND without a record; -ENOENT if the data file is gone;
- * XERR_EXISTS if PATH is somebody's backup; XERR_LOCKED. */
+ * XERR_EXISTS if PATH is somebody's backup, XERR_FORMAT if it is no data file <userid>_XXXXXX;
+ * XERR_LOCKED. */
 int lcb_delete(struct lcb_store *, const struct lcb_delete *, char **kept);
 
 struct lcb_deleted {

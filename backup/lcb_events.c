@@ -185,8 +185,8 @@ static int first_record(struct eventwalk *w, int64_t pos, int64_t *id)
     int r = sqldb_int(w->b->index->db, &high, "SELECT max(id) FROM records", "");
     if (r == XERR_NOTFOUND)
         high = 0;
-    else if (r)
-        return r;
+    else if (r || high == INT64_MAX)
+        return r ? r : XERR_FORMAT;
     high++;
     while (high - low > 1) { /* the row at or below LOW began before POS, that below HIGH perhaps */
         int64_t middle = low + (high - low) / 2;

@@ -29,7 +29,9 @@
  *
  * A copy is a message whose content another record of this backup held already. It is a move if that
  * one is expunged within LCB_EVENT_MOVE seconds, before or after: what a client does in one moment may
- * be told in several. What is told at the first synchronisation has arrived then, whenever that was. */
+ * be told in several. For the same reason a mailbox is renamed, and neither deleted nor created, whose
+ * name another took before it was told, within that time, which name it has now. What is told at the
+ * first synchronisation has arrived then, whenever that was. */
 #ifndef BACKUP_LCB_EVENTS_H
 #define BACKUP_LCB_EVENTS_H
 

@@ -5,7 +5,12 @@
  * A mailbox has a new state with each change of its header, and nearly all of these say only that
  * mail came or went: numbers that grow. What is told of is a first state, another name, a state that
  * ended without another, and other keys and annotations, compared one by one. Of what was deleted no
- * more is told than where it is. */
+ * more is told than where it is.
+ *
+ * A rename may be told in two pieces: a client first says that another mailbox has the name, which
+ * ends the one that had it, and only then which name that one has now. So where a mailbox comes back
+ * under another name soon after somebody else took the one that it had, it was renamed, and its end is
+ * not told. What had ended without that, had been deleted. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -189,6 +194,52 @@ static int send_renamed(struct eventwalk *w, int64_t pos)
     return event_send(w);
 }
 
+/* ---- renamed in two pieces ---- */
+
+/* Did all mailboxes end with the one of w->state, because the user was removed? */
+static int ended_with_user(struct eventwalk *w)
+{
+    int64_t n, pos = w->state.until;
+    int r = sqldb_int(w->b->index->db, &n,
+                      "SELECT count(*) FROM folders f CROSS JOIN folder_states s WHERE s.folder=f.id"
+                      " AND s.since=(SELECT max(since) FROM folder_states WHERE folder=f.id AND"
+                      " since<?1) AND s.until=?1 AND NOT EXISTS (SELECT 1 FROM folder_states n WHERE"
+                      " n.folder=f.id AND n.since=?1)", "i", pos);
+    return r ? r : event_user_removed(w, pos, n);
+}
+
+/* Has another mailbox begun to be called as that of w->state was, between its end and POS? */
+static int was_taken(struct eventwalk *w, int64_t pos)
+{
+    int64_t one;
+    int r = sqldb_int(w->b->index->db, &one,
+                      "SELECT 1 FROM folders f CROSS JOIN folder_states s WHERE s.folder=f.id AND"
+                      " f.id<>? AND s.since BETWEEN ? AND ? AND s.mboxname=? LIMIT 1", "iiit",
+                      w->state.folder, w->state.until, pos, buf_cstring(&w->state.name));
+    return r ? (r == XERR_NOTFOUND ? 0 : r) : 1;
+}
+
+/* The state at hand ended without another. Is that but one half of a rename? 1, 0, or an error. */
+static int ended_renamed(struct eventwalk *w)
+{
+    int64_t pos;
+    int r = sqldb_int(w->b->index->db, &pos,
+                      "SELECT n.since FROM folder_states n WHERE n.folder=?1 AND n.mboxname<>?3 AND"
+                      " n.since=(SELECT min(since) FROM folder_states WHERE folder=?1 AND since>=?2)",
+                      "iit", w->state.folder, w->state.until, buf_cstring(&w->state.name));
+    if (r)
+        return r == XERR_NOTFOUND ? 0 : r;
+    if (lcb_index_time(w->b->index, pos) - lcb_index_time(w->b->index, w->state.until) > LCB_EVENT_MOVE)
+        return 0;
+    r = was_taken(w, pos);
+    if (r <= 0)
+        return r;
+    r = ended_with_user(w);
+    return r < 0 ? r : !r;
+}
+
+/* ---- states that begin ---- */
+
 static int state_row(struct eventwalk *w, sqlite3_stmt *st)
 {
     int64_t pos = sqlite3_column_int64(st, 0), folder = sqlite3_column_int64(st, 1);
@@ -196,13 +247,17 @@ static int state_row(struct eventwalk *w, sqlite3_stmt *st)
     int before = !r, gone = before && w->state.until < pos;
     if (r && r != XERR_NOTFOUND)
         return r;
+    int renamed = gone ? ended_renamed(w) : 0;
+    if (renamed < 0)
+        return renamed;
+    gone = gone && !renamed;
     if (before) {
         buf_setmap(&w->name, w->state.name.s, w->state.name.len);
         buf_setmap(&w->header, w->state.header.s, w->state.header.len);
     }
     r = event_state(w, folder, pos);
     if (r)
-        return r == XERR_NOTFOUND ? XERR_INTERNAL : r;
+        return r == XERR_NOTFOUND ? XERR_FORMAT : r;
     if (!before || gone) {
         begin(w, pos, "mailbox-created");
         if (gone)
@@ -235,7 +290,10 @@ static int end_row(struct eventwalk *w, sqlite3_stmt *st)
     if (!r)
         r = event_state(w, sqlite3_column_int64(st, 1), pos - 1);
     if (r)
-        return r == XERR_NOTFOUND ? XERR_INTERNAL : r;
+        return r == XERR_NOTFOUND ? XERR_FORMAT : r;
+    r = ended_renamed(w);
+    if (r)
+        return r < 0 ? r : 0;
     begin(w, pos, is_deleted(w, &w->state.name) ? "mailbox-purged" : "mailbox-deleted");
     return event_send(w);
 }

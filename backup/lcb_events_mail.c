@@ -85,8 +85,8 @@ static void read_candidate(sqlite3_stmt *st, struct candidate *c)
 
 static int at_about_the_same_time(struct eventwalk *w, int64_t pos)
 {
-    int64_t apart = lcb_index_time(w->b->index, pos) - w->ev.time;
-    return apart >= -LCB_EVENT_MOVE && apart <= LCB_EVENT_MOVE;
+    int64_t a = lcb_index_time(w->b->index, pos), b = w->ev.time; /* anything, in a damaged index */
+    return (a < b ? (uint64_t)b - (uint64_t)a : (uint64_t)a - (uint64_t)b) <= LCB_EVENT_MOVE;
 }
 
 /* Could what arrived at POS be a copy of it? 2, or 1 if its mailbox has been deleted: put aside, or
@@ -275,7 +275,7 @@ static int record_row(struct eventwalk *w, sqlite3_stmt *st)
     lcb_record_row(st, &w->rec);
     int r = event_state(w, folder, pos);
     if (r)
-        return r == XERR_NOTFOUND ? XERR_INTERNAL : r;
+        return r == XERR_NOTFOUND ? XERR_FORMAT : r;
     int before = find_before(w, folder, pos);
     if (before < 0)
         return before;

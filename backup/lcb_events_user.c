@@ -15,9 +15,6 @@
 #include "backup/lcb_events_int.h"
 #include "lib/xerr.h"
 
-/* A line that says so is short; no chunk that has one is larger than this. */
-#define TEXT_MAX (64u << 20)
-
 static int exists(struct eventwalk *w, const char *sql, int64_t pos)
 {
     int64_t one;
@@ -42,33 +39,19 @@ static int mailboxes_left(struct eventwalk *w, int64_t pos)
     return r ? r : exists(w, "SELECT 1 FROM folder_states WHERE until>?1 AND since<=?1 LIMIT 1", pos);
 }
 
-static int collect(void *rock, const void *p, size_t n)
-{
-    struct buf *text = rock;
-    if (text->len + n > TEXT_MAX)
-        return XERR_TOOBIG;
-    buf_appendmap(text, p, n);
-    return 0;
-}
-
 static int line_is_unuser(struct eventwalk *w, int64_t pos)
 {
     struct buf text = BUF_INITIALIZER;
     struct lcb_oldline line;
-    size_t at = LCB_CHUNK_START_LEN;
-    int64_t seq = pos >> 24, number = 0;
-    int more = 1;
-    int found = !lcb_read_chunk(w->b, seq, collect, &text) && text.len >= at;
-    while (found && number < (pos & 0xffffff) && (more = lcb_oldline_next(&text, &at, &line)) == 1)
-        number++;
-    if (found && more == 1) {
+    int found = lcb_oldline_at(w->b, pos, &text, &line);
+    if (found) {
         const char *verb = memchr(line.text, ' ', line.len);
         static const char unuser[] = " APPLY UNUSER ";
         size_t left = verb ? line.len - (size_t)(verb - line.text) : 0;
         found = left > strlen(unuser) && !memcmp(verb, unuser, strlen(unuser));
     }
     buf_free(&text);
-    return found && more == 1;
+    return found;
 }
 
 int event_user_removed(struct eventwalk *w, int64_t pos, int64_t mailboxes)

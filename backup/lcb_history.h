@@ -18,4 +18,14 @@ int lcb_history_begin(struct lcb *, int64_t *pos, int64_t *time);
  * if nothing is later. XERR_NOTFOUND if TIME is before the beginning. */
 int lcb_history_at(struct lcb *, int64_t time, int64_t *at);
 
+/* Chunks that were damaged, and whose loss the index knows no more than the file: what they said
+ * happened between FROM (0: the beginning) and TO (LCB_NOW: this day), in seconds. */
+struct lcb_lost {
+    int places; /* 0: nothing is lost */
+    int64_t from, to;
+};
+/* What is lost of the time FROM .. TO. A state of a time behind it may lack it, too, for as long as it
+ * was not said again. What is set aside by a compaction is not known any more. */
+int lcb_history_lost(struct lcb *, int64_t from, int64_t to, struct lcb_lost *);
+
 #endif

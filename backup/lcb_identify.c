@@ -239,6 +239,23 @@ static int open_file(struct lcb_identifier *i, const char *path)
     return r;
 }
 
+/* What kind of file is open? */
+static enum lcb_identity_kind kind_of(struct lcb_identifier *i)
+{
+    return !i->size ? LCB_IS_EMPTY : begins_well(i) ? LCB_IS_DATA : LCB_IS_NONE;
+}
+
+enum lcb_identity_kind lcb_identify_kind(struct lcb_store *s, const char *path, size_t baselen)
+{
+    struct lcb_identity id = {.kind = LCB_IS_UNREADABLE};
+    struct lcb_identifier i = {.store = s, .vfs = lcb_store_vfs(s), .baselen = baselen, .fd = -1,
+                               .id = &id};
+    if (!open_file(&i, path))
+        id.kind = kind_of(&i);
+    vfs_close(i.vfs, &i.fd);
+    return id.kind;
+}
+
 int lcb_identify(struct lcb_identifier *i, const char *path, const char *userid, size_t baselen,
                  struct lcb_identity *id)
 {
@@ -256,12 +273,7 @@ int lcb_identify(struct lcb_identifier *i, const char *path, const char *userid,
         id->kind = LCB_IS_UNREADABLE;
         id->error = r;
         r = 0;
-    } else if (!i->size) {
-        id->kind = LCB_IS_EMPTY;
-    } else if (!begins_well(i)) {
-        id->kind = LCB_IS_NONE;
-    } else {
-        id->kind = LCB_IS_DATA;
+    } else if ((id->kind = kind_of(i)) == LCB_IS_DATA) {
         r = hear_tail(i);
         int stop = r ? r : enough(i);
         r = stop < 0 ? stop : stop ? 0 : hear_all(i);

@@ -39,5 +39,7 @@ void lcb_identifier_free(struct lcb_identifier **);
  * owner is reused. */
 int lcb_identify(struct lcb_identifier *, const char *path, const char *userid, size_t baselen,
                  struct lcb_identity *id);
+/* Only what kind of file it is: little is read, whatever its size. */
+enum lcb_identity_kind lcb_identify_kind(struct lcb_store *, const char *path, size_t baselen);
 
 #endif

@@ -34,9 +34,12 @@
  * application_id, and which of our versions meta says. */
 #include "config.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "backup/lcb_int.h"
@@ -48,7 +51,9 @@
 #define CACHE_KIB 2048
 #define WAL_REST (64 << 10)
 #define OPEN_TRIES 5
-#define MOVED 1 /* no error of lcb_index_open */
+#define VALUE_KEEP (64u << 10)
+#define MOVED 1 /* these two are no errors of lcb_index_open */
+#define NO_SHM INT_MIN
 #define NO_CHECK 1 /* no sum that lcb_check_end() gives */
 #define STR(x) #x
 #define XSTR(x) STR(x)
@@ -88,11 +93,22 @@ static void enter_wal(struct lcb_index *ix)
     sqlite3_busy_timeout(ix->db->db, ix->readonly ? READER_BUSY_MS : LCB_INDEX_BUSY_MS);
 }
 
-/* Without a WAL, a writer whose transaction outgrew its cache keeps readers out. */
-static int is_busy(struct sqldb *db)
+/* What keeps a reader out: without a WAL, a writer whose transaction outgrew its cache; with one, that
+ * there is no -shm and none can be made. What else is wrong is found out later. */
+static int kept_out(struct sqldb *db)
 {
     int r = sqlite3_exec(db->db, "SELECT 1 FROM sqlite_master LIMIT 1", NULL, NULL, NULL);
-    return (r & 0xff) == SQLITE_BUSY;
+    switch (r & 0xff) {
+    case SQLITE_BUSY:
+        return XERR_LOCKED;
+    case SQLITE_CANTOPEN:
+    case SQLITE_FULL:
+    case SQLITE_IOERR:
+    case SQLITE_READONLY:
+        return NO_SHM;
+    default:
+        return 0;
+    }
 }
 
 int lcb_index_setup(struct lcb_index *ix)
@@ -145,7 +161,7 @@ static int header_forbids_writing(struct sqldb *db, const char *path)
     return sqlite3_db_readonly(db->db, "main") == 1 && access(path, W_OK) == 0;
 }
 
-static int open_one(const char *path, int create, int readonly, int64_t checkpoint,
+static int open_one(const char *path, int create, int readonly, int how, int64_t checkpoint,
                     struct lcb_index **ixp)
 {
     struct lcb_index *ix = xzmalloc(sizeof(*ix));
@@ -153,12 +169,12 @@ static int open_one(const char *path, int create, int readonly, int64_t checkpoi
     ix->checkpoint = checkpoint;
     ix->last_tick = -1;
     int busy_ms = readonly ? READER_BUSY_MS : LCB_INDEX_BUSY_MS;
-    int r = sqldb_open(path, create ? SQLDB_CREATE : 0, busy_ms, &ix->db);
+    int r = sqldb_open(path, create ? SQLDB_CREATE : how, busy_ms, &ix->db);
     /* For a glance each transaction of its own would cost as much as what is asked in it. */
     if (!r && readonly == LCB_INDEX_LOOK)
         r = sqldb_exec(ix->db, "BEGIN");
-    if (!r && readonly && is_busy(ix->db))
-        r = XERR_LOCKED;
+    if (!r && readonly && (r = kept_out(ix->db)) == NO_SHM && how)
+        r = 0; /* that was not it */
     if (!r)
         r = examine(ix->db);
     if (r >= 0 && ix->db && header_forbids_writing(ix->db, path))
@@ -171,6 +187,8 @@ static int open_one(const char *path, int create, int readonly, int64_t checkpoi
         r = lcb_index_setup(ix) ? XERR_FORMAT : 0;
     if (!r && empty)
         r = create_schema(ix);
+    if (!r && ix->wal && readonly && !how)
+        r = kept_out(ix->db); /* it may be in WAL mode since just now */
     if (readonly && ix->db && lcb_index_moved(ix))
         r = MOVED;
     if (r) {
@@ -192,13 +210,31 @@ int lcb_index_moved(struct lcb_index *ix)
            moved;
 }
 
+/* How to do without a -shm. On a read-only file system nobody writes; but what is in a WAL is out of
+ * reach then. On a full one, SQLite needs none for somebody who is alone: writers wait for him, readers
+ * come again. */
+static int without_shm(const char *path)
+{
+    struct statvfs fs;
+    struct stat st;
+    char *wal = xasprintf("%s-wal", path);
+    int empty = stat(wal, &st) < 0 || !st.st_size;
+    free(wal);
+    if (statvfs(path, &fs) < 0 || !(fs.f_flag & ST_RDONLY))
+        return SQLDB_ALONE;
+    return empty ? SQLDB_IMMUTABLE : SQLDB_READONLY;
+}
+
 /* An index that is replaced (lcb_reindex.c) between the moment when its file is opened and that when
  * its WAL is, would be read with the WAL of another. */
 static int open_reader(const char *path, int readonly, int64_t checkpoint, struct lcb_index **ixp)
 {
-    int r = MOVED;
-    for (int i = 0; r == MOVED && i < OPEN_TRIES; i++)
-        r = open_one(path, 0, readonly, checkpoint, ixp);
+    int r = MOVED, how = 0;
+    for (int i = 0; (r == MOVED || r == NO_SHM) && i < OPEN_TRIES; i++) {
+        r = open_one(path, 0, readonly, how, checkpoint, ixp);
+        if (r == NO_SHM)
+            how = without_shm(path);
+    }
     return r == MOVED ? XERR_LOCKED : r == XERR_STALE ? XERR_FORMAT : r;
 }
 
@@ -207,14 +243,14 @@ int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoin
 {
     if (readonly)
         return open_reader(path, readonly, checkpoint, ixp);
-    int r = open_one(path, create, readonly, checkpoint, ixp);
+    int r = open_one(path, create, 0, 0, checkpoint, ixp);
     if (r != XERR_STALE)
         return r;
     if (!create)
         return XERR_FORMAT;
     xlog_info("%s: was not completed: making it again", path);
     lcb_index_remove(path);
-    r = open_one(path, create, readonly, checkpoint, ixp);
+    r = open_one(path, create, 0, 0, checkpoint, ixp);
     return r == XERR_STALE ? XERR_SQL : r;
 }
 
@@ -269,6 +305,17 @@ static int forget_idle(struct lcb_index *ix)
     return sqldb_run(ix->db, "DELETE FROM meta WHERE key='idle'", NULL);
 }
 
+/* A large value leaves as much in each of these. */
+static void shrink(struct lcb_index *ix)
+{
+    if (ix->pool) /* not while it is being opened */
+        dlist_pool_reset(ix->pool);
+    buf_shrink(&ix->header, VALUE_KEEP);
+    buf_shrink(&ix->old.flags, VALUE_KEEP);
+    buf_shrink(&ix->old.annotations, VALUE_KEEP);
+    buf_shrink(&ix->old.extra, VALUE_KEEP);
+}
+
 int lcb_index_commit(struct lcb_index *ix)
 {
     if (!ix->transaction)
@@ -279,6 +326,7 @@ int lcb_index_commit(struct lcb_index *ix)
     if (r)
         return r;
     ix->transaction = ix->fresh = 0;
+    shrink(ix);
     (void)lcb_index_settle(ix); /* if it cannot be now, then before the next */
     fold(ix, ix->checkpoint);
     return 0;

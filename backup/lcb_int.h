@@ -32,6 +32,18 @@ int lcb_store_openat(const struct config *, struct vfs *, const char *dbpath, st
 struct lcb_db *lcb_store_db(struct lcb_store *);
 /* How often it is said that new backups are refused. */
 struct xlog_limit *lcb_store_strangers(struct lcb_store *);
+/* The user whom nobody had when it was looked for his files, and the directories then: two for each
+ * partition (lcb_create.c). */
+struct lcb_absent {
+    char *userid; /* NULL: nothing is known */
+    struct lcb_dirstate {
+        dev_t dev;
+        ino_t ino; /* 0: there was none */
+        struct timespec changed;
+    } *dirs;
+};
+struct lcb_absent *lcb_store_absent(struct lcb_store *);
+void lcb_absent_forget(struct lcb_absent *);
 /* Of a user without a record: file and record (lcb_create.c), with the arguments of lcb_db_create(). */
 int lcb_new_record(struct lcb_store *, const char *userid, char **path, int *created);
 /* Partitions and options for lcb_partition_choose(); they live as long as the store. */

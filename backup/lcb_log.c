@@ -20,6 +20,9 @@
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
+/* Of mailboxes that have annotations of their own; others take a few hundred bytes. */
+#define HEADER_KEEP (64u << 10)
+
 static int ready(struct lcb *b)
 {
     if (b->broken)
@@ -235,6 +238,7 @@ int lcb_log_mailbox_record(struct lcb *b, const struct sync_record *rec)
 int lcb_log_mailbox_end(struct lcb *b, uint32_t *crc)
 {
     int r = b->mb.open ? mailbox_line_end(b) : 0;
+    buf_shrink(&b->mb.header, HEADER_KEEP);
     return r ? r : lcb_apply_mailbox_end(b->index, crc);
 }
 
@@ -277,6 +281,7 @@ int lcb_log_rename(struct lcb *b, const struct dlist *value)
     }
     if (!r)
         r = mailbox_line_end(b);
+    buf_shrink(&b->mb.header, HEADER_KEEP);
     buf_free(&strings);
     return r == XERR_NOTFOUND ? 0 : r;
 }

@@ -58,11 +58,13 @@ const struct lcb_partition *lcb_partition_of(struct lcb_store *s, const char *pa
     return best;
 }
 
+#define DO_NOT_AGREE "index and data file do not agree, verify it first"
+
 static int note_difference(void *rock, const char *what)
 {
     struct lcb_moved *m = rock;
     buf_reset(&m->why);
-    buf_printf(&m->why, "index and data file do not agree, verify it first: %s", what);
+    buf_printf(&m->why, DO_NOT_AGREE ": %s", what);
     return 1;
 }
 
@@ -106,6 +108,8 @@ static int move_once(struct lcb_store *store, const struct lcb_switch_how *how, 
         r = check(s, m);
     if (!r)
         r = lcb_switch_lock(s, wait_ms);
+    if (r == XERR_FORMAT && !m->why.len)
+        buf_setcstr(&m->why, DO_NOT_AGREE);
     if (!r)
         r = lcb_switch_commit(s);
     if (!r) {
@@ -116,7 +120,8 @@ static int move_once(struct lcb_store *store, const struct lcb_switch_how *how, 
     return r;
 }
 
-/* It is there already: perhaps by a run that did not come to removing the old pair. */
+/* It is there already: perhaps by a run that did not come to removing the old pair, or after one that
+ * was to move it away and died. */
 static void finish_dead(struct lcb_store *store, const char *userid)
 {
     struct lcb_switch *s = NULL;
@@ -124,8 +129,10 @@ static void finish_dead(struct lcb_store *store, const char *userid)
         .userid = userid,
         .keep_previous = config_getswitch(lcb_store_config(store), IMAPOPT_BACKUP_KEEP_PREVIOUS),
     };
-    if (!lcb_switch_begin(store, &how, &s))
+    if (!lcb_switch_begin(store, &how, &s)) {
+        (void)lcb_switch_sweep(s);
         lcb_switch_end(&s);
+    }
 }
 
 int lcb_move(struct lcb_store *s, const char *userid, const struct lcb_partition *to, int wait_ms,

@@ -351,8 +351,9 @@ static int why_stale(struct lcb_store *s, const char *userid, const char *path)
     if (vfs_stat(s->vfs, path, &st) != -ENOENT)
         return XERR_STALE;
     if (*userid)
-        xlog_errorx("%s: data file %s is gone: mount its partition, restore it, or remove the record"
-                    " from backups.db", userid, path);
+        xlog_errorx("%s: data file %s is gone: mount its partition, or restore it; hint: if it lies"
+                    " elsewhere on a partition, ctl_backups reconstruct -F; if it is lost, ctl_backups"
+                    " delete -F %s, and the next sync begins a new backup", userid, path, userid);
     return -ENOENT;
 }
 

@@ -24,10 +24,7 @@
 /* A statement of their own for walks, so that FN may run any other query. */
 static sqlite3_stmt *walk(struct lcb *b, const char *sql)
 {
-    sqlite3_stmt *st = NULL;
-    if (sqlite3_prepare_v2(b->index->db->db, sql, -1, &st, NULL) != SQLITE_OK)
-        sqldb_failed(b->index->db, sql);
-    return st;
+    return sqldb_take(b->index->db, sql);
 }
 
 /* 1 for a row, 0 at the end; ends the statement then. */
@@ -193,6 +190,14 @@ int lcb_find_name_at(struct lcb *b, int64_t at, const char *mboxname, struct lcb
                     mboxname, f, strings);
 }
 
+int lcb_find_former(struct lcb *b, int64_t at, const char *mboxname, struct lcb_folder *f,
+                    struct buf *strings)
+{
+    return find_one(b, "SELECT " FOLDER_COLUMNS FOLDER_JOIN
+                       " WHERE s.mboxname=?2 AND s.since<=?1 ORDER BY s.since DESC LIMIT 1", at,
+                    mboxname, f, strings);
+}
+
 int lcb_report_replaced(struct lcb *b, const char *mboxname, const char *was, const char *is)
 {
     const int64_t normal = 2; /* a mailbox may be deleted and made again between two syncs */
@@ -246,7 +251,7 @@ int lcb_foreach_folder(struct lcb *b, int64_t at, int deleted,
         folder_row(b, st, at, &f);
         r = fn(rock, &f);
     }
-    sqlite3_finalize(st);
+    sqldb_give(b->index->db, st);
     lcb_order_fini(&order);
     return r ? r : more;
 }
@@ -261,7 +266,7 @@ int lcb_foreach_sub(struct lcb *b, int64_t at, int (*fn)(void *rock, const char 
     int more = 0;
     while (!r && (more = lcb_next_row(b, st, 0, &order)) > 0)
         r = fn(rock, text(st, 0));
-    sqlite3_finalize(st);
+    sqldb_give(b->index->db, st);
     lcb_order_fini(&order);
     return r ? r : more;
 }
@@ -284,7 +289,7 @@ int lcb_foreach_seen(struct lcb *b, int64_t at, int (*fn)(void *rock, const stru
         };
         r = fn(rock, &s);
     }
-    sqlite3_finalize(st);
+    sqldb_give(b->index->db, st);
     lcb_order_fini(&order);
     return r ? r : more;
 }
@@ -296,7 +301,7 @@ static void active_script(struct lcb *b, int64_t at, struct buf *name)
     buf_reset(name);
     if (st && !sqldb_bind(st, "i", at) && next_row(b, st) > 0)
         buf_setcstr(name, text(st, 0));
-    sqlite3_finalize(st);
+    sqldb_give(b->index->db, st);
 }
 
 /* Do "main.script" and "main.bc" mean the same script? */
@@ -326,7 +331,7 @@ int lcb_foreach_script(struct lcb *b, int64_t at, int (*fn)(void *rock, const st
         s.active = same_script(s.filename, buf_cstring(&active));
         r = fn(rock, &s);
     }
-    sqlite3_finalize(st);
+    sqldb_give(b->index->db, st);
     lcb_order_fini(&order);
     buf_free(&active);
     return r ? r : more;
@@ -345,7 +350,7 @@ int lcb_foreach_quota(struct lcb *b, int64_t at,
         const char *limits = sqlite3_column_blob(st, 1);
         r = fn(rock, text(st, 0), limits ? limits : "", (size_t)sqlite3_column_bytes(st, 1));
     }
-    sqlite3_finalize(st);
+    sqldb_give(b->index->db, st);
     lcb_order_fini(&order);
     return r ? r : more;
 }
@@ -355,8 +360,10 @@ int lcb_foreach_annotation(struct lcb *b, int64_t at,
                                      const char *value, size_t len),
                            void *rock)
 {
+    /* All of them are the server's (mboxname is ''). In the order of the table nothing has to be
+     * sorted, which would take each value into memory three times more. */
     sqlite3_stmt *st = walk(b, NOW_OR_AT(at, "SELECT entry, userid, value FROM annots WHERE",
-                                         " ORDER BY entry, userid"));
+                                         " ORDER BY mboxname, entry, userid"));
     int r = st && !sqldb_bind(st, "i", at) ? 0 : XERR_SQL;
     int more = 0;
     while (!r && (more = next_row(b, st)) > 0) {
@@ -364,7 +371,7 @@ int lcb_foreach_annotation(struct lcb *b, int64_t at,
         r = fn(rock, text(st, 0), text(st, 1), value ? value : "",
                (size_t)sqlite3_column_bytes(st, 2));
     }
-    sqlite3_finalize(st);
+    sqldb_give(b->index->db, st);
     return r ? r : more;
 }
 
@@ -386,7 +393,7 @@ int lcb_foreach_chunk(struct lcb *b, int (*fn)(void *rock, const struct lcb_chun
         };
         r = fn(rock, &c);
     }
-    sqlite3_finalize(st);
+    sqldb_give(b->index->db, st);
     lcb_order_fini(&order);
     return r ? r : more;
 }

@@ -46,12 +46,9 @@ int lcb_foreach_record(struct lcb *b, int64_t folder, int64_t at,
                  RECORD_SELECT " WHERE r.folder=?1 AND r.until>?2 AND r.since<=?2 ORDER BY 1";
     const char *sql = at == LCB_NOW ? now : past;
     struct lcb_record rec = {.has_content = 0};
-    sqlite3_stmt *st = NULL;
-    int r = sqlite3_prepare_v2(b->index->db->db, sql, -1, &st, NULL) == SQLITE_OK
-                ? 0 : sqldb_failed(b->index->db, "records");
+    sqlite3_stmt *st = sqldb_take(b->index->db, sql);
+    int r = st ? sqldb_bind(st, "ii", folder, at) : XERR_SQL;
     int64_t last = -1;
-    if (!r)
-        r = sqldb_bind(st, "ii", folder, at);
     struct lcb_order order = {.type = 0};
     int more = 0;
     while (!r && (more = lcb_next_row(b, st, 0, &order)) > 0) {
@@ -62,7 +59,7 @@ int lcb_foreach_record(struct lcb *b, int64_t folder, int64_t at,
             rec.time = lcb_index_time(b->index, last = since);
         r = fn(rock, &rec);
     }
-    sqlite3_finalize(st);
+    sqldb_give(b->index->db, st);
     sync_record_fini(&rec.rec);
     lcb_order_fini(&order);
     return r ? r : more;
@@ -129,9 +126,8 @@ int lcb_foreach_content(struct lcb *b, int64_t at,
           " AND EXISTS (SELECT 1 FROM records WHERE content=c.id) ORDER BY id"
         : "SELECT guid, size, id FROM contents c WHERE chunk IS NOT NULL"
           " AND EXISTS (SELECT 1 FROM records WHERE content=c.id AND since<=?1) ORDER BY id";
-    sqlite3_stmt *st = NULL;
-    int r = sqlite3_prepare_v2(b->index->db->db, sql, -1, &st, NULL) == SQLITE_OK
-                ? sqldb_bind(st, "i", at) : sqldb_failed(b->index->db, "contents");
+    sqlite3_stmt *st = sqldb_take(b->index->db, sql);
+    int r = st ? sqldb_bind(st, "i", at) : XERR_SQL;
     struct lcb_order order = {.type = 0};
     int more = 0;
     while (!r && (more = lcb_next_row(b, st, 2, &order)) > 0) {
@@ -140,7 +136,7 @@ int lcb_foreach_content(struct lcb *b, int64_t at,
             memcpy(guid.value, sqlite3_column_blob(st, 0), MESSAGE_GUID_LEN);
         r = fn(rock, &guid, (uint64_t)sqlite3_column_int64(st, 1));
     }
-    sqlite3_finalize(st);
+    sqldb_give(b->index->db, st);
     lcb_order_fini(&order);
     return r ? r : more;
 }
@@ -149,16 +145,12 @@ int lcb_content_folders(struct lcb *b, const struct message_guid *guid, int64_t 
                         int (*fn)(void *rock, const char *uniqueid, const char *mboxname),
                         void *rock)
 {
-    sqlite3_stmt *st = NULL;
-    int r = sqlite3_prepare_v2(b->index->db->db,
-                               "SELECT f.id, f.uniqueid, (SELECT mboxname FROM folder_states s WHERE"
-                               " s.folder=f.id AND since<=?2 ORDER BY since DESC LIMIT 1) FROM"
-                               " folders f WHERE f.id IN (SELECT r.folder FROM contents c JOIN"
-                               " records r ON r.content=c.id WHERE c.guid=?1 AND r.since<=?2)"
-                               " ORDER BY f.id",
-                               -1, &st, NULL) == SQLITE_OK
-                ? sqldb_bind(st, "bi", guid->value, (size_t)MESSAGE_GUID_LEN, at)
-                : sqldb_failed(b->index->db, "content");
+    static const char sql[] =
+        "SELECT f.id, f.uniqueid, (SELECT mboxname FROM folder_states s WHERE s.folder=f.id AND"
+        " since<=?2 ORDER BY since DESC LIMIT 1) FROM folders f WHERE f.id IN (SELECT r.folder FROM"
+        " contents c JOIN records r ON r.content=c.id WHERE c.guid=?1 AND r.since<=?2) ORDER BY f.id";
+    sqlite3_stmt *st = sqldb_take(b->index->db, sql);
+    int r = st ? sqldb_bind(st, "bi", guid->value, (size_t)MESSAGE_GUID_LEN, at) : XERR_SQL;
     struct lcb_order order = {.type = 0};
     int more = 0;
     while (!r && (more = lcb_next_row(b, st, 0, &order)) > 0) {
@@ -166,7 +158,7 @@ int lcb_content_folders(struct lcb *b, const struct message_guid *guid, int64_t 
         const char *name = (const char *)sqlite3_column_text(st, 2);
         r = fn(rock, id ? id : "", name ? name : "");
     }
-    sqlite3_finalize(st);
+    sqldb_give(b->index->db, st);
     lcb_order_fini(&order);
     return r ? r : more;
 }

@@ -16,7 +16,9 @@ enum lcb_found_kind {
     /* To be looked at by somebody: */
     LCB_FOUND_WRONG,     /* the record is wrong: the file is gone, or is no backup of this user; OTHER,
                           * if not NULL, would be the right one */
-    LCB_FOUND_DUPLICATE, /* another data file of a user, OTHER is the one that counts */
+    LCB_FOUND_DUPLICATE, /* another data file of a user, OTHER is the one that counts; or, without a
+                          * record and without REPLACE, each of those that end in the same second and
+                          * say different things: then none gets one */
     LCB_FOUND_MISNAMED,  /* a data file that contradicts its name, or has none */
     LCB_FOUND_UNREADABLE,
     /* Of interest: */

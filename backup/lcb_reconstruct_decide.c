@@ -4,7 +4,8 @@
  *
  * The one that the record names, if that can be: it is a data file, or empty, and does not tell of
  * somebody else. Else the best of those that tell of this user and are called so: the one with the
- * newest lines, the larger of two that are alike.
+ * newest lines. Of two that end in the same second the one that goes on where the other ends; if they
+ * say different things, size tells nothing: then both are shown, and somebody has to decide.
  *
  * Compaction and move leave two files for a moment, of which the index of the new one says what it was
  * made from and how long both were. So it can be told which of the two nothing has been written to
@@ -14,6 +15,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,7 +39,9 @@ struct decision {
     struct file reg;   /* what the record names */
     struct file best;  /* what counts, or would */
     struct file file;  /* at hand */
+    struct buf rival;  /* path of a file as new as the best one that says something else, or empty */
     int reg_ok;
+    int open; /* because of the rival nothing counts */
     int told; /* what is wrong with what the record names */
 };
 
@@ -221,22 +225,87 @@ static int is_deleted(struct lcb_rebuild *b, const struct file *f)
     return r ? r : n > 0;
 }
 
+enum { COMPARE_SIZE = 1 << 16 };
+
+/* 1 if the first N bytes of two open files are the same. */
+static int same_bytes(struct decision *d, int a, int b, int64_t n)
+{
+    struct vfs *vfs = lcb_store_vfs(d->b->store);
+    char *p = xmalloc(2 * COMPARE_SIZE);
+    int same = 1;
+    for (int64_t at = 0; same > 0 && at < n; at += COMPARE_SIZE) {
+        size_t want = n - at < COMPARE_SIZE ? (size_t)(n - at) : COMPARE_SIZE;
+        same = vfs_pread(vfs, a, p, want, at) == (ssize_t)want &&
+               vfs_pread(vfs, b, p + COMPARE_SIZE, want, at) == (ssize_t)want &&
+               !memcmp(p, p + COMPARE_SIZE, want);
+        if (lcb_store_stopped(d->b->store))
+            same = XERR_SIGNAL;
+    }
+    free(p);
+    return same;
+}
+
+/* 1 if all of FROM is the beginning of F, or they are the same; 0 also if they cannot be read. */
+static int continues(struct decision *d, const struct file *f, const struct file *from)
+{
+    struct vfs *vfs = lcb_store_vfs(d->b->store);
+    if (f->size < from->size || f->kind != LCB_IS_DATA || from->kind != LCB_IS_DATA)
+        return 0;
+    int a = vfs_open(vfs, f->path.s, O_RDONLY, 0), b = vfs_open(vfs, from->path.s, O_RDONLY, 0);
+    int same = a >= 0 && b >= 0 ? same_bytes(d, a, b, from->size) : 0;
+    vfs_close(vfs, &a);
+    vfs_close(vfs, &b);
+    return same;
+}
+
+enum choice { WORSE, BETTER, EITHER }; /* or an error */
+
+/* Of two files that end in the same second. */
+static int by_content(struct decision *d, const struct file *best, const struct file *f)
+{
+    int r = continues(d, best, f);
+    if (r)
+        return r < 0 ? r : WORSE;
+    r = continues(d, f, best);
+    return r < 0 ? r : r ? BETTER : EITHER;
+}
+
 /* Is F better than what was found so far? */
-static int is_better(const struct file *best, const struct file *f)
+static int is_better(struct decision *d, const struct file *best, const struct file *f)
 {
     if (!best->there)
-        return 1;
+        return BETTER;
     enum relation rel = made_from(f, best);
     if (rel == OLD_UNCHANGED)
-        return 1; /* it was switched to, and written to */
+        return BETTER; /* it was switched to, and written to */
     if (rel == NEW_UNCHANGED || rel == BOTH_UNCHANGED)
-        return 0;
+        return WORSE;
     rel = made_from(best, f);
     if (rel == OLD_UNCHANGED)
-        return 0;
+        return WORSE;
     if (rel == NEW_UNCHANGED || rel == BOTH_UNCHANGED)
-        return 1;
-    return f->time != best->time ? f->time > best->time : f->size > best->size;
+        return BETTER;
+    if (f->time != best->time)
+        return f->time > best->time ? BETTER : WORSE;
+    return rel == SAME ? WORSE : by_content(d, best, f);
+}
+
+/* F is a candidate, too. Where nothing else decides, the larger is at hand for -F. */
+static int consider(struct decision *d, const struct file *f)
+{
+    int r = is_better(d, &d->best, f);
+    if (r < 0 || r == WORSE)
+        return r < 0 ? r : 0;
+    int newer = d->best.there && f->time > d->best.time;
+    int larger = f->size > d->best.size;
+    if (r == EITHER)
+        buf_setmap(&d->rival, larger ? d->best.path.s : f->path.s,
+                   larger ? d->best.path.len : f->path.len);
+    else if (newer)
+        buf_reset(&d->rival);
+    if (r == BETTER || larger)
+        take(&d->best, f);
+    return 0;
 }
 
 static int find_best(struct decision *d)
@@ -247,8 +316,9 @@ static int find_best(struct decision *d)
         int n = is_candidate(d, &d->file);
         if (n)
             n = is_registered(d->b, &d->file) || is_deleted(d->b, &d->file) ? 0 : 1;
-        if (n && is_better(&d->best, &d->file))
-            take(&d->best, &d->file);
+        r = n < 0 ? n : n ? consider(d, &d->file) : 0;
+        if (r)
+            break;
         buf_setmap(&behind, d->file.path.s, d->file.path.len);
     }
     buf_free(&behind);
@@ -271,8 +341,8 @@ static void complain(struct decision *d)
     const struct file *f = &d->reg;
     buf_reset(t);
     if (f->kind == LCB_IS_UNREADABLE && f->error == -ENOENT)
-        buf_appendcstr(t, "the data file is gone: mount its partition, restore it, or forget it with"
-                          " ctl_backups delete -F");
+        buf_printf(t, "the data file is gone: mount its partition, restore it, or forget it with"
+                      " ctl_backups delete -F %s", d->userid);
     else if (f->kind == LCB_IS_UNREADABLE)
         buf_printf(t, "the data file cannot be read: %s", error_message(f->error));
     else if (f->kind == LCB_IS_EMPTY)
@@ -296,10 +366,12 @@ static int decide_record(struct decision *d)
         return r;
     d->reg_ok = is_good(d, &d->reg) && !(d->reg.kind == LCB_IS_EMPTY && d->best.there);
     if (d->reg_ok) {
-        int newer = d->best.there && d->b->how->replace && !may_go(&d->reg, &d->best) &&
-                    is_better(&d->reg, &d->best);
-        buf_setcstr(&d->b->text, newer ? "replaced by a newer one" : "");
-        if (newer)
+        int better = d->best.there && d->b->how->replace && !may_go(&d->reg, &d->best)
+                         ? is_better(d, &d->reg, &d->best) : WORSE;
+        if (better < 0)
+            return better;
+        buf_setcstr(&d->b->text, better == BETTER ? "replaced by a newer one" : "");
+        if (better == BETTER)
             return act(d, LCB_FOUND_REPLACED);
         take(&d->best, &d->reg);
         return say(d, LCB_FOUND_OK, d->record, NULL);
@@ -314,20 +386,57 @@ static int decide_record(struct decision *d)
     return act(d, LCB_FOUND_REPLACED);
 }
 
-static void describe_duplicate(struct decision *d)
+/* What the file at hand is beside the one that counts, or might. TAKES: it should count. */
+static int compare_duplicate(struct decision *d, int *takes)
 {
     const struct file *f = &d->file;
+    const char *counts = d->open ? "the newest" : "the one that counts";
     char here[20], there[20];
+    int r = f->time == d->best.time ? by_content(d, &d->best, f)
+            : f->time > d->best.time ? BETTER : WORSE;
     output_time(f->time, here);
     output_time(d->best.time, there);
-    int newer = d->best.time < f->time;
     buf_reset(&d->b->text);
-    buf_printf(&d->b->text, "a second data file of this user, %s than the one that counts (last change"
-                            " %s, there %s): look at both with cyr_backup -f;",
-               newer ? "newer" : d->best.time > f->time ? "older" : "no newer", here, there);
-    if (newer && d->record)
-        buf_appendcstr(&d->b->text, " reconstruct -F takes this one;");
-    buf_appendcstr(&d->b->text, " ctl_backups delete -f sets the one aside that is not needed");
+    *takes = r == BETTER;
+    if (f->time != d->best.time)
+        buf_printf(&d->b->text, "%s than %s (last change %s, there %s)",
+                   r == BETTER ? "newer" : "older", counts, here, there);
+    else if (r == EITHER)
+        buf_printf(&d->b->text, "no newer than %s, which says something else (both end at %s)",
+                   d->open ? d->best.path.s : counts, here);
+    else if (r == BETTER)
+        buf_printf(&d->b->text, "which goes on where %s ends", counts);
+    else
+        buf_printf(&d->b->text, "no newer than %s, which has all of it", counts);
+    return r < 0 ? r : 0;
+}
+
+static int describe_duplicate(struct decision *d)
+{
+    struct buf *t = &d->b->text;
+    int takes = 0;
+    int r = compare_duplicate(d, &takes);
+    char *what = xstrdup(buf_cstring(t));
+    buf_reset(t);
+    buf_printf(t, "a second data file of this user, %s: look at both with cyr_backup -f;", what);
+    if (takes && d->record)
+        buf_appendcstr(t, " reconstruct -F takes this one;");
+    buf_appendcstr(t, " ctl_backups delete -f sets the one aside that is not needed");
+    free(what);
+    return r;
+}
+
+/* Without a record, and with a rival: the best one is as little the backup as that. */
+static int tell_open(struct decision *d)
+{
+    char end[20];
+    struct buf *t = &d->b->text;
+    output_time(d->best.time, end);
+    buf_reset(t);
+    buf_printf(t, "one of several data files of this user that end at %s and say different things:"
+                  " look at each with cyr_backup -f; set those aside that are not needed with"
+                  " ctl_backups delete -f, or reconstruct -F takes this one", end);
+    return say(d, LCB_FOUND_DUPLICATE, d->best.path.s, buf_cstring(&d->rival));
 }
 
 /* Is F the one that counts, found over another directory? */
@@ -369,8 +478,8 @@ static int tell_data(struct decision *d)
         buf_setcstr(t, "nothing in it tells whose it is");
         return say(d, LCB_FOUND_MISNAMED, f->path.s, NULL);
     }
-    describe_duplicate(d);
-    return say(d, LCB_FOUND_DUPLICATE, f->path.s, d->best.path.s);
+    int r = describe_duplicate(d);
+    return r ? r : say(d, LCB_FOUND_DUPLICATE, f->path.s, d->best.path.s);
 }
 
 static int tell_file(struct decision *d)
@@ -420,9 +529,12 @@ int lcb_rebuild_decide(struct lcb_rebuild *b, const char *userid, const char *re
 {
     struct decision d = {.b = b, .userid = userid, .record = record};
     int r = find_best(&d);
+    d.open = !record && d.rival.len && !b->how->replace;
     buf_setcstr(&b->text, "");
     if (!r && record)
         r = decide_record(&d);
+    else if (!r && d.open)
+        r = tell_open(&d);
     else if (!r && d.best.there)
         r = act(&d, LCB_FOUND_ADDED);
     if (!r)
@@ -430,5 +542,6 @@ int lcb_rebuild_decide(struct lcb_rebuild *b, const char *userid, const char *re
     file_free(&d.reg);
     file_free(&d.best);
     file_free(&d.file);
+    buf_free(&d.rival);
     return r;
 }

@@ -66,6 +66,7 @@ struct online {
     struct lcb *locked;
     struct repair rp;
     int judged;             /* marks were set, and nothing was lost */
+    int begun;              /* the new index may be there */
     int retired;            /* the old index may be gone, so the new one stays in any case */
 };
 
@@ -104,7 +105,7 @@ static int open_live(struct online *o)
         r = lcb_index_getpoint(o->live, p);
     if (!r)
         r = lcb_index_check(o->live);
-    if (r == XERR_LOCKED || (r == XERR_SQL && o->live && sqldb_outside(o->live->db)))
+    if (r == XERR_LOCKED || (r == XERR_SQL && (!o->live || sqldb_outside(o->live->db))))
         return r;
     return r || p->unfinished || p->last_offset < 0 || !lcb_point_fits(o->vfs, o->fd, p) ? NO_USE : 0;
 }
@@ -133,6 +134,7 @@ static int build(struct online *o)
     static const struct lcb_mark_point start = {.last_offset = -1};
     struct lcb_repair *rp = o->rp.rp;
     lcb_switch_rmindex(o->vfs, o->made_path); /* left by a run that died */
+    o->begun = 1;
     int r = lcb_new(o->store, o->userid ? o->userid : "", o->made_path, o->fd, &o->made);
     if (r)
         return r;
@@ -374,7 +376,7 @@ static void close_indexes(struct online *o)
     if (o->made)
         lcb_index_close(&o->made->index);
     lcb_close(&o->locked);
-    if (o->made && !o->retired)
+    if (o->begun && !o->retired)
         lcb_switch_rmindex(o->vfs, o->made_path);
 }
 

@@ -82,6 +82,7 @@ void lcb_store_close(struct lcb_store **sp)
     free(s->staging);
     lcb_packing_fini(&s->packing);
     buf_free(&s->empty_index);
+    lcb_absent_forget(&s->absent);
     free(s);
     *sp = NULL;
 }
@@ -122,6 +123,18 @@ void lcb_store_placement(struct lcb_store *s, struct lcb_placement *p)
 struct xlog_limit *lcb_store_strangers(struct lcb_store *s)
 {
     return &s->strangers;
+}
+
+struct lcb_absent *lcb_store_absent(struct lcb_store *s)
+{
+    return &s->absent;
+}
+
+int64_t lcb_store_cut_short(struct lcb_store *s)
+{
+    int64_t bytes = s->cut_short;
+    s->cut_short = 0;
+    return bytes;
 }
 
 int lcb_store_stopped(struct lcb_store *s)

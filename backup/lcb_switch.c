@@ -261,9 +261,11 @@ static int lock_old(struct lcb_switch *s, int wait_ms)
                ? XERR_STALE : 0;
 }
 
-/* Both must have the same mailboxes now, with the same records as far as their checksums tell. */
+/* Both must have the same mailboxes now, with the same records as far as their checksums tell. If
+ * nothing came meanwhile, to begin again is no help: it is the old index, or what finds its rows. */
 static int same_now(struct lcb_switch *s)
 {
+    int differ = s->taken == s->point.end ? XERR_FORMAT : XERR_STALE;
     static const char sql[] = "SELECT f.uniqueid, f.crc, s.header FROM folders f JOIN folder_states s"
                               " ON s.folder=f.id AND s.until IS NULL ORDER BY f.uniqueid";
     sqlite3_stmt *a = sqldb_stmt(s->locked->index->db, sql);
@@ -275,12 +277,12 @@ static int same_now(struct lcb_switch *s)
         if (more < 0 || other < 0)
             r = XERR_SQL;
         else if (more != other)
-            r = XERR_STALE;
+            r = differ;
         for (int i = 0; !r && more && i < 3; i++) {
             const void *x = sqlite3_column_blob(a, i), *y = sqlite3_column_blob(b, i);
             int n = sqlite3_column_bytes(a, i);
             if (n != sqlite3_column_bytes(b, i) || (n && memcmp(x, y, (size_t)n)))
-                r = XERR_STALE;
+                r = differ;
         }
     }
     if (a)

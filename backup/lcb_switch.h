@@ -69,7 +69,7 @@ int lcb_switch_create(struct lcb_switch *);
 int lcb_switch_copy(struct lcb_switch *);
 int lcb_switch_replay(struct lcb_switch *);
 /* Waits for the lock as lcb_open() does. XERR_STALE if what was appended meanwhile does not fit to what
- * the new pair holds: all has to begin again. */
+ * the new pair holds: all has to begin again; XERR_FORMAT if nothing was, and the indexes differ. */
 int lcb_switch_lock(struct lcb_switch *, int wait_ms);
 int lcb_switch_commit(struct lcb_switch *);
 /* Removes what was not switched to, and gives back the locks. */
@@ -83,6 +83,7 @@ int lcb_switch_tidy(struct lcb_store *, const char *userid, const char *path);
 
 /* lcb_switch_names.c: what dead runs left. */
 int lcb_switch_finish_dead(struct lcb_switch *);
+/* From begin on; wherever a pair of this user may be. */
 int lcb_switch_sweep(struct lcb_switch *);
 /* A free name for a pair of USERID in DIR; to be freed. */
 int lcb_switch_newname(struct vfs *, const char *dir, const char *userid, char **path);

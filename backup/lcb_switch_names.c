@@ -14,9 +14,14 @@
  * Whatever else looks like a pair of this user is reported and left alone. All of this happens under
  * the maintenance lock of the registered data file, so no other run for the same user is at work.
  *
+ * A run that was to move the pair left what it left in another partition, and whoever comes next need
+ * not go there. So all places where a pair of this user may be are looked at, but only where this run
+ * itself is at work must that succeed: a partition that cannot be read does not keep others from
+ * being maintained.
+ *
  * Once the registered pair has another name, or no record any more, nothing is provable: reconstruct
  * would take what was left over for a backup. So before it is deleted or given to another user, or goes
- * to another partition, the same is done in all places where a pair of this user may be. */
+ * to another partition, all of these places must have been looked at. */
 #include "config.h"
 
 #include <ctype.h>
@@ -391,12 +396,13 @@ static void add_parent(const char *path, struct strarray *dirs)
     free(dir);
 }
 
-static int sweep_dirs(const struct sweep *s, struct strarray *dirs)
+/* The first MUST of them without error. */
+static int sweep_dirs(const struct sweep *s, struct strarray *dirs, int must)
 {
     int r = 0;
     for (int i = 0; i < dirs->count; i++) {
         int one = sweep_dir(s, strarray_nth(dirs, i));
-        r = r ? r : one;
+        r = r || i >= must ? r : one;
     }
     strarray_fini(dirs);
     return r;
@@ -409,11 +415,11 @@ int lcb_switch_sweep(struct lcb_switch *s)
     if (!s->how.userid)
         return remove_unfinished(s->vfs, s->old->path);
     add_parent(s->old->path, &dirs);
-    if (strarray_find(&dirs, s->dir) < 0) { /* a move */
+    if (s->dir)
         strarray_add(&dirs, s->dir);
-        add_partitions(s->store, s->how.userid, &dirs);
-    }
-    return sweep_dirs(&sweep, &dirs);
+    int move = dirs.count > 1;
+    add_partitions(s->store, s->how.userid, &dirs);
+    return sweep_dirs(&sweep, &dirs, move ? dirs.count : 1);
 }
 
 int lcb_switch_tidy(struct lcb_store *store, const char *userid, const char *path)
@@ -427,6 +433,6 @@ int lcb_switch_tidy(struct lcb_store *store, const char *userid, const char *pat
     free(o.from);
     add_parent(path, &dirs);
     add_partitions(store, userid, &dirs);
-    int swept = sweep_dirs(&sweep, &dirs);
+    int swept = sweep_dirs(&sweep, &dirs, dirs.count);
     return r ? r : swept;
 }

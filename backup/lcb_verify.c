@@ -7,10 +7,11 @@
  * place, header and CRC, each line by being understood, and each message by its SHA-1. Then the two
  * indexes are compared row by row (lcb_compare.c).
  *
- * Data or index? A chunk that the live index knows and the scan could not read is lost; a
- * difference where a row of the live index begins, ends or has its content in a lost chunk is what
- * was lost. Any other difference is the index' fault, and no harm: it is made anew. A damaged chunk
- * that the live index does not know was lost and mended before (lcb_repair.c): that is information.
+ * Data or index? A chunk that the live index knows and the scan could not read is lost; where a row
+ * of the live index begins, ends or has its content in a lost chunk, it is what was lost, and so are
+ * rows of the same thing that follow. Any other difference is the index' fault, and no harm: it is made
+ * anew. A damaged chunk that the live index does not know was lost and mended before (lcb_repair.c):
+ * that is information.
  *
  * No lock of writers is taken. The live index says how far it speaks when we begin, and nothing up
  * to there ever changes; what was appended meanwhile is left out of the comparison. The lock of
@@ -26,6 +27,7 @@
 #include "backup/lcb_repair.h"
 #include "backup/lcb_scan.h"
 #include "backup/lcb_verify.h"
+#include "backup/lcb_verify_int.h"
 #include "lib/filelock.h"
 #include "lib/hash.h"
 #include "lib/xerr.h"
@@ -165,7 +167,7 @@ static int open_live(struct verify *s)
         r = read_mark(s);
     if (r == XERR_LOCKED || r == -EACCES || r == -EMFILE || r == -ENFILE)
         return r;
-    if (r == XERR_SQL && s->live && sqldb_outside(s->live->db))
+    if (r == XERR_SQL && (!s->live || sqldb_outside(s->live->db)))
         return r;
     uint64_t id = !r && !lcb_point_fits(s->vfs, s->fd, &s->point) ? file_id(s) : 0;
     if (!r && id && id != s->point.id)
@@ -312,19 +314,10 @@ static int tell_message(struct verify *s, const struct message_guid *guid, int64
 
 /* ---- the comparison ---- */
 
-/* Does the difference follow from lost chunks? */
-static int follows(struct verify *s, const struct lcb_difference *d)
+static int stood_in_lost(void *rock, int64_t pos)
 {
-    if (!s->lost.n)
-        return 0;
-    if (lcb_seqs_have(&s->lost, d->since[0]) || (d->until[0] && lcb_seqs_have(&s->lost, d->until[0])) ||
-        is_lost(s, d->chunk))
-        return 1;
-    if (!strcmp(d->table, "chunks") || !strcmp(d->table, "pieces") || !strcmp(d->table, "ticks") ||
-        !strcmp(d->table, "replaced") || !strcmp(d->table, "meta"))
-        return 1;
-    /* what a lost chunk had said first */
-    return d->side > 0 && d->since[1] > LCB_POS(s->lost.list[0], 0);
+    struct verify *s = rock;
+    return lcb_seqs_have(&s->lost, pos);
 }
 
 /* What the live index has and the file has not any more. */
@@ -350,12 +343,13 @@ static void tell_lost_row(struct verify *s, const struct lcb_difference *d)
 static int difference(void *rock, const struct lcb_difference *d)
 {
     struct verify *s = rock;
+    const struct lcb_losses losses = {s->live, s->scratch, &s->lost, s->unsound};
     int contents = !strcmp(d->table, "contents");
     if (contents && d->guid && d->side < 0 && (is_lost(s, d->chunk) ||
         hash_lookupmap(s->unsound, d->guid->value, sizeof(d->guid->value))))
         return tell_message(s, d->guid, d->chunk, is_lost(s, d->chunk) ? "cannot be read"
                                                                        : "is not what its GUID says");
-    if (follows(s, d)) {
+    if (lcb_losses_excuse(&losses, d)) {
         if (d->side < 0 && !contents && lcb_seqs_have(&s->lost, d->since[0]))
             tell_lost_row(s, d);
         return 0;
@@ -385,7 +379,7 @@ static int compare(struct verify *s)
     struct lcb_compare c = {
         .old = s->live, .new_ = s->scratch, .old_name = "the index", .new_name = "the data file",
         .to = now.end == s->point.end ? INT64_MAX : LCB_POS(s->point.seq + 1, 0),
-        .found = difference, .rock = s,
+        .found = difference, .lost = s->lost.n ? stood_in_lost : NULL, .rock = s,
     };
     r = lcb_compare(&c);
     return r < 0 ? r : lcb_marks_waiting(s->live, &s->v->waiting);

@@ -9,7 +9,7 @@
  * What a file is, its name says: all that belongs to a backup is called after its data file,
  * <userid>_XXXXXX, with a suffix. Since the user id may hold anything, names are read from their
  * end: a name that ends in _XXXXXX is a data file, and of any other the last _XXXXXX with a known
- * suffix counts.
+ * suffix counts. A directory may be called like one (my_backup, my_backup.20260101), and is none.
  *
  * A directory is not held in memory: memory does not grow with the number of files. */
 #include "config.h"
@@ -189,6 +189,15 @@ static int walk_other(struct walker *k)
     return k->depth < DEPTH_MAX && visit(k, &st) ? walk_dir(k) : 0;
 }
 
+/* Is k->path, whose name is one of ours, a directory all the same? Nobody does anything to an index
+ * because of its name, and there are as many as data files. */
+static int is_directory(struct walker *k, const struct lcb_name *n)
+{
+    struct stat st;
+    return n->kind != LCB_NAME_INDEX && vfs_stat(k->vfs, buf_cstring(&k->path), &st) >= 0 &&
+           S_ISDIR(st.st_mode);
+}
+
 static int walk_name(void *rock, const char *name)
 {
     struct walker *k = rock;
@@ -201,8 +210,8 @@ static int walk_name(void *rock, const char *name)
     lcb_name_parse(name, &n);
     buf_putc(&k->path, '/');
     buf_appendcstr(&k->path, name);
-    int r = n.kind == LCB_NAME_OTHER ? walk_other(k)
-                                     : k->w->file(k->w->rock, buf_cstring(&k->path), &n, 0);
+    int r = n.kind == LCB_NAME_OTHER || is_directory(k, &n)
+                ? walk_other(k) : k->w->file(k->w->rock, buf_cstring(&k->path), &n, 0);
     buf_truncate(&k->path, len);
     return r;
 }

@@ -12,7 +12,7 @@ use CBTest::Compare qw(differences backup_state);
 use CBTest::Imap;
 use CBTest::Scenarios qw(memory_ok no_differences);
 use CBTest::Site;
-use CBTest::Util qw(slurp);
+use CBTest::Util qw(as_cyrus run_cmd slurp);
 use JSON;
 use POSIX ();
 use Test::More;
@@ -178,6 +178,20 @@ subtest 'at once' => sub {
     is(join(' ', glob "$site->{backup}{dir}/part/b/*"), '', 'nothing is left');
     synced('bob');
     no_differences('both sides equal', differences($site, 'bob', full => 1));
+};
+
+subtest 'by path' => sub {
+    my $file = $site->data_file('bob');
+    (my $copy = $file) =~ s/_\w+$/_ZZZZZZ/;
+    my $notes = "$site->{backup}{dir}/my_backup";
+    is(run_cmd(cmd => [as_cyrus('cp', $site->{backup}->conf, $notes)])->{rc}, 0, 'another file');
+    ctl(75, "delete $_: failed (it is no data file of a backup, called <userid>_XXXXXX)\n", 'delete', '-f', $_)
+        for $notes, "$file.index";
+    ok(-e $notes && -e "$file.index", 'they stay');
+    ctl(75, "delete $file: failed (it is in backups.db: name its user instead)\n", 'delete', '-f', $file);
+    is(run_cmd(cmd => [as_cyrus('cp', $file, $copy)])->{rc}, 0, 'a copy');
+    ctl(0, "delete $copy: ok\n", 'delete', '-f', $copy);
+    ok(!-e $copy && glob("$copy.deleted.*"), 'is set aside');
 };
 
 subtest 'the file is gone' => sub {

@@ -118,6 +118,12 @@ $c->expunge('', 1);
 is($site->sync('unix', '-u', 'alice')->{rc}, 0, '13: a sync');
 $out = $guide->follow('13', 2);
 like($out, qr/^\S+ \S+\texpunged\t.*uid=1\b.*^gone\t/ms, '13: what happened, and what is different');
+for my $what ('create', 'delete') {
+    $c->{admin}->must($what => $c->adm('Work'));
+    is($site->sync('unix', '-u', 'alice')->{rc}, 0, "13: $what, and a sync");
+}
+like($guide->follow('13', 3), qr/\tmailbox-created\tuser\.alice\.Work\b.*\tmailbox-deleted\tuser\.alice\.Work\b/s,
+    '13: what became of a folder');
 
 # ---- 12: damage --------------------------------------------------------------------------------------
 

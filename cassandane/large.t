@@ -59,6 +59,15 @@ sub says
     says('200 mailbox names of 1 MB', ['GET MAILBOXES (user.bob', (' ' . sprintf("{%d+}\r\nuser.%s", 1_000_000, 'x' x 999_995)) x 200, ')'],
         qr/^NO IMAP_PROTOCOL_ERROR /);
     says('100,000 mailbox names', 'GET MAILBOXES (' . join(' ', map { "user.nobody$_" } 1 .. 100_000) . ')', $OK);
+    for my $part (1 .. 4) {
+        my @names = map { sprintf "{%d+}\r\nx.%d.%s", 1_000_000, $part * 10 + $_, 'x' x 999_995 } 1 .. 7;
+        says("7 other names of 1 MB, part $part", 'GET MAILBOXES (' . join(' ', @names) . ')', $OK);
+    }
+    my @long = map { CBTest::Feed->new(mboxname => "user.bob.$_." . 'x' x 120_000) } 1 .. 100;
+    my @refused = grep { $_ ne $OK } map { $s->{c}->command($_->apply)->{text} } @long;
+    is("@refused", '', '100 mailboxes with names of 120 kB');
+    $r = says('GET USER', 'GET USER bob', $OK);
+    is(scalar(grep { /^MAILBOX / } @{ $r->{lines} }), 1 + 100, 'they are there');
     says('RESTART', 'RESTART', 'OK Restarting');
     says('80,000 hashes', 'APPLY RESERVE %(PARTITION default MBOXNAME () GUID (' . join(' ', map { sha1_hex($_) } 1 .. 80_000) . '))', $OK);
     says('110,000 hashes', 'APPLY RESERVE %(PARTITION default MBOXNAME () GUID (' . join(' ', map { sha1_hex($_) } 1 .. 110_000) . '))',

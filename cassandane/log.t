@@ -147,6 +147,20 @@ step('a script changes, another is active', sub {
     $sieve->activate('other');
 }, 'script-changed main', 'script-deactivated main', 'script-activated other');
 step('a script goes', sub { $site->sieve_as('alice')->delete('main') }, 'script-deleted main');
+step('three folders more', sub {
+    $imap->must(create => $c->own($_)) for qw(Plan Past Former);
+    $imap->append($c->own('Plan'), message('plan'));
+}, (map { "mailbox-created $INBOX.$_" } qw(Plan Past Former)), "arrived $INBOX.Plan uid=1 guid=plan");
+# Told one by one, first the one that has another's name now; Past and Former change places by way of a
+# name that is never told.
+step('folders are renamed, others take their names', sub {
+    $imap->must(rename => map { $c->own($_) } @{$_}) for [qw(Plan Attic)], [qw(Past Other)], [qw(Former Past)], [qw(Other Former)];
+    $imap->must(create => $c->own('Plan'));
+}, sub {
+    my @r = map { $site->sync('proxy', '-m', $c->adm($_)) } qw(Plan Attic Past Former);
+    return (grep { $_->{rc} } @r)[0] // $r[0];
+}, "mailbox-created $INBOX.Plan", "mailbox-renamed $INBOX.Attic from=$INBOX.Plan",
+    "mailbox-renamed $INBOX.Past from=$INBOX.Former", "mailbox-renamed $INBOX.Former from=$INBOX.Past");
 step('a folder is renamed', sub { $imap->must(rename => $c->own('Work'), $c->own('Play')) },
     "mailbox-renamed $INBOX.Play from=$INBOX.Work",
     "mailbox-changed $INBOX.Play key=QUOTAROOT is=$INBOX"); # it is told with something else only
@@ -187,6 +201,7 @@ my @work = grep { ($_->{uniqueid} // '') eq $work->{uniqueid} } @all;
 is_deeply([log_of($work->{uniqueid})], \@work, 'one mailbox, by its uniqueid');
 is_deeply([log_of("$INBOX.Work", '--as-of', "\@$moments[8][2]")],
     [grep { $_->{epoch} <= $moments[8][2] } @work], 'one mailbox, by the name it had then');
+is_deeply([log_of($_)], \@work, "or by a name it had once: $_") for "$INBOX.Work", "$INBOX.Play";
 my @two = grep { ($_->{guid} // '') eq guid('two') } @all;
 is(scalar @two, 5, 'arrived, read, deleted, moved from and to');
 is_deeply([log_of(guid('two'))], \@two, 'one message');
@@ -256,7 +271,8 @@ step('the user is deleted', sub { $c->{admin}->must(delete => $c->adm('')) },
     sub { return (map { $site->sync_log_once('proxy') } 1 .. 3)[-1] },
     'user-removed alice', "unsubscribed $INBOX.Work", 'script-deleted other', 'script-deactivated other',
     qr/^quota-removed \Q$INBOX\E was=/, qr/^mailbox-deleted \Q$INBOX\E to=DELETED/,
-    (qr/^mailbox-purged DELETED/) x 2);
+    (map { qr/^mailbox-deleted \Q$INBOX\E\.$_ to=DELETED/ } qw(Attic Former Past Plan)),
+    (qr/^mailbox-purged DELETED/) x 6);
 
 # gina has one mailbox and nothing else.
 {

@@ -230,6 +230,49 @@ subtest 'UNMAILBOX acts on the live one of that name' => sub {
     ok($t->has_content($box[0], $box[0]{records}[0]), 'with its content, which was not sent again');
 };
 
+# Mailboxes are told one by one, under the names they have now, and first the one that took a name: what
+# had it is told to be renamed, not deleted and created.
+subtest 'a name is taken before the new one of its holder is told' => sub {
+    my $site = $t->{site};
+    my %box = map { $_ => filled("user.tk.$_", 2) } qw(A B C D);
+    $_->sync($t->{c}) for @box{qw(A B C D)};
+    my $lines = sub { return split /\n/, $site->cyr_backup('tk', 'log', @_)->{out} =~ s/^[^\t]*\t//mgr };
+    my $told = scalar $lines->();
+    my $tell = sub {
+        my ($box, $name) = @_;
+        $box->{mboxname} = "user.tk.$name";
+        $box->{modseq}++;
+        $t->says('GET', "GET MAILBOXES ($box->{mboxname})");
+        $t->says('content', $box->upload);
+        $t->says("as $name", $box->apply);
+        return;
+    };
+    my %new = (A => filled('user.tk.A', 1));
+    # A is E now, and there is another A
+    $tell->($new{A}, 'A');
+    $tell->($box{A}, 'E');
+    my @want = ("mailbox-created\tuser.tk.A", "arrived\tuser.tk.A", "mailbox-renamed\tuser.tk.E\tfrom=user.tk.A");
+    # B is C, C is F; and D and E change places
+    $tell->($box{B}, 'C');
+    $tell->($box{C}, 'F');
+    push @want, "mailbox-renamed\tuser.tk.C\tfrom=user.tk.B", "mailbox-renamed\tuser.tk.F\tfrom=user.tk.C";
+    $tell->($box{D}, 'E');
+    $tell->($box{A}, 'D');
+    push @want, "mailbox-renamed\tuser.tk.E\tfrom=user.tk.D", "mailbox-renamed\tuser.tk.D\tfrom=user.tk.E";
+    my $now = sub { my @l = map { s/\tuid=.*//r } $lines->(); return @l[$told .. $#l] };
+    is_deeply([$now->()], \@want, 'log');
+    is_deeply([grep { /renamed/ } $lines->($box{A}{uniqueid})], [@want[2, 6]], 'log of one');
+    is($t->uids($_), '1 2', "$_->{mboxname} has its mail") for values %box;
+    $t->rebuild('tk');
+    is_deeply([$now->()], \@want, 'log after a rebuild');
+    # what the client said to be gone, and comes back, was not renamed
+    $t->says('UNMAILBOX', 'APPLY UNMAILBOX user.tk.F');
+    $tell->($box{C}, 'G');
+    is_deeply([$now->()], [@want, "mailbox-deleted\tuser.tk.F", "mailbox-created\tuser.tk.G\tagain=1"],
+        'deleted and created again');
+    $t->says('RESTART', 'RESTART', 'OK Restarting');
+};
+
 subtest 'while somebody else has the lock' => sub {
     my ($x, $y) = map { filled($_, 1) } qw(user.lka.X user.lkb);
     $_->sync($t->{c}) for $x, $y;

@@ -88,11 +88,66 @@ static void test_bounded(void)
     lcbtest_fini(&t);
 }
 
+enum { LONG = 200000 };
+
+static const char *long_name(char *name, int i)
+{
+    memset(name, 'x', LONG);
+    snprintf(name, 20, "user.joe.%d", i);
+    name[strlen(name)] = '.';
+    name[LONG - 1] = '\0';
+    return name;
+}
+
+/* Names may be as long as a client likes: of such ones few are remembered, wherever they come from. */
+static void test_long_names(void)
+{
+    static char name[LONG], other[LONG];
+    struct lcbtest t;
+    struct backupd d;
+    char uniqueid[20];
+    memset(&d, 0, sizeof(d));
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    backupd_shown_init(&d);
+    d.command = 1;
+    for (int i = 0; i < 300; i++)
+        backupd_ask_name(&d, long_name(name, i), NULL);
+    CU_ASSERT(hash_count(d.asked) > 1 && hash_count(d.asked) < 50);
+    for (int i = 0; i < 300; i++) {
+        snprintf(uniqueid, sizeof(uniqueid), "u%d", i);
+        show(&d, b, uniqueid, long_name(name, i), 1);
+    }
+    CU_ASSERT_PTR_NOT_NULL(backupd_shown(&d, "u299", name));
+    CU_ASSERT(hash_count(d.shown) > 1 && hash_count(d.shown) < 50);
+    for (int i = 0; i < 300; i++) { /* the same mailboxes, called otherwise */
+        d.command++;
+        snprintf(uniqueid, sizeof(uniqueid), "v%d", i);
+        show(&d, b, uniqueid, "user.joe.short", 1);
+        backupd_shown_renamed(&d, "user.joe.short", long_name(name, i));
+        CU_ASSERT_PTR_NOT_NULL(backupd_shown(&d, uniqueid, name));
+        struct lcb_folder f = {.uniqueid = uniqueid, .mboxname = long_name(other, i + 1000)};
+        backupd_shown_moved(&d, b, 0, &f);
+    }
+    CU_ASSERT(hash_count(d.shown) > 1 && hash_count(d.shown) < 50);
+    CU_ASSERT(hash_count(d.shown_names) < 50);
+
+    d.command++; /* all of that room is there again for short ones */
+    show_many(&d, b, 0, BACKUPD_SHOWN_MAX);
+    CU_ASSERT(known(&d, 0) && known(&d, BACKUPD_SHOWN_MAX - 1));
+    CU_ASSERT_EQUAL(hash_count(d.shown), BACKUPD_SHOWN_MAX);
+    backupd_shown_free(&d);
+    lcb_close(&b);
+    lcbtest_fini(&t);
+}
+
 void suite_backupd_shown(void);
 void suite_backupd_shown(void)
 {
     static const struct unit_test tests[] = {
         {"bounded", test_bounded},
+        {"long_names", test_long_names},
         {NULL, NULL},
     };
     unit_suite("backupd_shown", tests);

@@ -222,6 +222,8 @@ static void test_bad_values(void)
                                             "must be between 16K and 16M");
     expect_error("backup_lock_wait: -1\n", "%/c, line 2: option 'backup_lock_wait' is '-1', but "
                                            "must be between 0 and 1d");
+    expect_error("backup_maintenance_wait: 2d\n", "%/c, line 2: option 'backup_maintenance_wait' is "
+                                                   "'2d', but must be between 0 and 1d");
     expect_error("proc_path: proc\n", "%/c, line 2: option 'proc_path' is 'proc', but must be an "
                                       "absolute path, and not /");
     expect_error("defaultpartition: a-b\n", "%/c, line 2: option 'defaultpartition' is 'a-b', but "

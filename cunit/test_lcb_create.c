@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backup/lcb_db.h"
@@ -88,7 +89,8 @@ static void test_new(void)
         put(&t, names[i], MEMBER, 20);
     put(&t, "j/joe_empty1", "", 0);
     put(&t, "quota_legacy", "old things", 10);
-    put(&t, "my_backup/j/joe_AbCdEf", MEMBER, 20); /* below a directory that is none of ours */
+    put(&t, "my_backup/notes", MEMBER, 20); /* a directory */
+    put(&t, "j/joe_AbCdEf/notes", MEMBER, 20);
     CU_ASSERT_EQUAL(change(&t, "joe", NULL), 0);
     CU_ASSERT_EQUAL(change(&t, "jim", NULL), 0);
     CU_ASSERT(!lcbtest_logged("reconstruct"));
@@ -123,6 +125,17 @@ static void test_lost(void)
     CU_ASSERT_EQUAL(change(&t, "jim", NULL), 0);
     free(joe);
     buf_free(&path);
+    lcbtest_fini(&t);
+}
+
+/* What lies in a directory counts, too, whatever that is called. */
+static void test_below(void)
+{
+    struct lcbtest t;
+    begin(&t, "");
+    put(&t, "my_backup/j/joe_AbCdEf", MEMBER, 20);
+    CU_ASSERT_EQUAL(change(&t, "jim", NULL), XERR_UNKNOWN);
+    CU_ASSERT_EQUAL(lcbtest_logged("/my_backup/j/joe_AbCdEf"), 1);
     lcbtest_fini(&t);
 }
 
@@ -215,14 +228,95 @@ static void test_deleted(void)
     lcbtest_fini(&t);
 }
 
+/* ---- what it costs ---- */
+
+static struct vfs_ops counting_ops;
+static int lists;
+
+static int count_list(struct vfs *v, const char *dir, int (*fn)(void *, const char *), void *rock)
+{
+    lists++;
+    return vfs_system()->ops->list(v, dir, fn, rock);
+}
+
+/* Directories read until USER, who was asked about before anything was uploaded, has a backup. */
+static int lists_until(struct lcbtest *t, const char *user, int want)
+{
+    int before = lists;
+    CU_ASSERT_EQUAL(change(t, user, NULL), want);
+    return lists - before;
+}
+
+static void ask(struct lcbtest *t, const char *user)
+{
+    int before = lists;
+    CU_ASSERT_EQUAL(lcb_may_create(t->store, user), 0);
+    CU_ASSERT_EQUAL(lists - before, 2); /* of the one partition: by letter, and by both */
+}
+
+/* What comes into the directory from now on has another time than the directory. */
+static void next_tick(struct lcbtest *t, const char *name)
+{
+    struct timespec now;
+    struct stat st;
+    char *dir = xasprintf("%s/one/%s", t->dir, name);
+    CU_ASSERT_EQUAL_FATAL(stat(dir, &st), 0);
+    do
+        clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    while (now.tv_sec < st.st_ctim.tv_sec ||
+           (now.tv_sec == st.st_ctim.tv_sec && now.tv_nsec <= st.st_ctim.tv_nsec));
+    free(dir);
+}
+
+/* The directories are read once for each new user, not at each question; but whatever came into them
+ * since is seen. */
+static void test_once(void)
+{
+    struct vfs counting = {&counting_ops};
+    struct lcbtest t;
+    counting_ops = *vfs_system()->ops;
+    counting_ops.list = count_list;
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, &counting);
+    CU_ASSERT_EQUAL(change(&t, "joe", NULL), 0);
+    ask(&t, "jim");
+    int choice = lists_until(&t, "jim", 0); /* where the new one goes is a question, too */
+    CU_ASSERT(choice <= 1);
+    CU_ASSERT_EQUAL(lists_until(&t, "jane", 0), choice + 2);
+    ask(&t, "jill");
+    ask(&t, "jack"); /* only the last one is remembered */
+    CU_ASSERT_EQUAL(lists_until(&t, "jill", 0), choice + 2);
+    /* Another's file in between: they are read again. */
+    ask(&t, "june");
+    next_tick(&t, "j");
+    put(&t, "j/julia_AbCdEf.index", "", 0);
+    CU_ASSERT_EQUAL(lists_until(&t, "june", 0), choice + 2);
+    /* His own, in a directory that was there, or was not. */
+    ask(&t, "jude");
+    next_tick(&t, "j");
+    put(&t, "j/jude_AbCdEf", MEMBER, 20);
+    CU_ASSERT_EQUAL(lists_until(&t, "jude", XERR_UNKNOWN), 2);
+    ask(&t, "zoe");
+    put(&t, "z/zoe_AbCdEf", MEMBER, 20);
+    CU_ASSERT_EQUAL(lists_until(&t, "zoe", XERR_UNKNOWN), 2);
+    /* One that was empty when it was seen. */
+    put(&t, "k/kim_AbCdEf", "", 0);
+    ask(&t, "kim");
+    put(&t, "k/kim_AbCdEf", MEMBER, 20);
+    CU_ASSERT_EQUAL(lists_until(&t, "kim", XERR_UNKNOWN), 2);
+    lcbtest_fini(&t);
+}
+
 void suite_lcb_create(void);
 void suite_lcb_create(void)
 {
     static const struct unit_test tests[] = {
         {"a new installation", test_new},
         {"no backups.db", test_lost},
+        {"below a directory", test_below},
         {"an older backups.db", test_older},
         {"deleted and renamed", test_deleted},
+        {"directories are read once", test_once},
         {NULL, NULL},
     };
     unit_suite("lcb_create", tests);

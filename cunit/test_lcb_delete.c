@@ -551,7 +551,7 @@ static long crash_at(const struct crash_case *c, long k, enum vfs_settle how, un
     CU_ASSERT(k > 0 || !r);
     lcbtest_close(&o.t);
     long calls = vfs_fault_calls(v);
-    CU_ASSERT_EQUAL(vfs_fault_happened(v), k > 0);
+    CU_ASSERT(k > 0 || !vfs_fault_happened(v)); /* a change of backups.db may take fewer calls */
     CU_ASSERT_EQUAL(vfs_crash_settle(v, how, seed), 0);
     vfs_fault_free(&v);
     snprintf(what, sizeof(what), "%s: call %ld, settled %d/%u", c->name, k, (int)how, seed);
@@ -575,49 +575,54 @@ static void every_crash(const struct crash_case *c)
     }
 }
 
+enum { DELETE, DELETE_NOW, UNDELETE, REPLACE, PURGE, RENAME, CASES };
+static const struct crash_case cases[CASES] = {
+    {"delete", NULL, run_delete, after_delete},
+    {"delete --now", NULL, run_delete_now, after_delete_now},
+    {"undelete", before_undelete, run_undelete, after_undelete},
+    {"undelete -F", before_replace, run_replace, after_replace},
+    {"purge", before_undelete, run_purge, after_purge},
+    {"rename", NULL, run_rename, after_rename},
+};
+
 static void test_crash_delete(void)
 {
-    static const struct crash_case c = {"delete", NULL, run_delete, after_delete};
-    every_crash(&c);
+    every_crash(&cases[DELETE]);
 }
 
 static void test_crash_now(void)
 {
-    static const struct crash_case c = {"delete --now", NULL, run_delete_now, after_delete_now};
-    every_crash(&c);
+    every_crash(&cases[DELETE_NOW]);
 }
 
 static void test_crash_undelete(void)
 {
-    static const struct crash_case c = {"undelete", before_undelete, run_undelete, after_undelete};
-    every_crash(&c);
+    every_crash(&cases[UNDELETE]);
 }
 
 static void test_crash_replace(void)
 {
-    static const struct crash_case c = {"undelete -F", before_replace, run_replace, after_replace};
-    every_crash(&c);
+    every_crash(&cases[REPLACE]);
 }
 
 static void test_crash_purge(void)
 {
-    static const struct crash_case c = {"purge", before_undelete, run_purge, after_purge};
-    every_crash(&c);
+    every_crash(&cases[PURGE]);
 }
 
 static void test_crash_rename(void)
 {
-    static const struct crash_case c = {"rename", NULL, run_rename, after_rename};
-    every_crash(&c);
+    every_crash(&cases[RENAME]);
 }
 
 /* ---- failures ---- */
 
-/* The K-th call fails, and nothing else: the state is the old or the new one at once. */
-static void fail_each(const struct crash_case *c)
+/* The K-th call fails, once or with all that follow: the state is the old or the new one at once. The
+ * calls of the opening are not tried. */
+static void fail_each(const struct crash_case *c, int mask, int error, int forever)
 {
-    long calls = 1;
-    for (long k = 0; k <= calls; k++) {
+    long calls = 1, opening = 0;
+    for (long k = 0; k <= calls; k = k ? k + 1 : opening + 1) {
         struct one o;
         char what[100];
         int old = 0;
@@ -625,12 +630,13 @@ static void fail_each(const struct crash_case *c)
         if (c->before)
             c->before(&o);
         lcbtest_close(&o.t);
-        struct vfs *v = vfs_fail_new(VFS_FAULT_WRITES, k, ENOSPC, 0);
+        struct vfs *v = vfs_fail_new(mask, k, error, forever);
         lcbtest_open(&o.t, v);
+        opening = k ? opening : vfs_fault_calls(v);
         int r = c->run(o.t.store);
+        CU_ASSERT(k > 0 || !r);
         lcbtest_close(&o.t);
-        if (!k)
-            calls = vfs_fault_calls(v);
+        calls = k ? calls : vfs_fault_calls(v);
         vfs_fault_free(&v);
         snprintf(what, sizeof(what), "%s: call %ld fails", c->name, k);
         lcbtest_open(&o.t, NULL);
@@ -638,19 +644,15 @@ static void fail_each(const struct crash_case *c)
         CU_ASSERT(r || !old);
         unmake(&o);
     }
+    CU_ASSERT(calls > opening);
 }
 
 static void test_fail(void)
 {
-    static const struct crash_case cases[] = {
-        {"delete", NULL, run_delete, after_delete},
-        {"undelete", before_undelete, run_undelete, after_undelete},
-        {"undelete -F", before_replace, run_replace, after_replace},
-        {"purge", before_undelete, run_purge, after_purge},
-        {"rename", NULL, run_rename, after_rename},
-    };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-        fail_each(&cases[i]);
+    for (int i = 0; i < CASES; i++) {
+        fail_each(&cases[i], VFS_FAULT_WRITES, ENOSPC, 1);
+        fail_each(&cases[i], VFS_FAULT_ALL, EIO, 0);
+    }
 }
 
 /* A file system without hard links. */

@@ -256,6 +256,92 @@ static void test_mailboxes(void)
     end();
 }
 
+/* Another takes the name first, as a MAILBOX that backupd logged an UNMAILBOX before, and then the one
+ * that had it is told under its new one. */
+static void taken(const char *uniqueid, const char *name, unsigned modseq)
+{
+    line("UNMAILBOX", name);
+    mailbox(uniqueid, name, modseq, "", NULL);
+}
+
+static void test_names(void)
+{
+    begin();
+    record("one", 1, 5, "", G1);
+    news();
+    taken("new", "user.joe.one", 5);
+    mailbox("one", "user.joe.uno", 6, " XKEY x", NULL);
+    UNIT_STR(news(), "+1 mailbox-created user.joe.one [new]\n"
+                     "+1 mailbox-renamed user.joe.uno [one] from=user.joe.one\n"
+                     "+1 mailbox-changed user.joe.uno [one] key=XKEY is=x\n");
+    CU_ASSERT_EQUAL(lcb_commit(b), 0); /* a chain, in chunks of their own: new, one, three */
+    taken("new", "user.joe.uno", 6);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    mailbox("three", "user.joe.one", 5, "", NULL); /* without an UNMAILBOX, as in old files */
+    mailbox("one", "user.joe.one", 7, "", NULL);
+    mailbox("three", "user.joe.tres", 6, "", NULL);
+    UNIT_STR(news(), "+2 mailbox-renamed user.joe.uno [new] from=user.joe.one\n"
+                     "+2 mailbox-created user.joe.one [three]\n"
+                     "+2 mailbox-renamed user.joe.one [one] from=user.joe.uno\n"
+                     "+2 mailbox-changed user.joe.one [one] key=XKEY was=x\n"
+                     "+2 mailbox-renamed user.joe.tres [three] from=user.joe.one\n");
+    taken("one", "user.joe.tres", 8); /* a swap, of which the name in between was never told */
+    mailbox("three", "user.joe.one", 9, "", NULL);
+    UNIT_STR(news(), "+3 mailbox-renamed user.joe.tres [one] from=user.joe.one\n"
+                     "+3 mailbox-renamed user.joe.one [three] from=user.joe.tres\n");
+    taken("four", "user.joe.one", 5); /* what had the name is deleted, and kept */
+    mailbox("three", "DELETED.user.joe.one.5F", 10, "", NULL);
+    UNIT_STR(news(), "+4 mailbox-created user.joe.one [four]\n"
+                     "+4 mailbox-deleted user.joe.one [three] to=DELETED.user.joe.one.5F\n");
+    taken("five", "user.joe.one", 5); /* the end of a range between the two */
+    int64_t between = lcb_position(b);
+    mailbox("four", "user.joe.four", 6, "", NULL);
+    UNIT_STR(tell(between, LCB_NOW, 0, NULL), "+5 mailbox-renamed user.joe.four [four]"
+                                              " from=user.joe.one\n");
+    UNIT_STR(news(), "+5 mailbox-created user.joe.one [five]\n"
+                     "+5 mailbox-renamed user.joe.four [four] from=user.joe.one\n");
+    UNIT_STR(tell(0, LCB_NOW, 1, NULL),
+             "+0 mailbox-created user.joe.one [one]\n"
+             "+0 arrived user.joe.one [one] uid=1 guid=1111 size=100 flags=()\n"
+             "+1 mailbox-renamed user.joe.uno [one] from=user.joe.one\n"
+             "+1 mailbox-changed user.joe.uno [one] key=XKEY is=x\n"
+             "+2 mailbox-renamed user.joe.one [one] from=user.joe.uno\n"
+             "+2 mailbox-changed user.joe.one [one] key=XKEY was=x\n"
+             "+3 mailbox-renamed user.joe.tres [one] from=user.joe.one\n");
+    end();
+}
+
+/* What looks like it and is none. */
+static void test_no_names(void)
+{
+    begin();
+    mailbox("one", "user.joe.one", 5, "", NULL);
+    news();
+    line("UNMAILBOX", "user.joe.one"); /* nobody took the name */
+    mailbox("one", "user.joe.uno", 6, "", NULL);
+    UNIT_STR(news(), "+1 mailbox-deleted user.joe.one [one]\n"
+                     "+1 mailbox-created user.joe.uno [one] again=1\n");
+    taken("two", "user.joe.uno", 5); /* long before */
+    lcbtest_settime(start + 3 + LCB_EVENT_MOVE);
+    mailbox("one", "user.joe.one", 7, "", NULL);
+    UNIT_STR(news(), "+2 mailbox-deleted user.joe.uno [one]\n+2 mailbox-created user.joe.uno [two]\n"
+                     "+303 mailbox-created user.joe.one [one] again=1\n");
+    taken("two", "user.joe.one", 6); /* it takes its name back */
+    taken("one", "user.joe.one", 8);
+    UNIT_STR(news(), "+304 mailbox-deleted user.joe.one [one]\n"
+                     "+304 mailbox-renamed user.joe.one [two] from=user.joe.uno\n"
+                     "+304 mailbox-deleted user.joe.one [two]\n"
+                     "+304 mailbox-created user.joe.one [one] again=1\n");
+    line("UNUSER", "joe"); /* somebody is created who has the name */
+    mailbox("three", "user.joe.one", 5, "", NULL);
+    mailbox("one", "user.joe.two", 9, "", NULL);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    UNIT_STR(news(), "+305 user-removed joe\n+305 mailbox-deleted user.joe.one [one]\n"
+                     "+305 mailbox-created user.joe.one [three]\n"
+                     "+305 mailbox-created user.joe.two [one] again=1\n");
+    end();
+}
+
 static void test_others(void)
 {
     begin();
@@ -509,6 +595,35 @@ static void test_replay(void)
     end();
 }
 
+/* Rows that cannot be, as a damaged index has them: they are called damaged. */
+static void test_damaged(void)
+{
+    static const char *const damage[] = {
+        "UPDATE records SET folder=77", "UPDATE folder_states SET since=since+100000000",
+        "UPDATE folder_states SET until=since-1", "DELETE FROM folders",
+        "UPDATE records SET flags='('", "UPDATE folder_states SET header='x'",
+        "UPDATE records SET id=9223372036854775807", NULL,
+    };
+    const struct lcb_events all = {.from = 0, .to = LCB_NOW};
+    begin();
+    record("one", 1, 5, "\\Seen", G1);
+    mailbox("one", "user.joe.one", 6, " XKEY x", NULL);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    for (int i = 0; damage[i]; i++) {
+        CU_ASSERT_EQUAL(sqlite3_exec(b->index->db->db, "SAVEPOINT whole", NULL, NULL, NULL), 0);
+        CU_ASSERT_EQUAL(sqlite3_exec(b->index->db->db, damage[i], NULL, NULL, NULL), 0);
+        buf_reset(&said);
+        int r = lcb_foreach_event(b, &all, put_event, NULL);
+        CU_ASSERT(r == XERR_FORMAT || r == XERR_SYNTAX || r == XERR_EOF);
+        if (r != XERR_FORMAT && r != XERR_SYNTAX && r != XERR_EOF)
+            printf("\n%s: %s\n%s", damage[i], error_message(r), buf_cstring(&said));
+        CU_ASSERT_EQUAL(sqlite3_exec(b->index->db->db, "ROLLBACK TO whole; RELEASE whole", NULL, NULL,
+                                     NULL), 0);
+    }
+    CU_ASSERT_EQUAL(lcb_foreach_event(b, &all, put_event, NULL), 0);
+    end();
+}
+
 void suite_lcb_events(void);
 void suite_lcb_events(void)
 {
@@ -517,11 +632,14 @@ void suite_lcb_events(void)
         {"annotations", test_annotations},
         {"moves and copies", test_moves},
         {"mailboxes", test_mailboxes},
+        {"renamed in two pieces", test_names},
+        {"not renamed", test_no_names},
         {"what is not mail", test_others},
         {"the user", test_user},
         {"last mailbox", test_last_mailbox},
         {"ranges", test_ranges},
         {"replay", test_replay},
+        {"rows of a damaged index", test_damaged},
         {NULL, NULL},
     };
     unit_suite("lcb_events", tests);

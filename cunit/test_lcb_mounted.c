@@ -74,6 +74,9 @@ static void test_gone(void)
         CU_ASSERT(lcbtest_logged("is it mounted?"));
         CU_ASSERT_EQUAL(begin(&t, "ann"), -ENODEV);
         CU_ASSERT_EQUAL(begin(&t, "joe"), -ENOENT);
+        CU_ASSERT(lcbtest_logged("is gone: mount its partition"));
+        CU_ASSERT(lcbtest_logged("ctl_backups reconstruct -F;")); /* what to do about it */
+        CU_ASSERT(lcbtest_logged("ctl_backups delete -F joe,"));
     }
     CU_ASSERT_EQUAL(lcb_db_find(lcb_store_db(t.store), "ann", &path), XERR_NOTFOUND);
     CU_ASSERT_EQUAL(rmdir(one), 0);

@@ -349,6 +349,66 @@ static void test_failures(void)
     end();
 }
 
+static int remembered_files(void)
+{
+    char fresh[310];
+    snprintf(fresh, sizeof(fresh), "%s.new", cache);
+    return (access(cache, F_OK) == 0) + (access(fresh, F_OK) == 0);
+}
+
+/* The machine stops at call K of remembering, where something is remembered from before or not. */
+static long crash_at(int before, long k, enum vfs_settle how, unsigned seed)
+{
+    struct lcb_summaries *c;
+    for (int i = 0; i < USERS; i += 2) /* most are to be read again */
+        write_user(i, 1 + (unsigned)k, newest[i] + 1000);
+    unlink(cache);
+    if (before)
+        ask_all(1);
+    for (int i = 0; i < USERS; i += 2)
+        write_user(i, 1 + (unsigned)k, newest[i] + 1000);
+    struct vfs *v = vfs_crash_new(t.dir, k);
+    lcbtest_close(&t);
+    lcbtest_open(&t, v);
+    lcb_summaries_open(t.store, cache, &c);
+    for (int i = 0; i < USERS; i++)
+        CU_ASSERT_EQUAL(right(c, i), 0);
+    int r = lcb_summaries_save(c);
+    CU_ASSERT_EQUAL(r, k ? -EIO : 0);
+    lcb_summaries_close(&c);
+    lcbtest_close(&t);
+    long calls = vfs_fault_calls(v);
+    CU_ASSERT_EQUAL(vfs_crash_settle(v, how, seed), 0);
+    vfs_fault_free(&v);
+    lcbtest_open(&t, NULL);
+    for (int i = 0; i < 3; i++)
+        CU_ASSERT_EQUAL(ask(i), 0);
+    ask_all(3);
+    CU_ASSERT_EQUAL(effort(1), REMEMBERED);
+    CU_ASSERT_EQUAL(remembered_files(), 1);
+    return calls;
+}
+
+/* What is remembered is right or not there, and the next run remembers. */
+static void test_crash(void)
+{
+    start();
+    for (int before = 0; before < 2; before++) {
+        long calls = crash_at(before, 0, VFS_SETTLE_KEPT, 0);
+        CU_ASSERT(calls >= 4);
+        for (long k = 1; k <= calls; k++) {
+            crash_at(before, k, VFS_SETTLE_LOST, 0);
+            crash_at(before, k, VFS_SETTLE_KEPT, 0);
+            for (unsigned torn = 1; torn <= 4; torn++)
+                crash_at(before, k, VFS_SETTLE_TORN, (unsigned)k * 10 + torn);
+        }
+        /* the whole of it, with nothing synced */
+        for (unsigned torn = 1; torn <= 16; torn++)
+            crash_at(before, 0, VFS_SETTLE_TORN, torn);
+    }
+    end();
+}
+
 void suite_lcb_summaries(void);
 void suite_lcb_summaries(void)
 {
@@ -357,6 +417,7 @@ void suite_lcb_summaries(void)
         {"commit", test_commit},       {"worth", test_worth},
         {"index_gone", test_index_gone}, {"behind", test_behind},     {"unsettled", test_unsettled},
         {"damaged", test_damaged},     {"crowd", test_crowd},         {"failures", test_failures},
+        {"crash", test_crash},
         {NULL, NULL},
     };
     unit_suite("lcb_summaries", tests);

@@ -174,6 +174,90 @@ static void test_index(void)
     lcbtest_freefile(&f);
 }
 
+/* ---- what lost chunks excuse ---- */
+
+/* A byte in the middle of each chunk in its turn: what is lost, and what follows from that, is laid to
+ * the charge of the data, and nothing to that of the index. */
+static void test_excused(void)
+{
+    struct lcbtest t;
+    struct lcbtest_history h;
+    struct lcb_verify v;
+    struct lcbtest_said s = {.text = BUF_INITIALIZER};
+    struct buf data = BUF_INITIALIZER;
+    for (unsigned seed = 61; seed < 64; seed++) {
+        lcbtest_init(&t, "");
+        lcbtest_open(&t, NULL);
+        lcbtest_start(&h, seed);
+        CU_ASSERT_EQUAL(lcbtest_steps(&t, &h, 120, 3), 0);
+        char *path = lcbtest_path(&t);
+        lcbtest_clean(&t, path, 0, "before");
+        lcbtest_read(path, &data);
+        int64_t chunks = lcbtest_int(path, "SELECT count(*) FROM chunks");
+        CU_ASSERT(chunks > 30);
+        for (int64_t i = 0; i < chunks; i++) {
+            char sql[120];
+            snprintf(sql, sizeof(sql), "SELECT start+length/2 FROM chunks ORDER BY seq LIMIT 1 OFFSET"
+                     " %lld", (long long)i);
+            int64_t at = lcbtest_int(path, sql);
+            data.s[at] ^= 0x55;
+            lcbtest_write(path, data.s, data.len);
+            lcbtest_verify(&t, path, &v, &s);
+            if (v.index || !v.data)
+                printf("\nhistory %u, chunk %lld: %s", seed, (long long)i, buf_cstring(&s.text));
+            CU_ASSERT_EQUAL(v.index, 0);
+            CU_ASSERT(v.data > 0);
+            data.s[at] ^= 0x55;
+        }
+        lcbtest_write(path, data.s, data.len);
+        free(path);
+        lcbtest_fini(&t);
+    }
+    buf_free(&data);
+    buf_free(&s.text);
+}
+
+/* With the third of seven groups lost, the index is wrong somewhere else: that is its own fault. */
+static void test_not_excused(void)
+{
+    static const char *const changes[] = {
+        "UPDATE ticks SET time=time-1 WHERE pos=(SELECT max(pos) FROM ticks)",
+        "DELETE FROM ticks WHERE pos=(SELECT max(pos) FROM ticks)",
+        "INSERT INTO ticks SELECT max(pos)+1, 1 FROM ticks",
+        "DELETE FROM chunks WHERE seq=(SELECT max(seq)-1 FROM chunks)",
+        "UPDATE chunks SET text_length=text_length+1 WHERE seq=1",
+        "INSERT INTO pieces VALUES (1, 0, 0)",
+        "INSERT INTO lost VALUES (16777217)",
+        "INSERT INTO replaced VALUES ('user.joe.u5', 0, 1)",
+        "INSERT INTO meta VALUES ('history', 16777217)",
+        "DELETE FROM records WHERE id=(SELECT max(id) FROM records)",
+        "UPDATE records SET until=since+1 WHERE id=(SELECT max(id) FROM records)",
+        "DELETE FROM folder_states WHERE folder=(SELECT max(id) FROM folders)",
+        "DELETE FROM folders WHERE id=(SELECT max(id) FROM folders)",
+        "DELETE FROM contents WHERE id=(SELECT max(id) FROM contents)",
+        "INSERT INTO subs VALUES ('user.joe.u5', (SELECT max(seq) FROM chunks)<<24, NULL)", NULL,
+    };
+    struct lcbtest_file f;
+    struct lcb_verify v;
+    struct lcbtest_said s = {.text = BUF_INITIALIZER};
+    lcbtest_makefile(&f);
+    for (int m = 0; m < LCBTEST_MEMBERS; m++)
+        f.data.s[(f.start[2][m] + f.start[2][m + 1]) / 2] ^= 0x55;
+    lcbtest_write(f.path, f.data.s, f.data.len);
+    for (int i = -1; i < 0 || changes[i]; i++) {
+        lcbtest_putindex(f.path, &f.index[LCBTEST_GROUPS]);
+        if (i >= 0)
+            spoil(f.path, changes[i]);
+        lcbtest_verify(&f.t, f.path, &v, &s);
+        if ((v.index > 0) != (i >= 0) || !v.data)
+            printf("\n%s: %s", i < 0 ? "nothing" : changes[i], buf_cstring(&s.text));
+        CU_ASSERT_EQUAL(v.index > 0, i >= 0);
+        CU_ASSERT(v.data > 0);
+    }
+    buf_free(&s.text);
+    lcbtest_freefile(&f);
+}
+
 /* Every page of the index is garbage in its turn: nothing but the index is ever blamed, and it can
  * be made anew. */
 static void test_index_pages(void)
@@ -239,6 +323,8 @@ void suite_lcb_verify(void)
         {"nothing is wrong", test_clean},
         {"nothing is wrong with a file of Cyrus 3.x", test_clean_foreign},
         {"the index is wrong", test_index},
+        {"what lost chunks excuse", test_excused},
+        {"what they do not", test_not_excused},
         {"a page of the index is wrong", test_index_pages},
         {"what is remembered", test_note},
         {NULL, NULL},

@@ -134,6 +134,43 @@ static void test_cache(void)
     finish(&db);
 }
 
+/* One that was taken is nobody else's, and begins anew for the next who takes it. */
+static void test_take(void)
+{
+    static const char select[] = "SELECT ?1, id FROM t ORDER BY id";
+    struct sqldb *db = fresh();
+    CU_ASSERT_EQUAL(sqldb_exec(db, "INSERT INTO t VALUES (2, 3, NULL)"), 0);
+    sqlite3_stmt *outer = sqldb_take(db, select), *inner;
+    CU_ASSERT_PTR_NOT_NULL_FATAL(outer);
+    CU_ASSERT_EQUAL(sqldb_bind(outer, "t", "outer"), 0);
+    for (int i = 1; i <= 2; i++) {
+        CU_ASSERT_EQUAL(sqldb_step(db, outer), 1);
+        UNIT_STR((const char *)sqlite3_column_text(outer, 0), "outer");
+        CU_ASSERT_EQUAL(sqlite3_column_int(outer, 1), i);
+        inner = sqldb_take(db, select);
+        CU_ASSERT_PTR_NOT_EQUAL(inner, outer);
+        CU_ASSERT_PTR_NOT_EQUAL(sqldb_stmt(db, select), outer);
+        CU_ASSERT_PTR_NOT_EQUAL(sqldb_stmt(db, select), inner);
+        CU_ASSERT_EQUAL(sqldb_step(db, inner), 1);
+        CU_ASSERT_EQUAL(sqlite3_column_int(inner, 1), 1);
+        CU_ASSERT_PTR_NULL(sqlite3_column_text(inner, 0));
+        sqldb_give(db, inner);
+    }
+    sqldb_give(db, outer);
+    sqldb_give(db, NULL);
+    /* there are these two, however often they are taken */
+    sqlite3_stmt *one = sqldb_take(db, select), *two = sqldb_take(db, select);
+    CU_ASSERT((one == outer && two == inner) || (one == inner && two == outer));
+    for (int i = 0; i < 2; i++) {
+        CU_ASSERT_EQUAL(sqldb_step(db, i ? two : one), 1);
+        CU_ASSERT_PTR_NULL(sqlite3_column_text(i ? two : one, 0));
+    }
+    sqldb_give(db, one); /* the other is closed with the rest */
+    CU_ASSERT_PTR_NULL(sqldb_take(db, "SELECT nothing"));
+    logged_error(XERR_SQL, "nothing");
+    finish(&db);
+}
+
 static void test_int(void)
 {
     struct sqldb *db = fresh();
@@ -186,7 +223,7 @@ void suite_sqldb(void);
 void suite_sqldb(void)
 {
     static const struct unit_test tests[] = {
-        {"open", test_open}, {"bind", test_bind},     {"cache", test_cache},
+        {"open", test_open}, {"bind", test_bind}, {"cache", test_cache}, {"take", test_take},
         {"int", test_int},   {"errors", test_errors}, {"hostile", test_hostile},
         {NULL, NULL},
     };

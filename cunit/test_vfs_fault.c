@@ -278,6 +278,67 @@ static void test_torn_data(void)
     CU_ASSERT(shorter > 10);
 }
 
+/* Others, who do not ask, make a file where one was removed, or remove one that was renamed: as they
+ * left it, so it is, and what led there has happened. */
+static void others(enum vfs_settle how, unsigned seed)
+{
+    fresh();
+    put("f", "old");
+    put("a", "a");
+    put("linked", "linked");
+    struct vfs *v = vfs_crash_new(dir, 0);
+    CU_ASSERT_EQUAL(vfs_unlink(v, in("f")), 0);
+    put("f", "theirs");
+    CU_ASSERT_EQUAL(vfs_rename(v, in("a"), in("b")), 0);
+    CU_ASSERT_EQUAL(unlink(in("b")), 0);
+    CU_ASSERT_EQUAL(vfs_link(v, in("linked"), in("second")), 0);
+    CU_ASSERT_EQUAL(vfs_unlink(v, in("linked")), 0);
+    put("linked", "theirs");
+    CU_ASSERT_EQUAL(vfs_crash_settle(v, how, seed), 0);
+    vfs_fault_free(&v);
+    UNIT_STR(get("f"), "theirs");
+    UNIT_STR(get("a"), "(none)");
+    UNIT_STR(get("b"), "(none)");
+    UNIT_STR(get("linked"), "theirs");
+    UNIT_STR(get("second"), "linked");
+}
+
+/* Their file is then removed, or replaced, here: that may be lost, but never what was before theirs
+ * comes back. 1 if it is lost. */
+static int after_others(enum vfs_settle how, unsigned seed, int replace)
+{
+    fresh();
+    put("f", "old");
+    put("fresh", "fresh");
+    struct vfs *v = vfs_crash_new(dir, 0);
+    CU_ASSERT_EQUAL(vfs_unlink(v, in("f")), 0);
+    put("f", "theirs");
+    int r = replace ? vfs_rename(v, in("fresh"), in("f")) : vfs_unlink(v, in("f"));
+    CU_ASSERT_EQUAL(r, 0);
+    CU_ASSERT_EQUAL(vfs_crash_settle(v, how, seed), 0);
+    vfs_fault_free(&v);
+    int lost = !strcmp(get("f"), "theirs");
+    UNIT_STR(get("f"), lost ? "theirs" : replace ? "fresh" : "(none)");
+    UNIT_STR(get("fresh"), replace && !lost ? "(none)" : "fresh");
+    return lost;
+}
+
+static void test_others(void)
+{
+    others(VFS_SETTLE_LOST, 0);
+    others(VFS_SETTLE_KEPT, 0);
+    for (int replace = 0; replace < 2; replace++) {
+        int lost = 0;
+        CU_ASSERT_EQUAL(after_others(VFS_SETTLE_LOST, 0, replace), 1);
+        CU_ASSERT_EQUAL(after_others(VFS_SETTLE_KEPT, 0, replace), 0);
+        for (unsigned seed = 0; seed < 32; seed++) {
+            others(VFS_SETTLE_TORN, seed);
+            lost += after_others(VFS_SETTLE_TORN, seed, replace);
+        }
+        CU_ASSERT(lost > 2 && lost < 30);
+    }
+}
+
 /* Files elsewhere are neither counted nor touched. */
 static void test_unwatched(void)
 {
@@ -303,7 +364,8 @@ void suite_vfs_fault(void)
         {"failing", test_failing},       {"data", test_data},
         {"names", test_names},           {"torn_names", test_torn_names},
         {"torn_chain", test_torn_chain}, {"torn_data", test_torn_data},
-        {"unwatched", test_unwatched},   {NULL, NULL},
+        {"others", test_others},         {"unwatched", test_unwatched},
+        {NULL, NULL},
     };
     unit_suite("vfs_fault", tests);
 }

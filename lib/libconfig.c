@@ -216,6 +216,7 @@ static int check_bounds(const struct config *c, struct buf *err)
         {IMAPOPT_BACKUP_COMPRESSION_LEVEL, 1, 12, "between 1 and 12"},
         {IMAPOPT_BACKUP_MAX_DLIST, 64 << 10, 1 << 30, "between 64K and 1G"},
         {IMAPOPT_BACKUP_LOCK_WAIT, 0, 86400, "between 0 and 1d"},
+        {IMAPOPT_BACKUP_MAINTENANCE_WAIT, 0, 86400, "between 0 and 1d"},
         {IMAPOPT_BACKUP_ERROR_PAUSE, 0, 3600, "between 0 and 1h"},
         {IMAPOPT_BACKUP_INDEX_CHECKPOINT, 64 << 10, 1 << 30, "between 64K and 1G"},
     };

@@ -4,16 +4,20 @@
  *
  * The cache is keyed by the address of the SQL text, which is a literal and so the same at every
  * call from one place; a hit costs a hash and one comparison of the text (for safety against a
- * caller whose text did not live long enough). Database files are not trusted: functions that are
- * not marked innocuous cannot be called from their schema, and page cells are checked. */
+ * caller whose text did not live long enough). Of a text that somebody walks through, while others
+ * may, there is a statement for each of them; it stays in the cache for the next. Database files are
+ * not trusted: functions that are not marked innocuous cannot be called from their schema, and page
+ * cells are checked. */
 #include "config.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/buf.h"
 #include "lib/sqldb.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
@@ -24,6 +28,7 @@ enum { CACHE_BUCKETS = 64 };
 struct entry {
     const char *sql;
     sqlite3_stmt *stmt;
+    enum { SHARED, FREE, TAKEN } use;
     struct entry *next;
 };
 
@@ -31,10 +36,19 @@ struct sqldb_cached {
     struct entry *bucket[CACHE_BUCKETS];
 };
 
+/* SQLite calls any error of the system "disk I/O error"; what the system said tells a full disk from a
+ * broken one. */
 static int failed(sqlite3 *db, const char *path, const char *what)
 {
-    xlog_errorx("%s: %s: %s (%d)", path, what, db ? sqlite3_errmsg(db) : "out of memory",
-                db ? sqlite3_extended_errcode(db) : SQLITE_NOMEM);
+    int code = db ? sqlite3_extended_errcode(db) : SQLITE_NOMEM, why = 0;
+    switch (code & 0xff) {
+    case SQLITE_IOERR:
+    case SQLITE_CANTOPEN:
+    case SQLITE_READONLY:
+        why = sqlite3_system_errno(db);
+    }
+    xlog_errorx("%s: %s: %s (%d)%s%s", path, what, db ? sqlite3_errmsg(db) : "out of memory", code,
+                why > 0 ? ": " : "", why > 0 ? strerror(why) : "");
     return XERR_SQL;
 }
 
@@ -78,9 +92,11 @@ int sqldb_damaged(const struct sqldb *db)
     return db->inside && !db->outside;
 }
 
-static void configure(sqlite3 *db, int busy_ms)
+static void configure(sqlite3 *db, int flags, int busy_ms)
 {
     sqlite3_extended_result_codes(db, 1);
+    if (flags & SQLDB_ALONE) /* before anything is read */
+        sqlite3_exec(db, "PRAGMA locking_mode = EXCLUSIVE", NULL, NULL, NULL);
     sqlite3_busy_timeout(db, busy_ms);
     sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
@@ -89,15 +105,50 @@ static void configure(sqlite3 *db, int busy_ms)
     sqlite3_exec(db, "PRAGMA cell_size_check = ON", NULL, NULL, NULL);
 }
 
+/* PATH, or a URI that says that nobody writes to it. */
+static char *what_to_open(const char *path, int flags)
+{
+    static const char plain[] = "/-_.@+=,";
+    struct buf uri = BUF_INITIALIZER;
+    if (!(flags & SQLDB_IMMUTABLE))
+        return xstrdup(path);
+    buf_setcstr(&uri, "file:");
+    for (const unsigned char *s = (const unsigned char *)path; *s; s++) {
+        if (isalnum(*s) || strchr(plain, *s))
+            buf_putc(&uri, (char)*s);
+        else
+            buf_printf(&uri, "%%%02x", *s);
+    }
+    buf_appendcstr(&uri, "?immutable=1");
+    return buf_release(&uri);
+}
+
+/* What cannot be made SQLite tries to read, and then says that it is not there. */
+static int why_not_made(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? xasprintf("%.*s/", (int)(slash - path), path) : xstrdup(".");
+    int why = access(dir, W_OK) < 0 ? errno : ENOENT;
+    free(dir);
+    return why;
+}
+
 int sqldb_open(const char *path, int flags, int busy_ms, struct sqldb **dbp)
 {
-    int mode = flags & SQLDB_READONLY ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+    int readonly = flags & (SQLDB_READONLY | SQLDB_IMMUTABLE);
+    int mode = readonly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+    char *name = what_to_open(path, flags);
     sqlite3 *handle = NULL;
     *dbp = NULL;
-    if ((flags & SQLDB_CREATE) && !(flags & SQLDB_READONLY))
+    mode |= SQLITE_OPEN_NOMUTEX | (flags & SQLDB_IMMUTABLE ? SQLITE_OPEN_URI : 0);
+    if ((flags & SQLDB_CREATE) && !readonly)
         mode |= SQLITE_OPEN_CREATE;
-    if (sqlite3_open_v2(path, &handle, mode | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+    int failure = sqlite3_open_v2(name, &handle, mode, NULL);
+    free(name);
+    if (failure) {
         int why = handle ? sqlite3_system_errno(handle) : ENOMEM;
+        if (why == ENOENT && (mode & SQLITE_OPEN_CREATE))
+            why = why_not_made(path);
         int missing = !(mode & SQLITE_OPEN_CREATE) && why == ENOENT;
         int r = missing ? XERR_NOTFOUND : failed(handle, path, "open");
         if (r == XERR_SQL && why > 0 && why != ENOENT)
@@ -105,7 +156,7 @@ int sqldb_open(const char *path, int flags, int busy_ms, struct sqldb **dbp)
         sqlite3_close(handle);
         return r;
     }
-    configure(handle, busy_ms);
+    configure(handle, flags, busy_ms);
     struct sqldb *db = xzmalloc(sizeof(*db));
     db->db = handle;
     db->path = xstrdup(path);
@@ -143,16 +194,17 @@ int sqldb_exec(struct sqldb *db, const char *sql)
     return sqlite3_exec(db->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : sqldb_failed(db, sql);
 }
 
-sqlite3_stmt *sqldb_stmt(struct sqldb *db, const char *sql)
+/* A statement for SQL that is used in this way: WANTED of the cache, or a new one. */
+static struct entry *find(struct sqldb *db, const char *sql, int wanted)
 {
     uintptr_t h = (uintptr_t)sql;
     struct entry **bucket = &db->cache->bucket[(h ^ h >> 6 ^ h >> 12) % CACHE_BUCKETS];
     for (struct entry *e = *bucket; e; e = e->next) {
         const char *text = sqlite3_sql(e->stmt); /* may lack white space at the end */
-        if (e->sql == sql && !strncmp(text, sql, strlen(text))) {
+        if (e->sql == sql && (int)e->use == wanted && !strncmp(text, sql, strlen(text))) {
             sqlite3_reset(e->stmt);
             sqlite3_clear_bindings(e->stmt);
-            return e->stmt;
+            return e;
         }
     }
     sqlite3_stmt *stmt = NULL;
@@ -167,9 +219,35 @@ sqlite3_stmt *sqldb_stmt(struct sqldb *db, const char *sql)
         return NULL;
     }
     struct entry *e = xmalloc(sizeof(*e));
-    *e = (struct entry){.sql = sql, .stmt = stmt, .next = *bucket};
+    *e = (struct entry){.sql = sql, .stmt = stmt, .use = SHARED, .next = *bucket};
     *bucket = e;
-    return stmt;
+    return e;
+}
+
+sqlite3_stmt *sqldb_stmt(struct sqldb *db, const char *sql)
+{
+    struct entry *e = find(db, sql, SHARED);
+    return e ? e->stmt : NULL;
+}
+
+sqlite3_stmt *sqldb_take(struct sqldb *db, const char *sql)
+{
+    struct entry *e = find(db, sql, FREE);
+    if (e)
+        e->use = TAKEN;
+    return e ? e->stmt : NULL;
+}
+
+void sqldb_give(struct sqldb *db, sqlite3_stmt *stmt)
+{
+    for (int i = 0; stmt && i < CACHE_BUCKETS; i++)
+        for (struct entry *e = db->cache->bucket[i]; e; e = e->next)
+            if (e->stmt == stmt) {
+                sqlite3_reset(stmt);
+                sqlite3_clear_bindings(stmt);
+                e->use = FREE;
+                return;
+            }
 }
 
 /* Bind parameter I as KIND says, taking its value from *AP. */

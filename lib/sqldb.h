@@ -21,7 +21,9 @@ struct sqldb {
  * it uses, which it does under a lock for each piece. */
 void sqldb_setup(void);
 
-enum { SQLDB_CREATE = 1, SQLDB_READONLY = 2 };
+/* ALONE: nobody else can use it meanwhile, so that with a WAL no -shm is needed. IMMUTABLE: nothing
+ * changes it, as on a read-only file system; neither locks nor a WAL are looked at. */
+enum { SQLDB_CREATE = 1, SQLDB_READONLY = 2, SQLDB_ALONE = 4, SQLDB_IMMUTABLE = 8 };
 
 /* Open PATH. Busy timeout MS. 0, XERR_NOTFOUND, -errno if the system says why not, or XERR_SQL. */
 int sqldb_open(const char *path, int flags, int busy_ms, struct sqldb **);
@@ -31,6 +33,10 @@ int sqldb_exec(struct sqldb *, const char *sql);
 /* A prepared statement for SQL, reset and without bindings; kept for the next time. SQL must be a
  * string literal or live as long as DB. NULL on error (logged). */
 sqlite3_stmt *sqldb_stmt(struct sqldb *, const char *sql);
+/* The same, but nobody else's until it is given back (NULL: nothing), before DB is closed; so others
+ * may run the same text meanwhile. It is reset then: what a column pointed to has gone. */
+sqlite3_stmt *sqldb_take(struct sqldb *, const char *sql);
+void sqldb_give(struct sqldb *, sqlite3_stmt *);
 /* Bind by format: i int64_t, t const char * (NULL allowed), b const void *, size_t (blob; NULL
  * pointer gives SQL NULL), s const char *, size_t (text with a length), n nothing (SQL NULL).
  * Text and blobs must stay valid until the statement is stepped to its end or reset. */

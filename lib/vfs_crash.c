@@ -12,6 +12,10 @@
  *   names      create, link, rename, unlink, mkdir, in order. fsyncdir marks those in that
  * directory as durable; fsync of a file does not (POSIX promises no more).
  *
+ * Others, above all SQLite, make and remove files without asking here. What they did counts as durable
+ * at once, with all that it presupposes: when a name that the journal knows is found to stand for
+ * something else than the journal says, that is noted as a change of its own.
+ *
  * lib/vfs_settle.c makes of it what a reboot finds. Renaming directories is not modelled: it counts
  * as durable at once. */
 #include "config.h"
@@ -105,17 +109,72 @@ static void watch(struct crash *c, int fd, const char *path)
     c->fds = w;
 }
 
-static void add_name(struct crash *c, enum name_kind kind, const char *path, const char *to,
-                     struct node *node, struct node *replaced)
+/* PATH and TO become the journal's. */
+static struct name_op *new_op(struct crash *c, enum name_kind kind, char *path, char *to,
+                              struct node *node)
 {
     struct name_op *op = xzmalloc(sizeof(*op));
     op->kind = kind;
-    op->path = canonical(path);
-    op->to = to ? canonical(to) : NULL;
+    op->path = path;
+    op->to = to;
     op->node = node;
-    op->replaced = replaced;
     *c->lastop = op;
     c->lastop = &op->next;
+    return op;
+}
+
+/* What PATH stands for as far as the journal knows: 1 and the file (or NULL) to *NODE; 0 if it knows
+ * nothing of it, or if it is a directory. */
+static int journalled(const struct crash *c, const char *path, struct node **node)
+{
+    int known = 0;
+    for (const struct name_op *op = c->ops; op; op = op->next) {
+        if (!strcmp(op->path, path)) {
+            known = op->kind != NAME_DIR;
+            *node = op->kind == NAME_ADD ? op->node : NULL;
+        }
+        if (op->to && !strcmp(op->to, path)) {
+            known = 1;
+            *node = op->node;
+        }
+    }
+    return known;
+}
+
+/* OP cannot be lost, nor can what it builds on. */
+static void make_durable(struct crash *c, struct name_op *op)
+{
+    op->durable = 1;
+    for (struct name_op *e = c->ops; e != op; e = e->next)
+        if (!e->durable && vfs_crash_builds_on(op, e))
+            make_durable(c, e);
+}
+
+void vfs_crash_see_others(struct crash *c, const char *path)
+{
+    struct node *was = NULL, *is = node_of_path(c, path);
+    if (!journalled(c, path, &was) || is == was)
+        return;
+    /* A name that was given anew had been taken away before. */
+    if (was)
+        make_durable(c, new_op(c, NAME_REMOVE, xstrdup(path), NULL, was));
+    if (is)
+        make_durable(c, new_op(c, NAME_ADD, xstrdup(path), NULL, is));
+}
+
+static void add_name(struct crash *c, enum name_kind kind, const char *path, const char *to,
+                     struct node *node, struct node *replaced)
+{
+    char *p = canonical(path), *t = to ? canonical(to) : NULL;
+    new_op(c, kind, p, t, node)->replaced = replaced;
+}
+
+/* Before a call changes what PATH stands for. */
+static void before(struct crash *c, const char *path)
+{
+    char *p = canonical(path);
+    vfs_crash_see_others(c, p);
+    free(p);
 }
 
 void vfs_crash_forget(struct node *n)
@@ -173,6 +232,8 @@ static int crash_open(struct vfs *v, const char *path, int flags, mode_t mode)
     int mine = watched(v, path), r = enter(v, mine, vfs_fault_openkinds(flags));
     if (r)
         return r;
+    if (mine && flags & O_CREAT)
+        before(crash(v), path);
     int existed = stat(path, &st) == 0;
     int fd = vfs_open(vfs_system(), path, mine ? flags & ~O_TRUNC : flags, mode);
     if (fd < 0 || !mine)
@@ -279,6 +340,10 @@ static int crash_rename(struct vfs *v, const char *from, const char *to)
     int mine = watched(v, from) || watched(v, to), r = enter(v, mine, VFS_FAULT_WRITES);
     if (r)
         return r;
+    if (mine) {
+        before(crash(v), from);
+        before(crash(v), to);
+    }
     struct node *n = mine ? node_of_path(crash(v), from) : NULL;
     struct node *replaced = mine ? node_of_path(crash(v), to) : NULL;
     r = vfs_rename(vfs_system(), from, to);
@@ -292,6 +357,10 @@ static int crash_link(struct vfs *v, const char *from, const char *to)
     int mine = watched(v, to), r = enter(v, mine, VFS_FAULT_WRITES);
     if (r)
         return r;
+    if (mine) {
+        before(crash(v), from);
+        before(crash(v), to);
+    }
     struct node *n = mine ? node_of_path(crash(v), from) : NULL;
     r = vfs_link(vfs_system(), from, to);
     if (!r && n)
@@ -304,6 +373,8 @@ static int crash_unlink(struct vfs *v, const char *path)
     int mine = watched(v, path), r = enter(v, mine, VFS_FAULT_WRITES);
     if (r)
         return r;
+    if (mine)
+        before(crash(v), path);
     struct node *n = mine ? node_of_path(crash(v), path) : NULL;
     r = vfs_unlink(vfs_system(), path);
     if (!r && n)

@@ -9,6 +9,7 @@
  * change nothing more on disk. vfs_crash_settle() then decides what became of everything written
  * but not synced since the start: lost, kept, or torn (a random prefix of a random subset of the
  * writes, and of unsynced names: create, rename, unlink). Then the files are as after a reboot.
+ * Files that others (SQLite) made or removed meanwhile are as they left them.
  *
  * The mask names kinds of calls: VFS_FAULT_WRITES counts everything that changes something
  * (pwrite, ftruncate, open with O_CREAT, rename, link, unlink, mkdir, mkstemp, syncs). */

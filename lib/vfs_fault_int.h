@@ -72,6 +72,10 @@ int vfs_fault_openkinds(int flags);
 
 /* Is PATH (both without doubled slashes) below DIR? */
 int vfs_crash_below(const char *path, const char *dir);
+/* Does LATER presuppose EARLIER: the same name, or another name for the file it takes one from? */
+int vfs_crash_builds_on(const struct name_op *later, const struct name_op *earlier);
+/* Note what others did to PATH (without doubled slashes) behind the journal's back. */
+void vfs_crash_see_others(struct crash *c, const char *path);
 /* Everything of N so far is durable. */
 void vfs_crash_forget(struct node *n);
 /* vfs_crash_settle() of the struct crash around F. */

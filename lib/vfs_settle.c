@@ -11,7 +11,8 @@
  * Of the unsynced names a subset survives. A rename is whole or not at all. A change whose path a
  * lost change touched before is lost with it; so is one that takes a name away from a file whose
  * other name was lost: no file system in use loses a file between link and unlink. A directory that
- * is lost takes along all that is in it. */
+ * is lost takes along all that is in it. Names that others gave or took away (lib/vfs_crash.c) are
+ * as they left them. */
 #include "config.h"
 
 #include <errno.h>
@@ -140,8 +141,7 @@ static int touches(const struct name_op *op, const char *path)
                     (op->kind == NAME_DIR && vfs_crash_below(path, op->path)));
 }
 
-/* Does LATER presuppose EARLIER: the same name, or another name for the file it takes one from? */
-static int builds_on(const struct name_op *later, const struct name_op *earlier)
+int vfs_crash_builds_on(const struct name_op *later, const struct name_op *earlier)
 {
     return touches(earlier, later->path) || touches(earlier, later->to) ||
            (earlier->node && (earlier->node == later->node || earlier->node == later->replaced));
@@ -156,7 +156,7 @@ static void keep_names(struct crash *c, enum vfs_settle how, unsigned seed)
         if (how == VFS_SETTLE_TORN && draw(seed, 0, ++number) & 1)
             op->kept = 1;
         for (struct name_op *e = c->ops; e != op && !op->durable; e = e->next)
-            if (!e->kept && builds_on(op, e))
+            if (!e->kept && vfs_crash_builds_on(op, e))
                 op->kept = 0;
     }
 }
@@ -249,6 +249,11 @@ static int place_node(struct node *n, const char *path)
 
 static int settle_names(struct crash *c, enum vfs_settle how, unsigned seed)
 {
+    for (struct name_op *op = c->ops; op; op = op->next) {
+        vfs_crash_see_others(c, op->path);
+        if (op->to)
+            vfs_crash_see_others(c, op->to);
+    }
     keep_names(c, how, seed);
     struct name *names = wanted_names(c), *next;
     int r = 0;

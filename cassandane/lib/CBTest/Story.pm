@@ -167,11 +167,8 @@ sub limits { return join ' ', sort grep { !/^MODSEQ=/ } @_ }
 
 # What each kind of event does to such a hash. Expunged ones are kept under another name.
 my %DOES = (
-    (map { $_ => sub {
-        my ($f, $e) = @_;
-        back_again($f, $e->{uniqueid}) if $e->{again};
-        $f->{"mailbox $e->{uniqueid}"} = $e->{item};
-    } } qw(mailbox-created mailbox-renamed mailbox-restored)),
+    (map { $_ => sub { my ($f, $e) = @_; $f->{"mailbox $e->{uniqueid}"} = $e->{item} } }
+        qw(mailbox-created mailbox-renamed mailbox-restored)),
     'mailbox-deleted' => sub {
         my ($f, $e) = @_;
         return $f->{"mailbox $e->{uniqueid}"} = $e->{to} if defined $e->{to};
@@ -236,20 +233,7 @@ sub note
 sub ended
 {
     my ($f, $id) = @_;
-    my @keys = ("mailbox $id", grep { /^(?:acl|note|message|expunged) \Q$id\E(?: |\z)/ } keys %{$f});
-    my %was;
-    @was{@keys} = delete @{$f}{@keys};
-    $f->{"ended $id"} = \%was;
-    return;
-}
-
-# It is there again, with all that was in it: another mailbox had taken its name just before it was told
-# that it has another name now.
-sub back_again
-{
-    my ($f, $id) = @_;
-    my $was = delete $f->{"ended $id"} // return;
-    @{$f}{ keys %{$was} } = values %{$was};
+    delete @{$f}{ "mailbox $id", grep { /^(?:acl|note|message|expunged) \Q$id\E(?: |\z)/ } keys %{$f} };
     return;
 }
 
@@ -258,7 +242,7 @@ sub without_deleted
 {
     my ($f) = @_;
     my %gone = map { (s/^mailbox //r => 1) } grep { /^mailbox / && $f->{$_} =~ /^(?:[^!]+!)?DELETED\./ } keys %{$f};
-    return { map { ($_ => $f->{$_}) } grep { !/^(?:expunged|ended) / && !(/^(?:acl|note|message) (\S+)/ && $gone{$1}) } keys %{$f} };
+    return { map { ($_ => $f->{$_}) } grep { !/^expunged / && !(/^(?:acl|note|message) (\S+)/ && $gone{$1}) } keys %{$f} };
 }
 
 # WAS and the events give IS? (With what rights and notes something came, is not told.)
