@@ -175,7 +175,8 @@ static void leave_present(void)
 {
     change("DELETE FROM folder_states WHERE until IS NOT NULL;"
            "DELETE FROM folders WHERE id NOT IN (SELECT folder FROM folder_states);"
-           "DELETE FROM records WHERE until IS NOT NULL OR expunged OR folder NOT IN (SELECT id FROM folders);"
+           "DELETE FROM records WHERE until IS NOT NULL OR expunged"
+           " OR folder NOT IN (SELECT id FROM folders);"
            "DELETE FROM contents WHERE id NOT IN (SELECT content FROM records);"
            "DELETE FROM subs; DELETE FROM seens; DELETE FROM scripts; DELETE FROM active;"
            "DELETE FROM quotas; DELETE FROM annots;"
@@ -205,15 +206,15 @@ static void test_estimate(void)
     static const struct {
         const char *end, *undo;
     } rows[] = {
-        ENDS("folder_states"), ENDS("subs"), ENDS("seens"), ENDS("scripts"), ENDS("active"), ENDS("quotas"),
-        ENDS("annots"),
+        ENDS("folder_states"), ENDS("subs"), ENDS("seens"), ENDS("scripts"), ENDS("active"),
+        ENDS("quotas"), ENDS("annots"),
         /* a second record of the same content */
-        {"INSERT INTO records SELECT 9999, folder, 9999, since, since+1, 1, 1, 1, 1, content, 0, flags, NULL,"
-         " NULL FROM records" ONE, "DELETE FROM records WHERE id=9999"},
-        {"INSERT INTO records SELECT 9999, folder, 9999, since, NULL, 1, 1, 1, 1, content, 1, flags, NULL, NULL"
-         " FROM records" ONE, "DELETE FROM records WHERE id=9999"},
-        {"INSERT INTO records SELECT 9999, 9999, 9999, since, NULL, 1, 1, 1, 1, content, 0, flags, NULL, NULL"
-         " FROM records" ONE, "DELETE FROM records WHERE id=9999"},
+        {"INSERT INTO records SELECT 9999, folder, 9999, since, since+1, 1, 1, 1, 1, content, 0, flags,"
+         " NULL, NULL FROM records" ONE, "DELETE FROM records WHERE id=9999"},
+        {"INSERT INTO records SELECT 9999, folder, 9999, since, NULL, 1, 1, 1, 1, content, 1, flags,"
+         " NULL, NULL FROM records" ONE, "DELETE FROM records WHERE id=9999"},
+        {"INSERT INTO records SELECT 9999, 9999, 9999, since, NULL, 1, 1, 1, 1, content, 0, flags,"
+         " NULL, NULL FROM records" ONE, "DELETE FROM records WHERE id=9999"},
         {"INSERT INTO contents SELECT 9999, x'0123', min(chunk), 0, 1000 FROM contents",
          "DELETE FROM contents WHERE id=9999"},
     };
