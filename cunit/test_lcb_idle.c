@@ -15,6 +15,7 @@
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
 #include "lib/xerr.h"
+#include "lib/xmalloc.h"
 
 enum { DAY = 86400 };
 
@@ -70,6 +71,17 @@ static int idle(int64_t now)
     return lcb_plan_idle(&p);
 }
 
+/* Dead text as an estimate has it, which does not always look at all rows. */
+static uint64_t estimated(int64_t now, uint64_t *text)
+{
+    struct lcb_compact_account a;
+    struct lcb *b = open_joe();
+    CU_ASSERT_EQUAL_FATAL(lcb_compact_estimate(b, now, &a), 0);
+    lcb_close(&b);
+    *text = a.text;
+    return a.text_dead;
+}
+
 static void steps(struct lcbtest_history *h, int n)
 {
     struct lcb *b = lcbtest_joe(&t);
@@ -88,6 +100,7 @@ static void steps(struct lcbtest_history *h, int n)
 
 struct seen {
     long known, busy; /* moments at which it was remembered; at which there was something to do */
+    long whole;       /* at which nothing was dead, and it was not remembered */
 };
 
 /* At many moments, some before now. The note must never say more than a plan does. */
@@ -100,6 +113,10 @@ static void ask_often(struct lcbtest_history *h, int64_t now, struct seen *seen)
             CU_FAIL("it is remembered that there is nothing to do, and there is");
         if (said && (remembered.text != found.text || remembered.text_dead != found.text_dead))
             CU_FAIL("it is remembered wrongly how much text there is");
+        uint64_t text, dead = estimated(at, &text);
+        if (text != found.text || dead != found.text_dead)
+            CU_FAIL("an estimate is not what a plan counts");
+        seen->whole += !said && !dead;
         seen->known += said == 1;
         seen->busy += !is;
     }
@@ -113,6 +130,7 @@ static void one_history(unsigned seed, const char *options, struct seen *seen)
     for (int round = 0; round < 4; round++) {
         steps(&h, 12);
         int64_t now = lcbtest_time();
+        ask_often(&h, now, seen);
         int r = compact(now);
         CU_ASSERT(r == LCB_COMPACT_DONE || r == LCB_COMPACT_SKIPPED);
         if (r == LCB_COMPACT_DONE)
@@ -132,11 +150,89 @@ static void test_histories(void)
         "backup_retention: 0\n", "backup_retention: 3d\nbackup_compact_work_threshold: 2\n",
         "backup_retention: 1d\nbackup_compact_minsize: 2K\nbackup_compact_maxsize: 8K\n",
     };
-    struct seen seen = {0, 0};
+    struct seen seen = {0, 0, 0};
     for (unsigned seed = 1; seed <= 5; seed++)
         one_history(seed, options[seed % 5], &seen);
     CU_ASSERT(seen.known > 15);
     CU_ASSERT(seen.busy > 30);
+    CU_ASSERT(seen.whole > 15);
+}
+
+/* ---- an estimate does not look at all rows if nothing ended ---- */
+
+static void change(const char *sql)
+{
+    char *index = xasprintf("%s.index", path);
+    struct sqldb *db = NULL;
+    CU_ASSERT_EQUAL_FATAL(sqldb_open(index, 0, 1000, &db), 0);
+    CU_ASSERT_EQUAL_FATAL(sqldb_exec(db, sql), 0);
+    sqldb_close(&db);
+    free(index);
+}
+
+/* All that is there still holds, and there is something of everything. */
+static void leave_present(void)
+{
+    change("DELETE FROM folder_states WHERE until IS NOT NULL;"
+           "DELETE FROM folders WHERE id NOT IN (SELECT folder FROM folder_states);"
+           "DELETE FROM records WHERE until IS NOT NULL OR expunged"
+           " OR folder NOT IN (SELECT id FROM folders);"
+           "DELETE FROM contents WHERE id NOT IN (SELECT content FROM records);"
+           "DELETE FROM subs; DELETE FROM seens; DELETE FROM scripts; DELETE FROM active;"
+           "DELETE FROM quotas; DELETE FROM annots;"
+           "INSERT INTO subs SELECT 'x', min(pos), NULL FROM ticks;"
+           "INSERT INTO seens SELECT 'x', min(pos), NULL, 1, 1, 1, '1' FROM ticks;"
+           "INSERT INTO scripts SELECT 'x', min(pos), NULL, 1, x'00', x'00' FROM ticks;"
+           "INSERT INTO active SELECT min(pos), NULL, 'x' FROM ticks;"
+           "INSERT INTO quotas SELECT 'x', min(pos), NULL, x'00' FROM ticks;"
+           "INSERT INTO annots SELECT 'x', 'x', 'x', min(pos), NULL, x'00' FROM ticks");
+}
+
+static void check_estimate(int64_t now, int dead, const char *what)
+{
+    uint64_t text, got = estimated(now, &text);
+    idle(now);
+    if (text != found.text || got != found.text_dead || !got != !dead) {
+        printf("\n%s: %llu, a plan says %llu\n", what, (unsigned long long)got,
+               (unsigned long long)found.text_dead);
+        CU_FAIL("an estimate is not what a plan counts");
+    }
+}
+
+static void test_estimate(void)
+{
+#define ENDS(table) {"UPDATE " table " SET until=since+1", "UPDATE " table " SET until=NULL"}
+#define ONE " WHERE id=(SELECT max(id) FROM records)"
+    static const struct {
+        const char *end, *undo;
+    } rows[] = {
+        ENDS("folder_states"), ENDS("subs"), ENDS("seens"), ENDS("scripts"), ENDS("active"),
+        ENDS("quotas"), ENDS("annots"),
+        /* a second record of the same content */
+        {"INSERT INTO records SELECT 9999, folder, 9999, since, since+1, 1, 1, 1, 1, content, 0, flags,"
+         " NULL, NULL FROM records" ONE, "DELETE FROM records WHERE id=9999"},
+        {"INSERT INTO records SELECT 9999, folder, 9999, since, NULL, 1, 1, 1, 1, content, 1, flags,"
+         " NULL, NULL FROM records" ONE, "DELETE FROM records WHERE id=9999"},
+        {"INSERT INTO records SELECT 9999, 9999, 9999, since, NULL, 1, 1, 1, 1, content, 0, flags,"
+         " NULL, NULL FROM records" ONE, "DELETE FROM records WHERE id=9999"},
+        {"INSERT INTO contents SELECT 9999, x'0123', min(chunk), 0, 1000 FROM contents",
+         "DELETE FROM contents WHERE id=9999"},
+    };
+    struct lcbtest_history h;
+    start("backup_retention: 1d\n");
+    lcbtest_start(&h, 78);
+    steps(&h, 30);
+    path = lcbtest_path(&t);
+    leave_present();
+    int64_t later = lcbtest_time() + 10 * DAY;
+    check_estimate(later, 0, "all of it");
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        change(rows[i].end);
+        check_estimate(later, 1, rows[i].end);
+        change(rows[i].undo);
+        check_estimate(later, 0, rows[i].undo);
+    }
+    end();
 }
 
 /* ---- what makes an end of it ---- */
@@ -313,7 +409,8 @@ void suite_lcb_idle(void)
     static const struct unit_test tests[] = {
         {"histories", test_histories}, {"commit", test_commit},       {"stranger", test_stranger},
         {"rows", test_rows},           {"verified", test_verified},   {"options", test_options},
-        {"overtaken", test_overtaken}, {"garbage", test_garbage},     {NULL, NULL},
+        {"overtaken", test_overtaken}, {"garbage", test_garbage},
+        {"estimate", test_estimate},   {NULL, NULL},
     };
     unit_suite("lcb_idle", tests);
 }

@@ -214,7 +214,7 @@ our @CASES = (
         run => sub { return compact_all(@_, 100) },
     },
     {
-        name => 'list-10000', group => 'maintenance', peer_runs => 1,
+        name => 'list-10000', group => 'maintenance',
         at_most => { peer_cpu => 1 / 100, rss_kib => 65_536 },
         text => 'list 10,000 backups',
         run => \&list,
