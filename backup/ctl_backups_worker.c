@@ -154,13 +154,26 @@ static int next_target(const struct rock *rock, size_t *at)
     return n == (ssize_t)sizeof(*at) && !asked_to_stop ? 0 : -1;
 }
 
+/* Whoever is the first to open a data file that lost its end makes the index fit: nobody can tell
+ * afterwards. */
+static void say_cut_short(struct ctl_result *result, int64_t bytes)
+{
+    if (!bytes || (result->status != CTL_OK && result->status != CTL_SKIPPED))
+        return;
+    result->status = CTL_FAILED; /* though it was done */
+    buf_printf(&result->message, "%sdata damaged: the last %lld bytes are gone",
+               result->message.len ? "; " : "", (long long)bytes);
+}
+
 static void work(struct ctl *ctl, const struct ctl_targets *targets, struct rock *rock)
 {
     size_t at;
     while (!next_target(rock, &at)) {
         struct ctl_result result = {.status = CTL_OK, .rock = rock};
         ctl_tell_waiting(ctl, targets->list[at].name);
+        (void)lcb_store_cut_short(ctl->store);
         ctl->opt->verb->each(ctl, &targets->list[at], &result);
+        say_cut_short(&result, lcb_store_cut_short(ctl->store));
         int r = send_result(&result);
         ctl_result_fini(&result);
         if (r)

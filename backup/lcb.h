@@ -44,6 +44,9 @@ int lcb_store_foreach(struct lcb_store *, const char *prefix,
                       int (*fn)(void *rock, const char *userid, const char *path), void *rock);
 /* Where USERID's data file is, to be freed; XERR_NOTFOUND. */
 int lcb_store_find(struct lcb_store *, const char *userid, char **path);
+/* How many bytes the data file that was opened last lacks at its end, though its index spoke for them:
+ * they were confirmed once. 0 from the second question on. */
+int64_t lcb_store_cut_short(struct lcb_store *);
 /* A file below backup_staging_path (made if missing) that has no name any more: its descriptor to
  * *FD, to be used and closed through the store's vfs. */
 int lcb_store_tmpfile(struct lcb_store *, int *fd);

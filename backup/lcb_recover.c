@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "backup/lcb_scan.h"
+#include "backup/lcb_store_int.h"
 #include "lib/sha1crc.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
@@ -105,6 +106,18 @@ int lcb_end_rotten(struct lcb *b)
     return is_of_file(b, &p);
 }
 
+/* The index speaks of more than there is, and it spoke of nothing that had not been made durable. How
+ * many bytes are gone? 0 too if it is another file's, or of a file of Cyrus 3.x, whose chunks do not
+ * say whose they are. What is shorter than a header does not either, but lies beside the index. */
+static int64_t cut_short(struct lcb *b, const struct lcb_mark_point *p, off_t size)
+{
+    if (p->last_offset < 0 || p->end <= size)
+        return 0;
+    if (size >= GZ_HEADER_LEN && !is_there(b, p, p->seq, p->last_offset) && !is_of_file(b, p))
+        return 0;
+    return p->end - size;
+}
+
 /* FIRST: of the last member that had been applied before. */
 static int finish(struct lcb *b, struct lcb_scan *s, int64_t first, struct lcb_mark_point *p)
 {
@@ -157,7 +170,13 @@ int lcb_recover(struct lcb *b)
         return 1;
     }
     if (!fits) {
+        int64_t gone = cut_short(b, &p, st.st_size);
         rebuild = 1;
+        if (gone) {
+            b->store->cut_short = gone;
+            xlog_errorx("%s: the last %lld bytes are gone, though they were once whole", b->path,
+                        (long long)gone);
+        }
         xlog_info("%s: the index does not belong to the data file: rebuilding it from %lld MiB",
                   b->path, (long long)(st.st_size >> 20));
         memset(&p, 0, sizeof(p));

@@ -130,6 +130,13 @@ struct lcb_absent *lcb_store_absent(struct lcb_store *s)
     return &s->absent;
 }
 
+int64_t lcb_store_cut_short(struct lcb_store *s)
+{
+    int64_t bytes = s->cut_short;
+    s->cut_short = 0;
+    return bytes;
+}
+
 int lcb_store_stopped(struct lcb_store *s)
 {
     return s->stop && s->stop(s->stop_rock);

@@ -22,6 +22,7 @@ struct lcb_store {
     struct buf empty_index;     /* see lcb_index_create */
     struct xlog_limit strangers;
     struct lcb_absent absent;
+    int64_t cut_short; /* see lcb_store_cut_short */
     int (*stop)(void *);
     void *stop_rock;
     void (*waiting)(void *);

@@ -104,6 +104,23 @@ sub lost
         $got->{$_} eq 'wrong' || ($got->{$_} ne 'whole' && !$damaged{ $d->{chunk_of}{$_} }) } sort keys %{$got};
 }
 
+# Who mends an index that speaks of more than there is, says so: nobody can tell afterwards.
+sub lacks_end
+{
+    my ($where, $at) = @_;
+    my $gone = length($d->{data}) - $at;
+    for my $words (@menders, ['cyr_backup', 'alice', 'list', 'all']) {
+        $d->restore;
+        $d->cut($d->{file}, $at);
+        my $r = check($where, @{$words});
+        like("$r->{out}$r->{err}", qr/the last $gone bytes are gone|cannot be opened: damaged/,
+            "$where: @{$words} says what is gone");
+        is($r->{rc}, 75, "$where: @{$words}: exit code") if $words->[0] eq 'ctl_backups';
+    }
+    $d->restore;
+    return;
+}
+
 sub damage_data
 {
     my ($how, $at, $heal) = @_;
@@ -128,6 +145,7 @@ sub damage_data
         }
         no_differences("$where: after that, too", grep { /: wrong$/ } lost(@gone));
     }
+    lacks_end($where, $at) if $how eq 'cut';
     return;
 }
 
