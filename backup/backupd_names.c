@@ -27,7 +27,7 @@ struct wanted {
 
 struct backupd_names {
     struct backupd *d;
-    struct buf text; /* names and user ids, each with a NUL: two blocks for each would be twice as much */
+    struct buf text; /* names and user ids, each with a NUL: blocks of their own take twice as much */
     struct wanted *list; /* by owner */
     size_t count, alloc;
     struct hash *newest; /* UNIQUEID -> struct newest; NULL if there is but one owner */

@@ -17,6 +17,7 @@
 
 #include "backup/ctl_backups.h"
 #include "backup/tool.h"
+#include "lib/sqldb.h"
 #include "lib/stdfds.h"
 
 static int usage(const struct ctl_options *opt)
@@ -62,6 +63,7 @@ int main(int argc, char **argv)
     unblock_signals();
     if (stdfds_occupy() < 0)
         return EX_TEMPFAIL;
+    sqldb_setup();
     if (ctl_options_parse(argc, argv, ctl_verbs, &opt)) {
         code = usage(&opt);
     } else {

@@ -64,7 +64,7 @@ struct run {
     struct lcb_writer writer;
     struct lcb_aside aside;
     struct buf aside_name;
-    uint64_t done; /* bytes of the old file in the pass at hand */
+    int checked; /* the old file was read once already, for the proof of its index */
 };
 
 /* ---- the passes ---- */
@@ -78,6 +78,13 @@ static int chunk_row(sqlite3_stmt *st, struct lcb_chunk *c)
         .text_length = (uint64_t)sqlite3_column_int64(st, 3),
     };
     return 1;
+}
+
+/* BYTES of the old file are done in the pass that writes; the one that proves is as long. */
+static void tell_progress(struct run *run, uint64_t bytes)
+{
+    if (run->how->progress)
+        run->how->progress(run->how->rock, run->checked ? (run->result->old_size + bytes) / 2 : bytes);
 }
 
 /* All chunks, each with a look at the one behind it. */
@@ -98,8 +105,8 @@ static int go_through(struct run *run, int log)
         more = step == SQLITE_ROW && chunk_row(st, &next);
         pass.follows = more ? next.text_length : 0;
         r = lcb_store_stopped(run->plan.b->store) ? XERR_SIGNAL : lcb_pass_chunk(&pass, &at);
-        if (log && run->how->progress)
-            run->how->progress(run->how->rock, at.offset + at.length);
+        if (log)
+            tell_progress(run, at.offset + at.length);
         at = next;
     }
     if (!r && step != SQLITE_DONE)
@@ -301,8 +308,10 @@ static int once(struct lcb_store *store, const struct lcb_compact *how, int *pro
     struct run run = {.how = how, .result = result};
     memset(result, 0, sizeof(*result));
     int r = begin(&run, store), what = r ? 0 : run.idle ? LCB_COMPACT_SKIPPED : outcome(&run);
-    if (!r && what != LCB_COMPACT_SKIPPED && !how->dry_run && !(*proven)++)
-        r = lcb_compact_prove_index(run.s);
+    if (!r && what != LCB_COMPACT_SKIPPED && !how->dry_run && !(*proven)++) {
+        run.checked = 1;
+        r = lcb_compact_prove_index(run.s, how);
+    }
     if (!r && what == LCB_COMPACT_DONE && how->say)
         r = lcb_plan_say(&run.plan);
     if (!r && what == LCB_COMPACT_DONE && !how->dry_run) {

@@ -48,7 +48,8 @@ struct lcb_compact {
     int queue_ms;       /* for others who maintain this backup, at the beginning */
     int64_t now;        /* 0: that of the clock */
     /* For the curious: lines of text without their ends. PROGRESS: bytes of the old file that have been
-     * worked through. NULL allowed. */
+     * worked through; as it is read twice, first to prove the index, each time counts for half. NULL
+     * allowed. */
     void (*say)(void *rock, const char *text);
     void (*progress)(void *rock, uint64_t bytes);
     void *rock;

@@ -190,8 +190,8 @@ int lcb_pass_foreign(struct lcb_pass *, const struct lcb_chunk *);
 /* ---- lcb_compact_prove.c ---- */
 
 /* Does the old index say what the old data file does? 0, XERR_INTERNAL with a line in syslog, or an
- * error. That something in the file cannot be read is none. */
-int lcb_compact_prove_index(struct lcb_switch *);
+ * error. That something in the file cannot be read is none. HOW hears of progress: half the bytes. */
+int lcb_compact_prove_index(struct lcb_switch *, const struct lcb_compact *how);
 /* Does the new backup say what the old one does? 0, XERR_INTERNAL with a line in syslog, or an
  * error. */
 int lcb_compact_prove(struct lcb_plan *, struct lcb_switch *, const struct lcb_writer *);

@@ -26,24 +26,34 @@
 
 /* ---- the old index ---- */
 
-struct wrong {
+struct check {
+    const struct lcb_compact *how;
     const char *path;
     int told; /* of many findings the first will do */
 };
 
 static void found(void *rock, const struct lcb_finding *f)
 {
-    struct wrong *wrong = rock;
-    if (f->kind != LCB_FOUND_INDEX || wrong->told++)
+    struct check *check = rock;
+    if (f->kind != LCB_FOUND_INDEX || check->told++)
         return;
     xlog_warnx("%s: the index is not what the data file says: %s: it is made anew before the backup is"
-               " compacted", wrong->path, f->what);
+               " compacted", check->path, f->what);
 }
 
-int lcb_compact_prove_index(struct lcb_switch *s)
+/* The other half is the writing. */
+static int tell_progress(void *rock, const struct lcb_chunk *c)
 {
-    struct wrong wrong = {.path = s->old->path};
-    struct lcb_verify v = {.found = found, .rock = &wrong, .maintained = 1};
+    const struct lcb_compact *how = ((struct check *)rock)->how;
+    if (how->progress)
+        how->progress(how->rock, (c->offset + c->length) / 2);
+    return 0;
+}
+
+int lcb_compact_prove_index(struct lcb_switch *s, const struct lcb_compact *how)
+{
+    struct check check = {.how = how, .path = s->old->path};
+    struct lcb_verify v = {.found = found, .chunk = tell_progress, .rock = &check, .maintained = 1};
     int r = lcb_verify(s->store, s->old->path, &v);
     return r ? r : v.index ? XERR_INTERNAL : 0;
 }

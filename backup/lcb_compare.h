@@ -22,7 +22,7 @@ struct lcb_difference {
     uint32_t uid;         /* of a record, else 0 */
     int64_t since[2], until[2]; /* in OLD and NEW; 0: not there, until also 0 if it holds */
     int end;              /* both have it, and all that differs is its end */
-    int touched;          /* a row of the same key, and before it, began or ended in OLD where LOST */
+    int touched;          /* since one that began or ended in OLD where LOST, rows of its key differ */
     int64_t chunk;        /* of content, in OLD; else 0 */
     int64_t pos;          /* of chunks (line 0), pieces, ticks and lost; else 0 */
     const struct message_guid *guid; /* of content, else NULL */

@@ -5,7 +5,7 @@
  * A cursor is opened on either side, in the order of key and position, and the two are merged: the row
  * with the lower key is one that the other side lacks. Rows of one key follow each other in time, so on
  * the way it is known whether an earlier one began or ended where the old side's file is lost: what
- * comes after that may be its consequence. */
+ * comes after that may be its consequence, until both sides have the same row again. */
 #include "config.h"
 
 #include <stdio.h>
@@ -206,8 +206,10 @@ static void same_row(struct compare *c, struct cursor at[2])
 {
     char what[64];
     const char *d = content_moved(c, &at[0]) ? NULL : difference(c, at);
-    if (!d)
+    if (!d) {
+        c->touched = 0; /* from here on both tell the same again */
         return;
+    }
     if (!strchr(d, ' ')) { /* a column's name */
         snprintf(what, sizeof(what), "%s is", d);
         d = what;

@@ -85,8 +85,8 @@ static void read_candidate(sqlite3_stmt *st, struct candidate *c)
 
 static int at_about_the_same_time(struct eventwalk *w, int64_t pos)
 {
-    int64_t apart = lcb_index_time(w->b->index, pos) - w->ev.time;
-    return apart >= -LCB_EVENT_MOVE && apart <= LCB_EVENT_MOVE;
+    int64_t a = lcb_index_time(w->b->index, pos), b = w->ev.time; /* anything, in a damaged index */
+    return (a < b ? (uint64_t)b - (uint64_t)a : (uint64_t)a - (uint64_t)b) <= LCB_EVENT_MOVE;
 }
 
 /* Could what arrived at POS be a copy of it? 2, or 1 if its mailbox has been deleted: put aside, or

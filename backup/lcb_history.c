@@ -43,6 +43,8 @@ int lcb_history_at(struct lcb *b, int64_t time, int64_t *at)
         r = XERR_NOTFOUND;
     if (!r)
         r = last_tick(b, &high, &t);
+    if (!r && (low < 0 || high < 0))
+        r = XERR_FORMAT; /* a damaged index: their difference may be no number */
     if (r)
         return r;
     if (t <= time) {

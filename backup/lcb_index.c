@@ -170,6 +170,9 @@ static int open_one(const char *path, int create, int readonly, int how, int64_t
     ix->last_tick = -1;
     int busy_ms = readonly ? READER_BUSY_MS : LCB_INDEX_BUSY_MS;
     int r = sqldb_open(path, create ? SQLDB_CREATE : how, busy_ms, &ix->db);
+    /* For a glance each transaction of its own would cost as much as what is asked in it. */
+    if (!r && readonly == LCB_INDEX_LOOK)
+        r = sqldb_exec(ix->db, "BEGIN");
     if (!r && readonly && (r = kept_out(ix->db)) == NO_SHM && how)
         r = 0; /* that was not it */
     if (!r)

@@ -360,8 +360,8 @@ int lcb_foreach_annotation(struct lcb *b, int64_t at,
                                      const char *value, size_t len),
                            void *rock)
 {
-    /* All of them are the server's (mboxname is ''). In the order of the table nothing has to be sorted,
-     * which would take each value into memory three times more. */
+    /* All of them are the server's (mboxname is ''). In the order of the table nothing has to be
+     * sorted, which would take each value into memory three times more. */
     sqlite3_stmt *st = walk(b, NOW_OR_AT(at, "SELECT entry, userid, value FROM annots WHERE",
                                          " ORDER BY mboxname, entry, userid"));
     int r = st && !sqldb_bind(st, "i", at) ? 0 : XERR_SQL;

@@ -434,8 +434,8 @@ static int tell_open(struct decision *d)
     output_time(d->best.time, end);
     buf_reset(t);
     buf_printf(t, "one of several data files of this user that end at %s and say different things:"
-                  " look at each with cyr_backup -f; set those aside that are not needed with ctl_backups"
-                  " delete -f, or reconstruct -F takes this one", end);
+                  " look at each with cyr_backup -f; set those aside that are not needed with"
+                  " ctl_backups delete -f, or reconstruct -F takes this one", end);
     return say(d, LCB_FOUND_DUPLICATE, d->best.path.s, buf_cstring(&d->rival));
 }
 

@@ -46,7 +46,9 @@ static int check_complete(struct lcb_index *ix, struct vfs *vfs, const char *pat
 static int details_of(struct lcb *b, struct lcb_summary *s)
 {
     struct lcb_compact_account a;
-    int r = lcb_compact_estimate(b, 0, &a);
+    int r = sqldb_exec(b->index->db, "COMMIT"); /* an estimate has a transaction of its own */
+    if (!r)
+        r = lcb_compact_estimate(b, 0, &a);
     if (!r) {
         s->text_length = a.text;
         s->live = a.text > a.text_dead ? a.text - a.text_dead : 0;

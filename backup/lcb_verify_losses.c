@@ -104,8 +104,10 @@ int lcb_losses_excuse(const struct lcb_losses *s, const struct lcb_difference *d
     int place = !strcmp(d->table, "lost") ? damage_follows(s, d) : s->lost->n ? place_follows(s, d) : 0;
     if (place >= 0)
         return place;
-    if (!d->side)
-        return d->end && d->until[0] && lcb_seqs_have(s->lost, d->until[0]);
+    if (!d->side && d->end)
+        return d->until[0] && lcb_seqs_have(s->lost, d->until[0]);
+    if (!d->side) /* what is made of the state before: by RENAME, or an annotation */
+        return d->touched && !strcmp(d->table, "folder_states");
     return d->touched || (d->side < 0 && lcb_seqs_have(s->lost, d->since[0])) ||
            (d->side > 0 && is_rest(s, LCB_POS_SEQ(d->since[1])));
 }

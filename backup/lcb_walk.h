@@ -34,8 +34,9 @@ void lcb_name_parse(const char *name, struct lcb_name *);
 int lcb_name_is_for(const char *name, size_t baselen, const char *userid);
 
 struct lcb_walk {
-    /* Each file, by its name; a directory is none, whatever its name. Of directories those that could not be read, with ERROR. Strings live during the
-     * call. A non-zero result ends it. The file may be removed or renamed. */
+    /* Each file, by its name; a directory is none, whatever its name. Of directories those that could
+     * not be read, with ERROR. Strings live during the call. A non-zero result ends it. The file may be
+     * removed or renamed. */
     int (*file)(void *rock, const char *path, const struct lcb_name *, int error);
     void *rock;
 };

@@ -3,7 +3,8 @@
 # Copyright (c) 2026 The Cyrus Backups authors
 #
 # As timetravel.t, with several users and shared mailboxes in one connection, synchronised as a whole
-# (sync_client -A), from the rolling log, mailbox by mailbox (-m), and user by user (-u).
+# (sync_client -A), from the rolling log, by single runs and by the daemon, mailbox by mailbox (-m), and
+# user by user (-u).
 #
 #     HISTORY_MODE=rolling    # one of all, rolling, mailboxes, user
 use strict;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "backup/lcb_int.h"
@@ -92,6 +93,16 @@ static void move_to(struct victim *v, const char *name)
     buf_free(&m.why);
 }
 
+/* Another one in each run of the program. */
+static unsigned long seed(void)
+{
+    const char *s = getenv("CYRUS_BACKUPS_SEED");
+    static uint32_t drawn; /* the time is what tests set it to */
+    if (!drawn)
+        CU_ASSERT_EQUAL_FATAL(getrandom(&drawn, sizeof(drawn), 0), (ssize_t)sizeof(drawn));
+    return s && *s ? strtoul(s, NULL, 10) : drawn;
+}
+
 void victim_make(struct victim *v, int moved)
 {
     static char extra[400];
@@ -126,7 +137,7 @@ void victim_make(struct victim *v, int moved)
     lcbtest_read(db, &v->db);
     CU_ASSERT_EQUAL((off_t)v->data.len, v->end[VICTIM_COMMITS - 1]);
     CU_ASSERT(v->live.wal.len > 0 && v->db.len > 0);
-    printf("CYRUS_BACKUPS_SEED=%s ", getenv("CYRUS_BACKUPS_SEED") ? getenv("CYRUS_BACKUPS_SEED") : "0");
+    printf("CYRUS_BACKUPS_SEED=%lu ", seed());
 }
 
 void victim_free(struct victim *v)
@@ -245,11 +256,8 @@ size_t victim_stride(size_t n)
 
 size_t victim_first(size_t n)
 {
-    const char *s = getenv("CYRUS_BACKUPS_SEED");
     size_t first;
-    if (long_part(&first))
-        return first;
-    return s ? (size_t)strtoul(s, NULL, 10) % victim_stride(n) : 0;
+    return long_part(&first) ? first : (size_t)seed() % victim_stride(n);
 }
 
 int victim_turn(size_t at, size_t n)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* A small backup with something of everything in it, to be damaged byte by byte, and the bytes that
- * are tried: each Nth by default, beginning at one that depends on CYRUS_BACKUPS_SEED (a number), so
- * that other runs may try others and each can be had again; all with CYRUS_BACKUPS_LONG=1, or with
- * CYRUS_BACKUPS_LONG=K/N in N processes the Kth of N parts of all. */
+ * are tried: each Nth by default, beginning at another one in each run, as CYRUS_BACKUPS_SEED (a
+ * number, which is printed) says, so that each can be had again; all with CYRUS_BACKUPS_LONG=1, or
+ * with CYRUS_BACKUPS_LONG=K/N in N processes the Kth of N parts of all. */
 #ifndef CUNIT_LCBTEST_VICTIM_H
 #define CUNIT_LCBTEST_VICTIM_H
 

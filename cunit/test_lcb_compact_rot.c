@@ -239,6 +239,41 @@ static void test_marks(void)
     end(&s);
 }
 
+/* ---- for who watches ---- */
+
+struct watch {
+    uint64_t steps[100];
+    int n;
+};
+
+static void note_progress(void *rock, uint64_t bytes)
+{
+    struct watch *w = rock;
+    CU_ASSERT_FATAL(w->n < 100);
+    w->steps[w->n++] = bytes;
+}
+
+/* Progress is told while the index is held against the file, chunk by chunk, and goes on from there. */
+static void test_watched(void)
+{
+    struct scene s;
+    struct watch w = {.n = 0};
+    begin(&s, "backup_retention: 2d\n");
+    uint64_t size = (uint64_t)lcbtest_int(s.path, "SELECT max(start+length) FROM chunks");
+    int first = 0, chunks = (int)lcbtest_int(s.path, "SELECT count(*) FROM chunks");
+    CU_ASSERT_EQUAL(compact(&s, (struct lcb_compact){.force = 1, .progress = note_progress,
+                                                     .rock = &w}), LCB_COMPACT_DONE);
+    CU_ASSERT(chunks > 3);
+    CU_ASSERT_EQUAL_FATAL(w.n, 2 * chunks); /* each chunk is looked at, and then written */
+    for (int i = 0; i < w.n; i++) {
+        first += w.steps[i] <= size / 2;
+        CU_ASSERT(!i || w.steps[i] > w.steps[i - 1]);
+    }
+    CU_ASSERT_EQUAL(first, chunks);
+    CU_ASSERT_EQUAL(w.steps[w.n - 1], size);
+    end(&s);
+}
+
 /* ---- together with damage of the data ---- */
 
 /* A byte of the chunk that begins at an offset. */
@@ -287,6 +322,7 @@ void suite_lcb_compact_rot(void)
         {"wrong letters", test_rot},
         {"what is not rewritten", test_not_rewritten},
         {"marks", test_marks},
+        {"progress", test_watched},
         {"damaged data", test_damage},
         {NULL, NULL},
     };

@@ -142,7 +142,7 @@ static void test_continued(void)
         forget(&w, w.path);
         check(&w, 0, w.path);
         CU_ASSERT(said(&w, "added", w.path, ""));
-        CU_ASSERT(said(&w, "duplicate", copy, "no newer than the one that counts, which has all of it"));
+        CU_ASSERT(said(&w, "duplicate", copy, "than the one that counts, which has all of it"));
         /* The record names it: it stays, unless it shall not. */
         CU_ASSERT_EQUAL(lcb_db_replace(lcb_store_db(w.t.store), "joe", w.path, copy), 0);
         check(&w, 0, copy);
@@ -265,7 +265,7 @@ static void test_set_aside(void)
     CU_ASSERT_EQUAL(set_aside(&w, outside), 0);
     free(outside);
     CU_ASSERT_EQUAL(set_aside(&w, w.path), XERR_EXISTS);
-    for (int i = 0; i < 4; i++) { /* whole, rotten in part, empty; all of it rotten, but with an index */
+    for (int i = 0; i < 4; i++) { /* whole, rotten in part, empty; all rotten, but with an index */
         lcbtest_write(w.b, w.whole.s, i == 2 ? 0 : w.whole.len);
         if (i == 1)
             CU_ASSERT_EQUAL(truncate(w.b, (off_t)w.whole.len - 3), 0);

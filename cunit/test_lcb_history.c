@@ -253,6 +253,9 @@ static void test_begin(void)
     CU_ASSERT_EQUAL(at, LCB_POS(4, 0));
     CU_ASSERT_EQUAL(lcb_history_at(lcb, start + 300, &at), 0);
     CU_ASSERT_EQUAL(at, LCB_NOW);
+    /* as a damaged index may say */
+    CU_ASSERT_EQUAL(sqldb_exec(lcb->index->db, "UPDATE ticks SET pos=-pos"), 0);
+    CU_ASSERT_EQUAL(lcb_history_at(lcb, start + 50, &at), XERR_FORMAT);
     lcb_close(&lcb);
     lcbtest_fini(&t);
 }

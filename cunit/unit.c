@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* unit - runs all CUnit suites of the tree, or those named on the command line; with K/N as the only
- * word the K-th part of N of all, so that several processes can share the work.
+/* unit - runs all CUnit suites of the tree, or those named on the command line; with K/N as the first
+ * word the K-th part of N of all but those named, so that several processes can share the work.
  *
  * Each test gets a scratch directory from unit_tmpdir(); all of them live below one directory that
  * is removed when the run ends, below $TMPDIR (a file system in memory, say) or /tmp. Exit status 1
@@ -22,7 +22,7 @@
 
 static char scratch[80];
 static int nscratch;
-static char **wanted;
+static char **named;
 static int part, parts, nsuites;
 
 static int remove_one(const char *path, const struct stat *sb, int type, struct FTW *ftw)
@@ -65,16 +65,11 @@ void unit_str(const char *actual, const char *expected, const char *file, int li
 
 void unit_suite(const char *name, const struct unit_test *tests)
 {
-    if (parts) {
-        if (nsuites++ % parts != part - 1)
-            return;
-    } else if (wanted && *wanted) {
-        char **w = wanted;
-        while (*w && strcmp(*w, name))
-            w++;
-        if (!*w)
-            return;
-    }
+    char **w = named;
+    while (*w && strcmp(*w, name))
+        w++;
+    if (parts ? *w || nsuites++ % parts != part - 1 : *named && !*w)
+        return;
     CU_pSuite suite = CU_add_suite(name, NULL, NULL);
     for (; tests->name; tests++)
         if (!suite || !CU_add_test(suite, tests->name, tests->fn))
@@ -84,8 +79,10 @@ void unit_suite(const char *name, const struct unit_test *tests)
 int main(int argc, char **argv)
 {
     static void (*const suites[])(void) = {SUITES};
-    wanted = argv + 1;
-    if (argc != 2 || sscanf(argv[1], "%d/%d", &part, &parts) != 2)
+    named = argv + 1;
+    if (argc > 1 && sscanf(argv[1], "%d/%d", &part, &parts) == 2)
+        named++;
+    else
         parts = 0;
     if (make_scratch() < 0 || CU_initialize_registry() != CUE_SUCCESS)
         return 1;

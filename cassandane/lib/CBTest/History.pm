@@ -26,7 +26,8 @@ my $RETENTION = 3 * $DAY;
 # How changes are brought to the backup: what sync_client is started with, one run after the other;
 # shared: mailboxes of nobody, too; without: what is not told this way, or not always; again: how often it
 # may have to be run, as the rolling log of a run that failed is worked off by a run of its own; partly: only what
-# has changed is compared; former: what becomes of the backup of a user who has another name now.
+# has changed is compared; former: what becomes of the backup of a user who has another name now; daemon: for
+# part of the time sync_client runs as a daemon.
 my %MODES = (
     user => { how => sub { my ($h) = @_; return ['-u', users($h)] }, former => 'kept' },
     # -m never tells that a mailbox is gone, but for its new name when the deleted are kept
@@ -38,7 +39,7 @@ my %MODES = (
     # before is not told to be gone, under its old name
     rolling => { how => sub { return ['-R', '-1'] }, shared => 1, channel => 'proxy', again => 3,
         without => { quota => 1, renamed => 1 },
-        partly => 1, former => 'gone' },
+        partly => 1, former => 'gone', daemon => 1 },
 );
 
 # Runs with the seeds FIRST .. on one site. Keys: first, runs, immediate (the server deletes at once).
@@ -97,7 +98,7 @@ sub one
     srand $seed;
     my $mode = $MODES{ $o{mode} };
     my $h = bless { site => $site, clock => $site->{clock}, retention => $RETENTION, mode => $mode, did => [],
-        people => [], former => [], map({ ($_ => 0) } qw(synced killed compacted cut)) }, __PACKAGE__;
+        people => [], former => [], map({ ($_ => 0) } qw(synced rolled killed compacted cut)) }, __PACKAGE__;
     for my $user (@{ $o{users} }) {
         $site->add_user($user);
         $site->create_mailboxes($user);
@@ -107,6 +108,7 @@ sub one
         if ($mode->{shared} // '') eq 'delayed' ? !$o{immediate} : $mode->{shared};
     my $ok = eval { $h->live($ENV{HISTORY_OPS} // 200); $h->last_look; 1 };
     ok($ok, 'everything could be done') or diag($@);
+    $site->kill_rolling($h->{daemon}) if $h->{daemon};
     diag(join "\n", 'what happened:', @{ $h->{did} }) unless Test::More->builder->is_passing;
     delete @{ $site->{clients} }{ @{ $o{users} } };
     return;
@@ -188,11 +190,15 @@ sub live
     $h->sync(0);
     my $renamed = @{ $h->{people} } == 1 || !$h->{mode}{former};
     while ($done < $operations) {
+        $h->daemon_or_not if $h->{mode}{daemon};
+        $h->time_passes if $h->{daemon};
+        $h->sync_begins if $h->{daemon};
         $h->rename_user if !$renamed && $done > $operations / 2 && ++$renamed;
-        my $n = rand() < 0.3 ? 1 : 2 + int rand 4;
+        my $n = $h->{daemon} ? 8 + int rand 16 : rand() < 0.3 ? 1 : 2 + int rand 4;
+        $h->set_trip if $h->{daemon} && rand() < 0.25;
         $h->act($n);
         $done += $n;
-        $h->time_passes;
+        $h->time_passes unless $h->{daemon};
         $h->sync(0.12);
         $h->full_look($h->anybody) if rand() < 0.05;
         while (@upkeep && $done >= int($operations / ($steps + 1)) * ($steps + 1 - @upkeep)) {
@@ -210,9 +216,10 @@ sub sync
 {
     my ($h, $chance, $whole) = @_;
     my ($site, $mode) = @{$h}{qw(site mode)};
-    $_->{timeline}->begins for @{ $h->{people} }, @{ $h->{former} };
-    my @how = ($mode->{how}->($h), $whole && $mode->{partly} ? ['-A'] : ());
-    $h->killed_sync(@how) if $h->{synced} && rand() < $chance;
+    $h->sync_begins;
+    my @how = ($h->{daemon} ? () : $mode->{how}->($h), $whole && $mode->{partly} ? ['-A'] : ());
+    $h->wait_daemon if $h->{daemon};
+    $h->killed_sync(@how) if !$h->{daemon} && $h->{synced} && rand() < $chance;
     for my $how (@how) {
         my $r;
         for (1 .. $mode->{again} // 1) {
@@ -223,11 +230,24 @@ sub sync
     }
     $h->{synced}++;
     for my $p (@{ $h->{people} }) {
-        $p->{timeline}->ended($p->{snapshot}->take($p->{life}));
+        $p->{timeline}->ended($p->{snapshot}->take($p->{life}), $h->{daemon});
         $p->{life}{renamed} = {};
     }
     $_->{timeline}->ended($h->former_state($_)) for @{ $h->{former} };
     $h->did('synced, state ' . $#{ $h->{people}[0]{timeline}{states} });
+    return;
+}
+
+# What is changed from now on may come to the backup.
+sub sync_begins { my ($h) = @_; $_->{timeline}->begins for @{ $h->{people} }, @{ $h->{former} }; return }
+
+# Some bytes from now on backupd is killed.
+sub set_trip
+{
+    my ($h) = @_;
+    my $site = $h->{site};
+    $site->{relay}->set_trip(1 + int rand 5000, $site->{backup}{pid}, rand() < 0.3 ? rand 0.03 : 0, 'server');
+    $h->{trip} = 1;
     return;
 }
 
@@ -236,12 +256,50 @@ sub killed_sync
 {
     my ($h, $how) = @_;
     my $site = $h->{site};
-    $site->{relay}->set_trip(1 + int rand 5000, $site->{backup}{pid}, rand() < 0.3 ? rand 0.03 : 0, 'server');
+    $h->set_trip;
+    delete $h->{trip};
     $site->sync('proxy', @{$how});
     my $hit = !$site->{relay}->clear_trip;
     $h->{killed} += $hit;
     $h->did($hit ? 'backupd killed in a sync' : 'sync before it could be killed');
     $h->{clock}->advance(2 + int rand 100) if rand() < 0.5;
+    return;
+}
+
+# sync_client -r is there for some syncs: what is changed then is synchronised while that goes on.
+sub daemon_or_not
+{
+    my ($h) = @_;
+    my $site = $h->{site};
+    return if rand() > ($h->{daemon} ? 0.25 : 0.15);
+    if ($h->{daemon}) {
+        my $rc = $site->stop_rolling(delete $h->{daemon});
+        die "sync_client -r: exit $rc\n" if $rc != 0;
+    } else {
+        $h->{daemon} = $site->start_rolling($h->{mode}{channel});
+    }
+    $h->did('sync_client -r ' . ($h->{daemon} ? 'begins' : 'ends'));
+    return;
+}
+
+# Until it has told everything. If backupd was killed beneath it, it would wait for a long time before it
+# tries again; another one in its place does that at once.
+sub wait_daemon
+{
+    my ($h) = @_;
+    my ($site, $daemon) = @{$h}{qw(site daemon)};
+    if (delete $h->{trip}) {
+        CBTest::Util::wait_until('the daemon', sub { $site->{relay}->is_tripped || $site->is_rolled($daemon) }, 60);
+        my $hit = !$site->{relay}->clear_trip;
+        $h->{killed} += $hit;
+        $h->did($hit ? 'backupd killed under sync_client -r' : 'sync_client -r had nothing more to say before');
+        if ($hit) {
+            $site->kill_rolling($daemon);
+            $daemon = $h->{daemon} = $site->start_rolling($daemon->{channel});
+        }
+    }
+    $site->wait_rolling($daemon);
+    $h->{rolled}++;
     return;
 }
 
@@ -286,8 +344,8 @@ sub last_look
         no_differences("$user: list, show and dump", map { CBTest::Story::shown_otherwise($p->{timeline}, $_) }
             $p->{timeline}->seconds($h->{clock}->now - $h->{retention}, 3));
     }
-    note(sprintf '%s: %d syncs, %d killed, %d compactions, %d killed', join(', ', map { $_->{user} } @{ $h->{people} }),
-        @{$h}{qw(synced killed compacted cut)});
+    note(sprintf '%s: %d syncs, %d of a daemon, %d killed, %d compactions, %d other runs killed',
+        join(', ', map { $_->{user} } @{ $h->{people} }), @{$h}{qw(synced rolled killed compacted cut)});
     return;
 }
 

@@ -206,6 +206,9 @@ sub set_trip
     return;
 }
 
+# Has it been touched?
+sub is_tripped { my ($self) = @_; return !-e $self->{trip} }
+
 # True if the trip wire was still waiting; it is taken away.
 sub clear_trip
 {

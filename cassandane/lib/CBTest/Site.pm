@@ -163,13 +163,20 @@ sub start_rolling
     return { pid => $pid, down => $down, channel => $channel, err => $err };
 }
 
-# Wait until the daemon has worked off its log.
+# Has the daemon worked off its log? It renames it before it begins, and just then neither name may be
+# seen; so only who sees nothing twice has seen that there is nothing.
+sub is_rolled
+{
+    my ($self, $daemon) = @_;
+    my $dir = "$self->{imap}{dir}/conf/sync/$daemon->{channel}";
+    return !grep { -s } map { glob "$dir/log*" } 1, 2;
+}
+
+# Wait until it has.
 sub wait_rolling
 {
     my ($self, $daemon, $seconds) = @_;
-    my $dir = "$self->{imap}{dir}/conf/sync/$daemon->{channel}";
-    wait_until("rolling log of $daemon->{channel}", sub { !grep { -s } glob "$dir/log*" },
-        $seconds // 60);
+    wait_until("rolling log of $daemon->{channel}", sub { $self->is_rolled($daemon) }, $seconds // 60);
     $self->note_memory;
     return;
 }
@@ -181,6 +188,14 @@ sub stop_rolling
     my $rc = reap($daemon->{pid}, 30);
     unlink $daemon->{down};
     return $rc;
+}
+
+# The same with SIGKILL.
+sub kill_rolling
+{
+    my ($self, $daemon) = @_;
+    kill KILL => $daemon->{pid};
+    return reap($daemon->{pid}, 30);
 }
 
 # ---- the backup's own programs -------------------------------------------

@@ -19,7 +19,8 @@ sub new
     return bless { %o, states => [], judged => {}, gaps => [], lost => {} }, $class;
 }
 
-# A sync begins now; it has ended, and STATE (see by_imap()) is what the server had.
+# A sync begins now; it has ended, and STATE (see by_imap()) is what the server had. LIVELY: it went on
+# while changes were made, so that the backup may know of what lived in between only.
 sub begins
 {
     my ($self) = @_;
@@ -32,10 +33,19 @@ sub begins
 
 sub ended
 {
-    my ($self, $state) = @_;
-    my $now = $self->{site}{clock}->now;
-    push @{ $self->{states} }, { number => scalar @{ $self->{states} }, from => $now, state => $state };
+    my ($self, $state, $lively) = @_;
+    my ($now, $last) = ($self->{site}{clock}->now, $self->{states}[-1]);
+    push @{ $self->{states} }, { number => scalar @{ $self->{states} }, from => $now, state => $state,
+        $lively && $last ? (lively => $last->{until}) : () };
     return;
+}
+
+# Did what came to the backup at T come in a lively sync that ended in the window?
+sub is_lively
+{
+    my ($self, $t, $window) = @_;
+    return scalar grep { defined $_->{lively} && $_->{lively} < $t && $t <= $_->{from} && $_->{from} >= $window }
+        @{ $self->{states} };
 }
 
 sub now { return $_[0]{site}{clock}->now }
@@ -230,6 +240,7 @@ sub window_differences
     for my $guid (grep { !$alive->{$_} } sort keys %{$there}) {
         # what no mailbox ever had when somebody looked may stay for a day
         next if !$ever->{$guid} && $there->{$guid} > $begun - 86400;
+        next if !$ever->{$guid} && $self->is_lively($there->{$guid}, $window);
         push @d, "$guid of $there->{$guid} is in the data file, and was dead at $window";
     }
     return @d;

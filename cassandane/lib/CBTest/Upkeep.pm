@@ -51,6 +51,9 @@ my %STEPS = (
     'backups.db deleted' => sub {
         my ($h) = @_;
         unlink "$h->{site}{backup}{dir}/conf/backups.db" or return "backups.db: $!";
+        my $alive = $h->{site}->killed_ctl_backups(0.005 + rand 0.04, 'reconstruct');
+        $h->{cut} += !!$alive;
+        $h->did('reconstruct: ' . ($alive ? 'killed' : 'done before it could be killed'));
         my $r = $h->{site}->ctl_backups('reconstruct');
         return $r->{rc} == 0 ? () : "reconstruct: exit $r->{rc}: $r->{out}$r->{err}";
     },
