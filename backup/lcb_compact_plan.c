@@ -75,8 +75,8 @@ static int window_due(struct lcb_plan *p, int64_t first)
 static int find_from(struct lcb_plan *p)
 {
     struct sqldb *db = p->b->index->db;
-    sqlite3_stmt *st = sqldb_stmt(db, "SELECT (SELECT pos FROM ticks WHERE time>? ORDER BY pos LIMIT 1),"
-                                      " (SELECT min(pos) FROM ticks)");
+    sqlite3_stmt *st = sqldb_stmt(db, "SELECT (SELECT pos FROM ticks WHERE time>? ORDER BY pos"
+                                      " LIMIT 1), (SELECT min(pos) FROM ticks)");
     if (!st || sqldb_bind(st, "i", p->now - p->retention) || sqldb_step(db, st) != 1)
         return XERR_SQL;
     int in_window = sqlite3_column_type(st, 0) != SQLITE_NULL;
