@@ -5,7 +5,8 @@
  * A name is looked up in its owner's backup. A UNIQUEID may be in the backups of two owners, when the
  * mailbox went from one to the other and only one of them was told; it must not be listed twice.
  * So if the names are of several owners, all are looked up once to see which of two is the newer,
- * and then once more to be listed. Owner by owner: few backups are open at a time. */
+ * and then those that are there once more to be listed. (What comes between the two was not there
+ * when it was asked for.) Owner by owner: few backups are open at a time. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -22,7 +23,8 @@
 /* Offsets in the text. */
 struct wanted {
     uint32_t name; /* grows in the order of the command */
-    uint32_t userid;
+    unsigned userid : 31;
+    unsigned absent : 1; /* it was looked for, and there is no such mailbox */
 };
 
 struct backupd_names {
@@ -76,6 +78,7 @@ static void add_name(struct backupd_names *n, struct buf *name, struct buf *user
         n->list = xrealloc(n->list, n->alloc * sizeof(*n->list));
     }
     struct wanted *w = &n->list[n->count++], *last = n->count > 1 ? w - 1 : NULL;
+    w->absent = 0;
     w->name = add_text(n, name);
     w->userid = last && !strcmp(userid_of(n, last), buf_cstring(userid)) ? last->userid
                                                                         : add_text(n, userid);
@@ -143,7 +146,7 @@ static int find(struct backupd_names *n, const struct wanted *w, struct lcb **b,
     return r ? r : lcb_find_name(*b, name_of(n, w), f, strings);
 }
 
-static int note_newest(struct backupd_names *n, const struct wanted *w)
+static int note_newest(struct backupd_names *n, struct wanted *w)
 {
     struct buf strings = BUF_INITIALIZER;
     struct lcb_folder f = {.id = 0};
@@ -163,8 +166,9 @@ static int note_newest(struct backupd_names *n, const struct wanted *w)
             best->wanted = w;
         }
     }
+    w->absent = r == XERR_NOTFOUND;
     buf_free(&strings);
-    return r == XERR_NOTFOUND ? 0 : r;
+    return w->absent ? 0 : r;
 }
 
 static int pass_on(struct backupd_names *n, const struct wanted *w,
@@ -192,6 +196,7 @@ int backupd_names_foreach(struct backupd_names *n,
             r = note_newest(n, &n->list[i]);
     }
     for (size_t i = 0; !r && i < n->count; i++)
-        r = pass_on(n, &n->list[i], fn, rock);
+        if (!n->list[i].absent)
+            r = pass_on(n, &n->list[i], fn, rock);
     return r;
 }

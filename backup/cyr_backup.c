@@ -166,6 +166,10 @@ static int parse_words(int count, char **words, struct request *q)
         (q->as_of.given && q->command->time != AS_OF && q->command->time != RANGE) ||
         ((q->since.given || q->until.given) && q->command->time != RANGE))
         return -1;
+    if (q->since.given && q->until.given && q->until.time < q->since.time) {
+        fputs("cyr_backup: --until is before --since\n", stderr);
+        return XERR_PARAM;
+    }
     return q->command->time == TIMES ? take_times(q) : 0;
 }
 

@@ -74,6 +74,9 @@ int cyr_backup_find_former(struct cyr_backup *, const char *item, struct lcb_fol
                            struct buf *strings);
 /* The GUID of a message whose content is here: 0, XERR_NOTFOUND or another error. */
 int cyr_backup_find_message(struct cyr_backup *, const char *item, struct message_guid *);
+/* The same for one that only is told of: a mailbox had it, but its content is not kept, as it was
+ * expunged within the second in which it came, say. */
+int cyr_backup_find_told(struct cyr_backup *, const char *item, struct message_guid *);
 /* The bytes of a message up to the first empty line, which is left out, to FN in
  * pieces. */
 int cyr_backup_read_header(struct cyr_backup *, const struct message_guid *,

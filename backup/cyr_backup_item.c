@@ -139,6 +139,15 @@ int cyr_backup_find_message(struct cyr_backup *cb, const char *item, struct mess
     return r < 0 ? r : r ? 0 : XERR_NOTFOUND;
 }
 
+int cyr_backup_find_told(struct cyr_backup *cb, const char *item, struct message_guid *guid)
+{
+    int r = cyr_backup_find_message(cb, item, guid);
+    if (r != XERR_NOTFOUND || message_guid_decode(guid, item, strlen(item)))
+        return r;
+    r = lcb_content_folders(cb->backup, guid, LCB_NOW, found, NULL);
+    return r < 0 ? r : r ? 0 : XERR_NOTFOUND;
+}
+
 /* A header ends before the first empty line. Lines end in CRLF, but an odd message has LF alone. */
 struct header {
     int (*fn)(void *rock, const void *p, size_t n);

@@ -51,7 +51,7 @@ static int find_item(struct cyr_backup *cb, const char *item, struct lcb_events 
 {
     struct buf strings = BUF_INITIALIZER;
     struct lcb_folder f;
-    int r = cyr_backup_find_message(cb, item, guid);
+    int r = cyr_backup_find_told(cb, item, guid);
     if (!r) {
         q->guid = guid;
     } else if (r == XERR_NOTFOUND) {

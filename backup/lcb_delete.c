@@ -34,12 +34,6 @@
 
 /* ---- whose is it? ---- */
 
-static const char *last_part(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 struct search {
     struct lcb_store *store;
     const char *path;
@@ -50,7 +44,7 @@ static int is_path(void *rock, const char *userid, const char *path)
 {
     const struct search *search = rock;
     (void)userid;
-    if (strcmp(last_part(path), last_part(search->path)))
+    if (strcmp(lcb_last_part(path), lcb_last_part(search->path)))
         return 0;
     return !strcmp(path, search->path) ? 1 : lcb_same_file(search->store, path, search->path);
 }
@@ -63,7 +57,7 @@ int lcb_path_registered(struct lcb_store *s, const char *path)
 
 char *lcb_deleted_livepath(const char *path, const struct lcb_name *n)
 {
-    return xstrndup(path, (size_t)(last_part(path) - path) + n->baselen);
+    return xstrndup(path, (size_t)(lcb_last_part(path) - path) + n->baselen);
 }
 
 /* ---- deleting ---- */
@@ -75,7 +69,7 @@ static int base_name(struct lcb_hold *h, char **base)
     struct vfs *vfs = lcb_store_vfs(h->store);
     struct buf name = BUF_INITIALIZER;
     struct lcb_name n;
-    const char *last = last_part(h->path);
+    const char *last = lcb_last_part(h->path);
     lcb_name_parse(last, &n);
     *base = NULL;
     if (!*h->userid || (n.kind == LCB_NAME_DATA && lcb_name_is_for(last, n.baselen, h->userid))) {
@@ -176,7 +170,7 @@ static int is_data_file(struct lcb_store *s, const char *path)
 {
     struct lcb_name n;
     struct stat st;
-    lcb_name_parse(last_part(path), &n);
+    lcb_name_parse(lcb_last_part(path), &n);
     if (n.kind != LCB_NAME_DATA)
         return 0;
     enum lcb_identity_kind kind = lcb_identify_kind(s, path, n.baselen);
@@ -312,7 +306,7 @@ static int found(void *rock, const char *path, const struct lcb_name *n, int err
         return r < 0 ? r : 0;
     struct lcb_deleted d = {
         .path = path,
-        .userid = user_of(f, last_part(path), n),
+        .userid = user_of(f, lcb_last_part(path), n),
         .time = n->time,
         .due = f->delay > 0 ? n->time + f->delay : 0,
         .size = (uint64_t)st.st_size,

@@ -259,14 +259,13 @@ enum lcb_identity_kind lcb_identify_kind(struct lcb_store *s, const char *path, 
 int lcb_identify(struct lcb_identifier *i, const char *path, const char *userid, size_t baselen,
                  struct lcb_identity *id)
 {
-    const char *slash = strrchr(path, '/');
     struct buf owner = id->owner;
     memset(id, 0, sizeof(*id));
     id->owner = owner;
     buf_reset(&id->owner);
     i->id = id;
     i->userid = userid;
-    i->name = slash ? slash + 1 : path;
+    i->name = lcb_last_part(path);
     i->baselen = baselen;
     int r = open_file(i, path);
     if (r) {

@@ -61,18 +61,12 @@ static int note_record(void *rock, const char *userid, const char *path)
     return sqldb_run(b->db, "INSERT OR REPLACE INTO records VALUES (?,?)", "tt", userid, path);
 }
 
-static const char *last_part(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 /* The user id in a name: "" if there is none, or it was too long for a name. */
 static const char *user_of_name(struct lcb_rebuild *b, const char *path, size_t baselen)
 {
     buf_reset(&b->user);
     if (baselen) {
-        char *base = xstrndup(last_part(path), baselen);
+        char *base = xstrndup(lcb_last_part(path), baselen);
         if (lcb_filename_decode(&b->user, base))
             buf_reset(&b->user);
         free(base);
@@ -84,7 +78,7 @@ int lcb_rebuild_examine(struct lcb_rebuild *b, const char *path, const char *use
 {
     struct lcb_name n;
     struct lcb_identity *id = &b->id;
-    lcb_name_parse(last_part(path), &n);
+    lcb_name_parse(lcb_last_part(path), &n);
     size_t baselen = n.kind == LCB_NAME_DATA ? n.baselen : 0;
     int r = lcb_identify(b->identifier, path, userid, baselen, id);
     if (r)
@@ -131,7 +125,7 @@ static int see_other(struct lcb_rebuild *b, const char *path, int error)
 static int see_index(struct lcb_rebuild *b, const char *path, const struct lcb_name *n)
 {
     struct stat st;
-    size_t len = (size_t)(last_part(path) - path) + n->baselen;
+    size_t len = (size_t)(lcb_last_part(path) - path) + n->baselen;
     if (strcmp(path + len, ".index"))
         return 0;
     char *data = xstrndup(path, len);

@@ -21,6 +21,7 @@
 
 #include "backup/lcb_int.h"
 #include "backup/lcb_reconstruct_int.h"
+#include "backup/lcb_walk.h"
 #include "lib/output.h"
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
@@ -143,12 +144,6 @@ static void origin_read(const char *path, struct origin *o)
     free(name);
 }
 
-static const char *last_part(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 enum relation { UNRELATED, SAME, OLD_UNCHANGED, NEW_UNCHANGED, BOTH_UNCHANGED };
 
 /* Was MADE made from FROM, and what has changed since? */
@@ -159,7 +154,7 @@ static enum relation made_from(const struct file *made, const struct file *from)
     if (made->dev == from->dev && made->ino == from->ino)
         return SAME;
     origin_read(made->path.s, &o);
-    if (o.from.len && !strcmp(last_part(buf_cstring(&o.from)), last_part(from->path.s)) &&
+    if (o.from.len && !strcmp(lcb_last_part(buf_cstring(&o.from)), lcb_last_part(from->path.s)) &&
         o.id == from->id) {
         int old = from->size == o.end, new_ = made->size == o.made_end;
         rel = old && new_ ? BOTH_UNCHANGED : old ? OLD_UNCHANGED : new_ ? NEW_UNCHANGED : UNRELATED;

@@ -30,6 +30,12 @@
 
 /* ---- names ---- */
 
+const char *lcb_last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
 static int is_random(const char *p)
 {
     if (*p != '_')

@@ -26,6 +26,8 @@ struct lcb_name {
     size_t baselen; /* of <userid>_XXXXXX; 0 for LCB_NAME_OTHER */
     int64_t time;   /* where the name has one, else 0 */
 };
+/* The last component of a path. */
+const char *lcb_last_part(const char *path);
 /* What NAME, the last component of a path, is. A user id may end in whatever it likes: only what
  * stands behind the last _XXXXXX counts. */
 void lcb_name_parse(const char *name, struct lcb_name *);

@@ -16,6 +16,7 @@ use Test::More;
 my $s = CBTest::Sentry->new;
 my $site = $s->{site};
 my $OK = 'OK Success';
+$s->{c}{patience} = 90;
 
 sub says
 {
@@ -142,7 +143,6 @@ sub crowd_listed
 }
 
 my $CHECKSUM = 'NO IMAP_SYNC_CHECKSUM Checksum Failure';
-$s->{c}{patience} = 90;
 {
     my $count = 1_000_000;
     my $crowd = crowd('mike', $count);

@@ -186,6 +186,15 @@ like($text->{out}, qr/\tannotated\t\Q$INBOX\E\.Work\tuid=1 guid=\w{40} entry=\/c
 like($text->{out}, qr/\tflags\t\Q$INBOX\E\tuid=1 guid=\w{40} set=\(\\Answered\) cleared=\(\\Seen\)\n/,
     'text: words in brackets');
 
+# What was told in two pieces is one thing in diff, too.
+{
+    my ($i) = grep { $moments[$_][0] =~ /^folders are renamed/ } 0 .. $#moments;
+    my $diff = $site->cyr_backup('alice', 'diff', map { "\@$moments[$_][2]" } $i - 1, $i);
+    is_deeply([sort split /\n/, $diff->{out}], [sort "mailbox-created\t$INBOX.Plan",
+        "mailbox-renamed\t$INBOX.Attic\tfrom=$INBOX.Plan", "mailbox-renamed\t$INBOX.Past\tfrom=$INBOX.Former",
+        "mailbox-renamed\t$INBOX.Former\tfrom=$INBOX.Past"], 'diff: renamed');
+}
+
 # ---- ranges and items ---------------------------------------------------------------------------
 
 for my $i (5, 10) {

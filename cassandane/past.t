@@ -175,6 +175,8 @@ fails("usage: @{$_}", 64, qr/^usage: /m, @{$_}) for
 fails("diff: @{$_}", 64, qr/^cyr_backup: diff: /, 'dave', 'diff', @{$_}) for
     ['yesterday'], ['user.dave'], ['now', '2026-02-30'], ['now', '-1h'];
 fails('log: bad time', 64, qr/^cyr_backup: --since: "x" is not understood/, qw(dave log --since x));
+fails('log: nothing can be in between', 64, qr/^cyr_backup: --until is before --since$/m,
+    qw(dave log --since -1h --until -2h));
 fails('log: unknown item', 75, qr/^dave: Item does not exist \(nosuch\)/m, qw(dave log nosuch));
 fails('diff: unknown mailbox', 75, qr/^dave: Item does not exist \(mailbox nosuch\)/m,
     qw(dave diff), $t1, 'nosuch');

@@ -82,18 +82,23 @@ static int compact(struct scene *s)
     return lcb_compact(s->t.store, &how, &result);
 }
 
+static void note_half(struct scene *s, struct lcb *b)
+{
+    struct stat st;
+    CU_ASSERT_EQUAL_FATAL(stat(lcb_path(b), &st), 0);
+    s->half = (uint64_t)st.st_size / 2;
+}
+
 /* A history of which a good part is older than the window. */
 static void begin(struct scene *s, unsigned seed)
 {
-    struct stat st;
     lcbtest_init(&s->t, EXTRA);
     lcbtest_open(&s->t, NULL);
     lcbtest_start(&s->h, seed);
     struct lcb *b = lcbtest_joe(&s->t);
     for (int i = 0; i < 3; i++)
         CU_ASSERT_EQUAL_FATAL(some_steps(b, &s->h, BEFORE / 3), 0);
-    CU_ASSERT_EQUAL_FATAL(stat(lcb_path(b), &st), 0);
-    s->half = (uint64_t)st.st_size / 2;
+    note_half(s, b);
     lcb_close(&b);
 }
 
@@ -179,6 +184,7 @@ static void one_meanwhile(unsigned seed, int (*extra)(struct lcb *))
         lcbtest_start(&s.h, seed);
         for (int j = 0; j < 3; j++)
             CU_ASSERT_EQUAL_FATAL(some_steps(b, &s.h, BEFORE / 3), 0);
+        note_half(&s, b);
         lcb_close(&b);
         int64_t from = window();
         if (i) {
@@ -188,7 +194,7 @@ static void one_meanwhile(unsigned seed, int (*extra)(struct lcb *))
             CU_ASSERT_EQUAL(r, LCB_COMPACT_DONE);
         } else {
             while (s.writes > 0)
-                meanwhile(&s, 0);
+                meanwhile(&s, UINT64_MAX);
         }
         CU_ASSERT_EQUAL(s.acked, 3);
         char *path = lcbtest_path(&s.t);

@@ -233,7 +233,7 @@ sub sync
         $p->{timeline}->ended($p->{snapshot}->take($p->{life}), $h->{daemon});
         $p->{life}{renamed} = {};
     }
-    $_->{timeline}->ended($h->former_state($_)) for @{ $h->{former} };
+    $_->{timeline}->ended($h->former_state($_), $h->{daemon}) for @{ $h->{former} };
     $h->did('synced, state ' . $#{ $h->{people}[0]{timeline}{states} });
     return;
 }
