@@ -45,7 +45,7 @@ static int check_complete(struct lcb_index *ix, struct vfs *vfs, const char *pat
 
 static int details_of(struct lcb *b, struct lcb_summary *s)
 {
-    struct lcb_compact_account a;
+    struct lcb_compact_account a = {.text = 0};
     int r = sqldb_exec(b->index->db, "COMMIT"); /* an estimate has a transaction of its own */
     if (!r)
         r = lcb_compact_estimate(b, 0, &a);
