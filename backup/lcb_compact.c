@@ -323,6 +323,9 @@ static int once(struct lcb_store *store, const struct lcb_compact *how, int *pro
         if (!r)
             tell_result(&run);
     }
+    /* What cannot be read of the index is damage like any other of it. */
+    if (r == XERR_SQL && run.s && run.s->old && sqldb_damaged(run.s->old->index->db))
+        r = XERR_FORMAT;
     lcb_writer_fini(&run.writer);
     lcb_aside_fini(&run.aside);
     buf_free(&run.aside_name);
@@ -354,7 +357,7 @@ int lcb_compact(struct lcb_store *store, const struct lcb_compact *options,
     how.now = how.now ? how.now : (int64_t)time(NULL);
     for (int i = 0; r == XERR_STALE && i < TRIES; i++) {
         r = once(store, &how, &proven, result);
-        if ((r == XERR_FORMAT || r == XERR_INTERNAL) && !repaired++) {
+        if ((r == XERR_FORMAT || r == XERR_INTERNAL) && !how.dry_run && !repaired++) {
             r = repair(store, &how, result);
             r = r ? r : XERR_STALE;
         }

@@ -5,9 +5,12 @@
  * old one said, and not what the rows do. */
 #include "config.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include "backup/lcb_compact.h"
@@ -315,6 +318,53 @@ static void test_damage(void)
     one_damage(rots[2].sql, 1);
 }
 
+/* A page of the index that is no page of it any more, each in turn. 0 if there is no such page. */
+static int spoil_page(const struct scene *s, int n)
+{
+    char *index = xasprintf("%s.index", s->path);
+    int fd = open(index, O_RDWR);
+    struct stat st;
+    CU_ASSERT_FATAL(fd >= 0 && fstat(fd, &st) == 0);
+    off_t at = (off_t)n * LCB_INDEX_PAGE;
+    int there = at < st.st_size;
+    CU_ASSERT(!there || pwrite(fd, "unreadable", 10, at) == 10);
+    close(fd);
+    free(index);
+    return there;
+}
+
+/* 0 if there is no such page. */
+static int one_unreadable(int page, int dry_run, int *r)
+{
+    struct scene s;
+    struct buf is = BUF_INITIALIZER;
+    begin(&s, "backup_retention: 2d\n");
+    int there = spoil_page(&s, page);
+    *r = compact(&s, (struct lcb_compact){.force = 1, .dry_run = dry_run});
+    if (!dry_run) {
+        state_of(&s, &is);
+        CU_ASSERT(lcbtest_same(&is, &s.state, "unreadable page"));
+        lcbtest_clean(&s.t, s.path, 0, "unreadable page");
+    }
+    buf_free(&is);
+    end(&s);
+    return there;
+}
+
+/* Compaction makes the index anew and goes on; a dry run changes nothing, and may find that it cannot
+ * say anything. */
+static void test_unreadable(void)
+{
+    int r, told = 0;
+    for (int page = 1; one_unreadable(page, 0, &r); page++) {
+        CU_ASSERT_EQUAL(r, LCB_COMPACT_DONE);
+        one_unreadable(page, 1, &r);
+        CU_ASSERT(r == LCB_COMPACT_DONE || r == XERR_FORMAT);
+        told += r == XERR_FORMAT;
+    }
+    CU_ASSERT(told > 0);
+}
+
 void suite_lcb_compact_rot(void);
 void suite_lcb_compact_rot(void)
 {
@@ -324,6 +374,7 @@ void suite_lcb_compact_rot(void)
         {"marks", test_marks},
         {"progress", test_watched},
         {"damaged data", test_damage},
+        {"unreadable pages", test_unreadable},
         {NULL, NULL},
     };
     unit_suite("lcb_compact_rot", tests);
