@@ -226,16 +226,17 @@ static int without_shm(const char *path)
 }
 
 /* An index that is replaced (lcb_reindex.c) between the moment when its file is opened and that when
- * its WAL is, would be read with the WAL of another. */
+ * its WAL is, would be read with the WAL of another. That there is no -shm may come of that, too, and
+ * must be so twice: who does without one is in the way of writers. */
 static int open_reader(const char *path, int readonly, int64_t checkpoint, struct lcb_index **ixp)
 {
-    int r = MOVED, how = 0;
+    int r = MOVED, how = 0, before = 0;
     for (int i = 0; (r == MOVED || r == NO_SHM) && i < OPEN_TRIES; i++) {
         r = open_one(path, 0, readonly, how, checkpoint, ixp);
-        if (r == NO_SHM)
-            how = without_shm(path);
+        how = r == NO_SHM && before == NO_SHM ? without_shm(path) : 0;
+        before = r;
     }
-    return r == MOVED ? XERR_LOCKED : r == XERR_STALE ? XERR_FORMAT : r;
+    return r == MOVED || r == NO_SHM ? XERR_LOCKED : r == XERR_STALE ? XERR_FORMAT : r;
 }
 
 int lcb_index_open(const char *path, int create, int readonly, int64_t checkpoint,

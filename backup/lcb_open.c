@@ -29,6 +29,7 @@
 #define REOPEN_MAX 10
 #define READER_PAUSE_MS 20
 #define READER_WAIT_MS 20000 /* a busy disk makes a moment long */
+#define READER_LOOKS 3 /* if none is coming it has come by now; but the next may be replacing it */
 
 static int chunk_sealed(void *rock, const struct lcb_chunk *chunk)
 {
@@ -283,7 +284,8 @@ static int says_nothing(struct lcb *b)
  * again. Who has the lock does that himself. */
 static int mend_and_read(struct lcb **bp, int behind)
 {
-    struct lcb *b = *bp, *w;
+    struct lcb *b = *bp, *was = b, *w;
+    struct stat st;
     int r = behind ? 0 : begins_well(b);
     if (r)
         return r;
@@ -295,10 +297,12 @@ static int mend_and_read(struct lcb **bp, int behind)
         return r == XERR_LOCKED && says_nothing(b) ? r : 0;
     if (r)
         return r;
-    *bp = new_backup(b->store, b->userid, b->path, 0);
-    lcb_close(&b);
-    r = open_read(*bp);
-    return r == 1 ? 0 : r == XERR_NOTFOUND ? XERR_FORMAT : r;
+    *bp = b = new_backup(b->store, b->userid, b->path, 0);
+    lcb_close(&was);
+    r = open_read(b);
+    if (r == XERR_NOTFOUND) /* it was there, and another is on its way already */
+        return vfs_stat(b->vfs, b->index_path, &st) == -ENOENT ? XERR_LOCKED : XERR_FORMAT;
+    return r == 1 ? 0 : r;
 }
 
 static int open_once(struct lcb_store *s, const char *userid, const char *path, int flags,
@@ -334,11 +338,11 @@ static int is_coming(struct lcb_store *s, const char *path)
 static int open_path(struct lcb_store *s, const char *userid, const char *path, int flags,
                      int wait_ms, struct lcb **bp)
 {
-    int coming = !(flags & LCB_WRITE);
+    int in_vain = flags & LCB_WRITE ? READER_LOOKS : 0;
     int r = open_once(s, userid, path, flags, wait_ms, bp);
-    for (int waited = 0; r == XERR_LOCKED && coming && waited < READER_WAIT_MS;
+    for (int waited = 0; r == XERR_LOCKED && in_vain < READER_LOOKS && waited < READER_WAIT_MS;
          waited += READER_PAUSE_MS) {
-        coming = is_coming(s, path); /* if it has come by now, look once more */
+        in_vain = is_coming(s, path) ? 0 : in_vain + 1;
         r = open_once(s, userid, path, flags, wait_ms, bp);
     }
     return r;
@@ -404,10 +408,10 @@ int lcb_open_file(struct lcb_store *s, const char *path, int flags, int wait_ms,
 
 static int look_index(struct lcb *b)
 {
-    int coming = 1, r = lcb_index_open(b->index_path, 0, LCB_INDEX_LOOK, 0, &b->index);
-    for (int waited = 0; r == XERR_NOTFOUND && coming && waited < READER_WAIT_MS;
+    int in_vain = 0, r = lcb_index_open(b->index_path, 0, LCB_INDEX_LOOK, 0, &b->index);
+    for (int waited = 0; r == XERR_NOTFOUND && in_vain < READER_LOOKS && waited < READER_WAIT_MS;
          waited += READER_PAUSE_MS) {
-        coming = is_coming(b->store, b->path);
+        in_vain = is_coming(b->store, b->path) ? 0 : in_vain + 1;
         r = lcb_index_open(b->index_path, 0, LCB_INDEX_LOOK, 0, &b->index);
     }
     return r;

@@ -105,17 +105,21 @@ sub wait_until
     }
 }
 
-# A port nobody listens on, below the range the kernel hands out by itself; never the same twice.
-my %given;
+# A port nobody listens on, below the range the kernel hands out by itself; never the same twice. It may
+# be long until a server takes it, so a UDP socket of the same number, which nobody needs, keeps other
+# tests off as long as this one runs.
+my (%given, @held);
 
 sub free_port
 {
     for (1 .. 200) {
         my $port = 12000 + int rand 20000;
         next if $given{$port}++;
-        my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port,
-            Proto => 'tcp', Listen => 1) or next;
+        my @at = (LocalAddr => '127.0.0.1', LocalPort => $port);
+        my $held = IO::Socket::INET->new(@at, Proto => 'udp') or next;
+        my $s = IO::Socket::INET->new(@at, Proto => 'tcp', Listen => 1) or next;
         close $s;
+        push @held, $held;
         return $port;
     }
     die "no free port\n";
