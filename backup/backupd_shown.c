@@ -134,8 +134,7 @@ static void name_shown(struct backupd *d, struct backupd_shown *s, const char *n
         return;
     if (s->mboxname && hash_lookup(d->shown_names, s->mboxname) == s)
         hash_del(d->shown_names, s->mboxname);
-    d->noted -= s->mboxname ? 2 * strlen(s->mboxname) : 0;
-    d->noted += 2 * strlen(name);
+    d->noted += shown_bytes("", name) - shown_bytes("", s->mboxname);
     free(s->mboxname);
     s->mboxname = xstrdup(name);
     hash_insert(d->shown_names, name, s);

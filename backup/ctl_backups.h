@@ -226,6 +226,8 @@ int ctl_stop_asked(void);
 /* How long a writer may take to let go, so that work comes to its end: milliseconds, -1 (with -w) for
  * ever. */
 int ctl_wait_ms(const struct ctl *);
+/* How long to wait before work begins, for a lock that somebody has: 0, or -1 (with -w) for ever. */
+int ctl_queue_ms(const struct ctl *);
 /* Have it said on stderr when the work on NAME (it must live as long) has to wait for a lock, if it is
  * to be waited for. */
 void ctl_tell_waiting(struct ctl *, const char *name);

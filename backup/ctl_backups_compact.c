@@ -170,7 +170,7 @@ void ctl_compact(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
         .dry_run = ctl->opt->dry_run,
         .account = ctl->opt->json,
         .wait_ms = ctl_wait_ms(ctl),
-        .queue_ms = ctl->opt->wait ? -1 : 0,
+        .queue_ms = ctl_queue_ms(ctl),
         .now = ctl->now,
         .say = ctl->opt->verbose && !ctl->opt->json ? say : NULL,
         .progress = progress,

@@ -20,11 +20,6 @@
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
-static int wait_ms(const struct ctl *ctl)
-{
-    return ctl->opt->wait ? -1 : 0;
-}
-
 /* When what is deleted now goes; 0: not by itself. */
 static int64_t due(const struct ctl *ctl)
 {
@@ -54,7 +49,7 @@ void ctl_delete(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *
     struct lcb_delete how = {
         .userid = t->userid,
         .path = t->path,
-        .wait_ms = wait_ms(ctl),
+        .wait_ms = ctl_queue_ms(ctl),
         .now = ctl->opt->now,
         .forget = ctl->opt->force,
     };
@@ -192,7 +187,7 @@ void ctl_undelete(struct ctl *ctl, const struct ctl_target *t, struct ctl_result
     struct lcb_undelete how = {
         .userid = t->userid,
         .path = t->userid ? NULL : t->path,
-        .wait_ms = wait_ms(ctl),
+        .wait_ms = ctl_queue_ms(ctl),
         .replace = ctl->opt->force,
     };
     char *path, *replaced;

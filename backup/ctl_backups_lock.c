@@ -84,7 +84,7 @@ static int take(struct ctl *ctl, const struct ctl_target *t, struct held *h)
 {
     int r = ctl->opt->lock_create ? lcb_create(ctl->store, t->userid, t->path) : 0;
     if (!r)
-        r = lcb_lock(ctl->store, t->userid, t->path, ctl->opt->wait ? -1 : 0, &h->fd, &h->path);
+        r = lcb_lock(ctl->store, t->userid, t->path, ctl_queue_ms(ctl), &h->fd, &h->path);
     if (!r)
         h->index = xasprintf("%s.index", h->path);
     return r;

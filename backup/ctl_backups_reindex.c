@@ -125,7 +125,7 @@ void ctl_reindex(struct ctl *ctl, const struct ctl_target *t, struct ctl_result 
         .damage = damage, .chunk = chunk, .locked = look_after, .rock = &w,
     };
     look_before(ctl, t->path, &w.ending);
-    int r = lcb_reindex(ctl->store, t->userid, t->path, ctl->opt->wait ? -1 : 0,
+    int r = lcb_reindex(ctl->store, t->userid, t->path, ctl_queue_ms(ctl),
                         ctl_wait_ms(ctl), &rp);
     if (r) {
         ctl_result_error(result, r);

@@ -46,7 +46,7 @@ int ctl_rename(struct ctl *ctl)
     const char *old = ctl->argv[0], *new_ = ctl->argv[1];
     struct buf status = BUF_INITIALIZER;
     char *path = NULL;
-    int r = lcb_rename_user(ctl->store, old, new_, ctl->opt->wait ? -1 : 0, &path);
+    int r = lcb_rename_user(ctl->store, old, new_, ctl_queue_ms(ctl), &path);
     if (r == XERR_LOCKED)
         buf_setcstr(&status, "locked");
     else if (r)

@@ -60,6 +60,11 @@ int ctl_wait_ms(const struct ctl *ctl)
     return ctl->opt->wait ? -1 : (int)wait * 1000;
 }
 
+int ctl_queue_ms(const struct ctl *ctl)
+{
+    return ctl->opt->wait ? -1 : 0;
+}
+
 static void waiting(void *rock)
 {
     fprintf(stderr, "%s: waiting for lock\n", (const char *)rock);

@@ -186,7 +186,7 @@ void ctl_verify(struct ctl *ctl, const struct ctl_target *t, struct ctl_result *
                      .index = json_array(), .info = json_array()};
     struct lcb_repair rp = {.damage = NULL};
     w.v = (struct lcb_verify){.found = found, .chunk = chunk, .rock = &w,
-                              .wait_ms = ctl->opt->wait ? -1 : 0};
+                              .wait_ms = ctl_queue_ms(ctl)};
     ctl_scratch_place(ctl);
     int r = look(&w);
     result->bytes = (uint64_t)w.v.bytes;

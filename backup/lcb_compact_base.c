@@ -14,6 +14,7 @@
 
 #include "backup/lcb_compact_int.h"
 #include "backup/lcb_partition.h"
+#include "backup/lcb_walk.h"
 #include "lib/xerr.h"
 
 struct base {
@@ -230,12 +231,11 @@ static int owner_of_folder(void *rock, const struct lcb_folder *f)
 /* The user id that lines want to have: that of the record, or of a mailbox, or of the file's name. */
 static int find_userid(struct base *b)
 {
-    const char *path = lcb_path(b->p->b), *slash = strrchr(path, '/');
     int r = 0;
     buf_setcstr(&b->userid, lcb_userid(b->p->b));
     if (!b->userid.len)
         r = lcb_foreach_folder(b->p->b, LCB_NOW, 1, owner_of_folder, b);
-    if (r >= 0 && !b->userid.len && lcb_filename_decode(&b->userid, slash ? slash + 1 : path))
+    if (r >= 0 && !b->userid.len && lcb_filename_decode(&b->userid, lcb_last_part(lcb_path(b->p->b))))
         buf_reset(&b->userid);
     return r < 0 ? r : 0;
 }

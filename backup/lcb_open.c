@@ -237,10 +237,9 @@ static int is_meant(struct lcb *b)
 {
     struct lcb_name n;
     struct stat st;
-    const char *slash = strrchr(b->path, '/');
     if (*b->userid || !begins_well(b))
         return 0;
-    lcb_name_parse(slash ? slash + 1 : b->path, &n);
+    lcb_name_parse(lcb_last_part(b->path), &n);
     if (n.kind == LCB_NAME_DATA || !vfs_stat(b->vfs, b->index_path, &st))
         return 0;
     int r = vfs_fstat(b->vfs, b->fd, &st);

@@ -37,6 +37,7 @@
 
 #include "backup/lcb_int.h"
 #include "backup/lcb_summary.h"
+#include "backup/lcb_walk.h"
 #include "lib/filelock.h"
 #include "lib/hash.h"
 #include "lib/sha1crc.h"
@@ -291,7 +292,7 @@ static int look_at(struct lcb_summaries *c, const struct dir *dir, const char *p
                    struct file_state *f)
 {
     struct stat st;
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *name = lcb_last_part(path);
     int r = dir->fd >= 0 && *name ? vfs_statat(c->vfs, dir->fd, name, &st)
                                   : vfs_stat(c->vfs, path, &st);
     if (!r)
