@@ -91,6 +91,15 @@ sub known
     return !grep { $_->[0] <= $first && $self->last_second($s) <= ($_->[1] // $self->now) } @{ $self->{gaps} };
 }
 
+# The first second of which something is known: later than the first sync, if what that brought is lost.
+sub first_known
+{
+    my ($self) = @_;
+    my @begins = ((map { $_->{from} } @{ $self->{states} }), map { $_->[1] + 1 } grep { defined $_->[1] } @{ $self->{gaps} });
+    my ($first) = grep { $self->at($_) } sort { $a <=> $b } @begins;
+    return $first // $self->now;
+}
+
 # The last second of which something is known.
 sub last_known { my ($self) = @_; return grep { $self->at($_) } $self->last_second($self->{states}[-1]) }
 
