@@ -309,9 +309,13 @@ static int begin(struct run *run, struct lcb_store *store)
     return run->plan.point.unfinished ? XERR_STALE : 0;
 }
 
-static int outcome(const struct run *run)
+/* Where something cannot be read nobody knows that nothing is left: that is set aside first. */
+static int outcome(struct run *run)
 {
-    if (run->plan.account.empty)
+    int r = run->plan.account.empty ? lcb_aside_find(&run->aside, &run->plan) : 0;
+    if (r)
+        return r;
+    if (run->plan.account.empty && !run->aside.count)
         return LCB_COMPACT_EMPTY;
     return run->how->force || !lcb_plan_idle(&run->plan) ? LCB_COMPACT_DONE : LCB_COMPACT_SKIPPED;
 }
@@ -324,6 +328,7 @@ static int once(struct lcb_store *store, const struct lcb_compact *how, int *pro
     struct run run = {.how = how, .result = result};
     memset(result, 0, sizeof(*result));
     int r = begin(&run, store), what = r ? 0 : run.idle ? LCB_COMPACT_SKIPPED : outcome(&run);
+    r = r ? r : what < 0 ? what : 0;
     if (!r && what != LCB_COMPACT_SKIPPED && !how->dry_run && !(*proven)++) {
         run.checked = 1;
         r = lcb_compact_prove_index(run.s, how);

@@ -324,12 +324,50 @@ static void test_visit(void)
     free(m);
 }
 
+/* Only what cannot be read any more told of mail, and the index is gone: the backup is not to be deleted
+ * as one of which nothing is left, but the bytes are set aside. */
+static void test_unread(void)
+{
+    struct lcbtest t;
+    struct buf data = BUF_INITIALIZER, aside = BUF_INITIALIZER;
+    struct lcb_compact how = {.userid = "joe"};
+    struct lcb_compact_result result;
+    lcbtest_init(&t, "backup_retention: 60s\n");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    const char *record = lcbtest_record(1, 5, "", hex_of(1));
+    const char *records[2] = {record, NULL};
+    CU_ASSERT_EQUAL(bring(b, 1), 0);
+    commit(b, lcbtest_mailbox(b, lcbtest_header("u0", "user.joe", 1, 5, ""), records, NULL));
+    off_t end = b->df.end;
+    commit(b, lcbtest_log(b, "SUB", "%(USERID joe MBOXNAME user.joe)"));
+    commit(b, lcbtest_log(b, "UNSUB", "%(USERID joe MBOXNAME user.joe)"));
+    lcb_close(&b);
+    char *path = lcbtest_path(&t);
+    lcbtest_read(path, &data);
+    data.s[end / 2] ^= 0x55;
+    lcbtest_write(path, data.s, data.len);
+    lcbtest_rmindex(path);
+    free(path);
+    lcbtest_settime(lcbtest_time() + 100000);
+    CU_ASSERT_EQUAL(lcb_compact(t.store, &how, &result), LCB_COMPACT_DONE);
+    CU_ASSERT_EQUAL(result.damaged, 1);
+    lcbtest_read(result.aside, &aside);
+    CU_ASSERT_EQUAL_FATAL(aside.len, (size_t)end);
+    CU_ASSERT_EQUAL(memcmp(aside.s, data.s, aside.len), 0);
+    CU_ASSERT_EQUAL(lcb_compact(t.store, &how, &result), LCB_COMPACT_EMPTY);
+    buf_free(&data);
+    buf_free(&aside);
+    lcbtest_fini(&t);
+}
+
 void suite_lcb_compact_mix(void);
 void suite_lcb_compact_mix(void)
 {
     static const struct unit_test tests[] = {
         {"any line", test_mix},
         {"a visit", test_visit},
+        {"nothing that can be read", test_unread},
         {NULL, NULL},
     };
     unit_suite("lcb_compact_mix", tests);
