@@ -14,6 +14,7 @@
 #include "backup/lcb_compact.h"
 #include "backup/lcb_int.h"
 #include "cunit/lcbtest.h"
+#include "cunit/lcbtest_foreign.h"
 #include "cunit/unit.h"
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
@@ -324,6 +325,35 @@ static void test_visit(void)
     free(m);
 }
 
+/* The first line of ours comes into a file of Cyrus while that is compacted. */
+static void test_first(void)
+{
+    static const char *const text[] = {"1600000000 APPLY SUB %(USERID joe MBOXNAME user.joe)\r\n", NULL};
+    struct mix *m = xzmalloc(sizeof(*m));
+    struct buf data = BUF_INITIALIZER;
+    struct lcb_compact_result result;
+    struct lcb_compact how = {.userid = "joe", .force = 1, .progress = visit, .rock = m};
+    lcbtest_init(&m->t, "backup_keep_previous: 1\nbackup_retention: 60s\n");
+    lcbtest_open(&m->t, NULL);
+    struct lcb *b = lcbtest_joe(&m->t);
+    lcb_close(&b);
+    char *path = lcbtest_path(&m->t);
+    cyrus_chunk(&data, text);
+    lcbtest_rmindex(path);
+    lcbtest_write(path, data.s, data.len);
+    free(path);
+    m->writes = 1;
+    CU_ASSERT_EQUAL(lcb_compact(m->t.store, &how, &result), LCB_COMPACT_DONE);
+    path = lcbtest_path(&m->t);
+    char *was = previous(path);
+    same_states(m, was, path, result.account.window, "the first line of ours");
+    free(was);
+    free(path);
+    buf_free(&data);
+    lcbtest_fini(&m->t);
+    free(m);
+}
+
 /* Only what cannot be read any more told of mail, and the index is gone: the backup is not to be deleted
  * as one of which nothing is left, but the bytes are set aside. */
 static void test_unread(void)
@@ -367,6 +397,7 @@ void suite_lcb_compact_mix(void)
     static const struct unit_test tests[] = {
         {"any line", test_mix},
         {"a visit", test_visit},
+        {"the first line of ours", test_first},
         {"nothing that can be read", test_unread},
         {NULL, NULL},
     };
