@@ -179,11 +179,13 @@ static int carry_one(struct run *run, const struct message_guid *guid)
     r = size > LCB_LINE_MAX ? lcb_store_tmpfile(s->store, &c.fd) : 0;
     if (!r)
         r = lcb_read_content(s->locked, guid, carry_piece, &c);
-    if (r == XERR_FORMAT) /* damaged, and not to be had from here: whoever still has it is asked */
+    if (r == XERR_FORMAT) { /* damaged, and not to be had from here: whoever still has it is asked */
+        xlog_warnx("%s: a message that came back cannot be read", s->old->path);
         r = lcb_forget_content(s->locked, guid);
-    else if (!r)
+    } else if (!r) {
         r = lcb_log_message(s->made, "default", guid, size,
                             c.fd < 0 ? buf_cstring(&c.bytes) : NULL, c.fd, 0);
+    }
     vfs_close(s->vfs, &c.fd);
     buf_free(&c.bytes);
     return r;

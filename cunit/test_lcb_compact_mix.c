@@ -27,6 +27,7 @@ struct mix {
     unsigned modseq;
     int days;                 /* now and then one passes */
     int writes;               /* to come while a compaction is at work */
+    int one;                  /* what comes back then is one message, and no mailbox */
     int64_t times[TIMES];     /* of commands */
     int n;
 };
@@ -282,26 +283,32 @@ static void visit(void *rock, uint64_t bytes)
     b = lcbtest_joe(&m->t);
     commit(b, mailbox(b, "stays", "user.joe.stays", 8, lcbtest_record(2, 8, "", hex_of(1))));
     m->times[m->n++] = lcbtest_time();
-    commit(b, mailbox(b, "comes", "user.joe.comes", 8, NULL));
-    lcbtest_settime(lcbtest_time() + 1);
-    commit(b, lcbtest_log(b, "UNMAILBOX", "user.joe.comes"));
+    if (!m->one) {
+        commit(b, mailbox(b, "comes", "user.joe.comes", 8, NULL));
+        lcbtest_settime(lcbtest_time() + 1);
+        commit(b, lcbtest_log(b, "UNMAILBOX", "user.joe.comes"));
+    }
     lcb_close(&b);
 }
 
 /* A message that was expunged before the window, of which the window tells only that it is expunged
  * elsewhere, is in a mailbox again while the compaction is at work that drops its content. And a mailbox
- * that was gone is there again for a moment, with its records. */
-static void test_visit(void)
+ * that was gone is there again for a moment, with its records. DAMAGED: only the message, whose content is
+ * damaged: it is asked for. */
+static void one_visit(int damaged)
 {
     struct mix *m = xzmalloc(sizeof(*m));
     struct lcb_compact_result result;
     struct lcb_compact how = {.userid = "joe", .force = 1, .progress = visit, .rock = m};
-    struct buf state = BUF_INITIALIZER;
+    struct buf state = BUF_INITIALIZER, data = BUF_INITIALIZER;
+    off_t end = 0;
     lcbtest_init(&m->t, "backup_keep_previous: 1\nbackup_retention: 60s\n");
     lcbtest_open(&m->t, NULL);
     struct lcb *b = lcbtest_joe(&m->t);
-    for (unsigned i = 1; i < 3; i++)
-        CU_ASSERT_EQUAL(bring(b, i), 0);
+    for (unsigned i = 1; i < 3; i++) {
+        commit(b, bring(b, i));
+        end = i == 1 ? b->df.end : end;
+    }
     commit(b, mailbox(b, "stays", "user.joe.stays", 5, lcbtest_record(1, 5, "", hex_of(1))));
     commit(b, mailbox(b, "stays", "user.joe.stays", 6, lcbtest_record(1, 6, "\\Expunged", hex_of(1))));
     commit(b, mailbox(b, "comes", "user.joe.comes", 5, lcbtest_record(1, 5, "", hex_of(2))));
@@ -309,20 +316,37 @@ static void test_visit(void)
     lcbtest_settime(lcbtest_time() + 100000);
     commit(b, mailbox(b, "other", "user.joe.other", 7, lcbtest_record(3, 7, "\\Expunged", hex_of(1))));
     lcb_close(&b);
+    char *path = lcbtest_path(&m->t);
+    lcbtest_read(path, &data);
+    data.s[end / 2] ^= damaged ? 0x55 : 0;
+    lcbtest_write(path, data.s, data.len);
+    free(path);
     m->writes = 1;
+    m->one = damaged;
     CU_ASSERT_EQUAL(lcb_compact(m->t.store, &how, &result), LCB_COMPACT_DONE);
     CU_ASSERT_EQUAL(m->n, 1);
-    char *path = lcbtest_path(&m->t), *was = previous(path);
+    path = lcbtest_path(&m->t);
+    char *was = previous(path);
     same_states(m, was, path, result.account.window, "a visit");
+    CU_ASSERT_EQUAL(lcbtest_int(path, "SELECT mark FROM folders WHERE uniqueid='stays'"),
+                    damaged ? LCB_MARK_CONTENT : LCB_MARK_NONE);
     CU_ASSERT_EQUAL_FATAL(lcb_open(m->t.store, "joe", 0, 0, &b), 0);
     CU_ASSERT_EQUAL(lcbtest_state(b, m->times[0], &state), 0);
-    CU_ASSERT(strstr(buf_cstring(&state), hex_of(1)) && strstr(buf_cstring(&state), hex_of(2)));
+    CU_ASSERT(strstr(buf_cstring(&state), hex_of(1)) != NULL);
+    CU_ASSERT_EQUAL(strstr(buf_cstring(&state), hex_of(2)) != NULL, !m->one);
     lcb_close(&b);
     buf_free(&state);
+    buf_free(&data);
     free(was);
     free(path);
     lcbtest_fini(&m->t);
     free(m);
+}
+
+static void test_visit(void)
+{
+    one_visit(0);
+    one_visit(1);
 }
 
 /* The first line of ours comes into a file of Cyrus while that is compacted. */
