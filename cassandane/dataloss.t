@@ -14,6 +14,7 @@ use CBTest::Compare qw(backup_state foreign_mail);
 use CBTest::Feed qw(file_item);
 use CBTest::Loss qw(situation message unzipped);
 use CBTest::Scenarios qw(memory_ok no_differences);
+use CBTest::Server qw(by_imap);
 use CBTest::Site;
 use CBTest::Util qw(sha1_hex slurp wait_until);
 use Test::More;
@@ -37,7 +38,10 @@ a_case('a chunk with nothing but UNSIEVE', sub {
     $sieve->put('stays', $SCRIPT);
     undef $sieve;
     $c->sync;
+    my $scripts = sub { return join ' ', sort keys %{ by_imap($site, $c->{user})->{sieve} } };
+    is($scripts->(), 'gone stays', 'two scripts');
     $site->sieve_as($c->{user})->delete('gone');
+    is($scripts->(), 'stays', 'what the comparison takes for true knows that one is gone');
     $c->sync;
 });
 

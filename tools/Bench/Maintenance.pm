@@ -134,7 +134,9 @@ sub list
     $side->{site}{backup}->stop;
     my $lines = () = $side->output('ctl_backups', 'list') =~ /^.*bench\d+.*$/mg;
     expect($side, 'lines of list', $lines, $n);
-    return { %{ $side->tool('ctl_backups', 'list') }, %{ $side->sizes }, backups => $n };
+    # ours takes some milliseconds, which vary by half: the median of five
+    my @costs = sort { $a->{cpu_s} <=> $b->{cpu_s} } map { $side->tool('ctl_backups', 'list') } 1 .. 5;
+    return { %{ $costs[2] }, %{ $side->sizes }, backups => $n };
 }
 
 # Eight backups, verified by one process after the other, and by two at a time.

@@ -211,19 +211,22 @@ sub sieve
     return { map { $_ => { content => $client->get($_), active => $active{$_} } } keys %active };
 }
 
-# Everything below the directory of the scripts, as far as a change shows: each script has its bytecode
-# there, made anew with it, and the link to the active one.
+# What shows that scripts have changed. Everything below their directory: each has its bytecode there, made
+# anew with it, and the link to the active one. But a script that is deleted leaves its bytecode behind: it
+# only goes from the database of the user, dav.db.
 sub sieve_files
 {
-    my ($dir) = @_;
-    my @dirs = ($dir);
+    my ($site) = @_;
+    my ($sieve, $conf) = map { "$site->{imap}{dir}/$_" } qw(sieve conf);
+    my @dirs = ($sieve, grep { -d } "$conf/user", "$conf/domain");
     my @seen;
     while (defined(my $d = shift @dirs)) {
         opendir my $dh, $d or return undef;
         for my $path (map { "$d/$_" } sort grep { !/^\.\.?\z/ } readdir $dh) {
-            my @st = lstat $path or return undef;
-            push @seen, join ' ', $path, @st[0, 1, 2, 7], map { sprintf '%.9f', $_ } @st[9, 10];
+            my @st = lstat $path or next;    # gone meanwhile
             push @dirs, $path if -d _;
+            next unless index($path, "$sieve/") == 0 || $path =~ m{/dav\.db\z};
+            push @seen, join ' ', $path, @st[0, 1, 2, 7], map { sprintf '%.9f', $_ } @st[9, 10];
         }
     }
     return join "\n", @seen;
@@ -235,13 +238,13 @@ sub sieve_files
 sub sieve_of
 {
     my ($site, $user, $owner) = @_;
-    my $files = sieve_files("$site->{imap}{dir}/sieve");
+    my $files = sieve_files($site);
     my $known = $site->{scripts}{$user};
     return $known->{scripts}
         if $known && defined $files && defined $owner && $known->{owner} eq $owner && $known->{files} eq $files;
     my $scripts = sieve($site, $user);
     # What the first login of a user makes counts as well.
-    $files = sieve_files("$site->{imap}{dir}/sieve");
+    $files = sieve_files($site);
     if (defined $files && defined $owner) {
         $site->{scripts}{$user} = { owner => $owner, files => $files, scripts => $scripts };
     } else {

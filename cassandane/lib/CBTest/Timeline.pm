@@ -106,11 +106,12 @@ sub since
 }
 
 # N seconds from FROM to now, at which the state is known: the edges of states as often as what is
-# between, and each state as likely as any other.
+# between, and each state as likely as any other. (The next sync may begin in the second in which one has
+# ended: such a state holds at no second.)
 sub seconds
 {
     my ($self, $from, $n) = @_;
-    my @states = grep { $self->last_second($_) >= $from } @{ $self->{states} };
+    my @states = grep { $self->last_second($_) >= ($_->{from} > $from ? $_->{from} : $from) } @{ $self->{states} };
     return grep { !$self->gap($_, $_) } map {
         my $s = $states[ rand @states ];
         my ($first, $last) = ($s->{from} < $from ? $from : $s->{from}, $self->last_second($s));
