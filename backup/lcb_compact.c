@@ -191,8 +191,9 @@ static int carry_one(struct run *run, const struct message_guid *guid)
     return r;
 }
 
-/* Records that came after the snapshot may name content that did not stay, whether something else of the
- * new file names it already (an expunged record does) or not. LAST: the newest record before them. */
+/* Records that came after the snapshot may name content that did not stay, whether something else of
+ * the new file names it already (an expunged record does) or not. LAST: the newest record before
+ * them. */
 static int carry_over(struct run *run, int64_t last)
 {
     struct sqldb *db = run->s->made->index->db;
@@ -217,8 +218,8 @@ static int carry_over(struct run *run, int64_t last)
 
 /* ---- mailboxes that came back ---- */
 
-/* XERR_STALE if a mailbox that did not stay was there again after the snapshot, with the records that it
- * had had: at the end it may be gone once more, so what holds now does not tell. */
+/* XERR_STALE if a mailbox that did not stay was there again after the snapshot, with the records that
+ * it had had: at the end it may be gone once more, so what holds now does not tell. */
 static int check_returned(struct run *run)
 {
     int64_t one;

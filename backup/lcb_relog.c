@@ -514,9 +514,9 @@ static int log_annotation(struct relog *r, sqlite3_stmt *st, int holds)
     return end_value(r, holds ? "ANNOTATION" : "UNANNOTATION");
 }
 
-/* The last row of each key; keys and values behind since and until. LAST: all rows of the one key there
- * is, and the column that tells which is the last, as what a line does depends on what holds (UNSIEVE of
- * a script that is not active): so a lost line has to do with all that comes behind it. */
+/* The last row of each key; keys and values behind since and until. LAST: all rows of the one key that
+ * there is, and the column that tells which is the last, as what a line does depends on what holds
+ * (UNSIEVE of a script that is not active): so a lost line has to do with all that comes behind it. */
 static const struct {
     const char *sql;
     int (*log)(struct relog *, sqlite3_stmt *, int holds);

@@ -292,9 +292,9 @@ static void visit(void *rock, uint64_t bytes)
 }
 
 /* A message that was expunged before the window, of which the window tells only that it is expunged
- * elsewhere, is in a mailbox again while the compaction is at work that drops its content. And a mailbox
- * that was gone is there again for a moment, with its records. DAMAGED: only the message, whose content is
- * damaged: it is asked for. */
+ * elsewhere, is in a mailbox again while the compaction is at work that drops its content. And a
+ * mailbox that was gone is there again for a moment, with its records. DAMAGED: only the message, whose
+ * content is damaged: it is asked for. */
 static void one_visit(int damaged)
 {
     struct mix *m = xzmalloc(sizeof(*m));
@@ -352,7 +352,9 @@ static void test_visit(void)
 /* The first line of ours comes into a file of Cyrus while that is compacted. */
 static void test_first(void)
 {
-    static const char *const text[] = {"1600000000 APPLY SUB %(USERID joe MBOXNAME user.joe)\r\n", NULL};
+    static const char *const text[] = {
+        "1600000000 APPLY SUB %(USERID joe MBOXNAME user.joe)\r\n", NULL,
+    };
     struct mix *m = xzmalloc(sizeof(*m));
     struct buf data = BUF_INITIALIZER;
     struct lcb_compact_result result;
@@ -378,8 +380,8 @@ static void test_first(void)
     free(m);
 }
 
-/* Only what cannot be read any more told of mail, and the index is gone: the backup is not to be deleted
- * as one of which nothing is left, but the bytes are set aside. */
+/* Only what cannot be read any more told of mail, and the index is gone: the backup is not to be
+ * deleted as one of which nothing is left, but the bytes are set aside. */
 static void test_unread(void)
 {
     struct lcbtest t;
