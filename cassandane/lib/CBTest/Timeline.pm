@@ -69,7 +69,7 @@ sub at
 sub lose
 {
     my ($self, $from, $text) = @_;
-    push @{ $self->{gaps} }, [$from, undef];
+    push @{ $self->{gaps} }, [$from, undef, $self->now];
     $self->{lost}{$1} = 1 while $text =~ /%\{\S+ ([0-9a-f]{40}) \d+\}/g;
     return;
 }
@@ -223,13 +223,15 @@ sub contents
 }
 
 # After a compaction that began at BEGUN: what lived in the window of RETENTION seconds is there,
-# and nothing of what was dead when the window began.
+# and nothing of what was dead when the window began. (A repair in the window has said once more what a lost
+# chunk told of mailboxes that had gone in the window of the repair; so they stay as if they had gone then.)
 sub window_differences
 {
     my ($self, $begun, $retention) = @_;
     my $window = $begun - $retention;
     my $there = $self->contents;
-    my $alive = guids($self->since($window));
+    my ($mended) = sort { $a <=> $b } grep { $_ >= $window } map { $_->[2] } @{ $self->{gaps} };
+    my $alive = guids($self->since(defined $mended ? $mended - $retention : $window));
     my $alive_now = guids($self->{states}[-1]);
     my $ever = guids(@{ $self->{states} });
     # the window moved while the compaction waited for its second
