@@ -158,7 +158,12 @@ static int repair_end(struct lcb *b)
 {
     struct lcb_repair rp = {.maintained = 1};
     xlog_errorx("%s: its end is damaged, though it was once whole", b->path);
-    return lcb_repair(b, &rp);
+    int r = lcb_repair(b, &rp);
+    if (!r)
+        r = lcb_recover(b); /* if all lines of a chunk of Cyrus are there, it has to be ended again */
+    if (!r)
+        lcb_recovered(b);
+    return r;
 }
 
 static int finish_write(struct lcb *b)

@@ -47,16 +47,19 @@ int lcb_point_fits(struct vfs *vfs, int fd, const struct lcb_mark_point *p)
         return 0;
     if (p->unfinished && p->end < st.st_size)
         return 0; /* it goes on: a copy that was being made */
-    if (p->last_offset < 0)
-        return p->end == 0;
-    if (lcb_member_at(vfs, fd, p->last_offset, st.st_size, &m))
-        return 0;
     if (p->check && p->check != lcb_check_end(vfs, fd, p->end))
+        return 0;
+    if (p->last_offset < 0)
+        return p->end == 0 || p->check;
+    if (lcb_member_at(vfs, fd, p->last_offset, st.st_size, &m))
         return 0;
     if (!m.extra.present)
         return p->end > p->last_offset;
-    return m.extra.id == p->id && m.extra.seq == (uint32_t)p->seq &&
-           m.offset + m.length <= p->end;
+    if (m.extra.id != p->id || m.offset + m.length > p->end)
+        return 0;
+    /* What stands behind it, without a header, may be lines of Cyrus, and have a number. */
+    return m.extra.seq == (uint32_t)p->seq ||
+           (p->check && m.extra.seq < p->seq && m.offset + m.length < p->end);
 }
 
 int lcb_index_fits(struct lcb *b)
@@ -65,28 +68,90 @@ int lcb_index_fits(struct lcb *b)
     return !lcb_index_getpoint(b->index, &p) && lcb_point_fits(b->vfs, b->fd, &p);
 }
 
-/* Is the chunk of this number and place, as the index has it, in the file? */
-static int is_there(struct lcb *b, const struct lcb_mark_point *p, int64_t seq, int64_t start)
+struct place {
+    int64_t seq, start, length, text_length;
+};
+
+enum found { NOT_THIS, CANNOT_TELL, THIS };
+
+/* A chunk of Cyrus does not say whose it is; but that one of another file ends there, whole, with just
+ * as much text, will not happen. */
+static enum found find_foreign(struct lcb *b, const struct lcb_member *m, const struct place *c)
 {
-    struct lcb_member m;
-    return !lcb_member_at(b->vfs, b->fd, start, p->end, &m) && m.extra.present &&
-           m.extra.id == p->id && m.extra.seq == (uint32_t)seq;
+    struct lcb_memberstream *in = NULL;
+    char piece[16 << 10];
+    int64_t text = 0;
+    ssize_t n = 1;
+    if (lcb_memberstream_open(b->vfs, b->fd, m, &in))
+        return CANNOT_TELL;
+    while (n > 0 && (n = lcb_memberstream_read(in, piece, sizeof(piece))) > 0)
+        text += n;
+    int same = text == c->text_length && lcb_memberstream_end(in) == c->start + c->length;
+    lcb_memberstream_close(&in);
+    return n ? CANNOT_TELL : same ? THIS : NOT_THIS;
 }
 
-/* Is the index of this file? The last chunk does not count; one of the two before it must be there,
- * or the first. */
+/* Is the chunk, as the index has it, in the file? */
+static enum found find_chunk(struct lcb *b, const struct lcb_mark_point *p, const struct place *c)
+{
+    struct lcb_member m;
+    if (lcb_member_at(b->vfs, b->fd, c->start, p->end, &m))
+        return CANNOT_TELL;
+    if (!m.extra.present)
+        return find_foreign(b, &m, c);
+    return m.extra.id == p->id && m.extra.seq == (uint32_t)c->seq ? THIS : NOT_THIS;
+}
+
+static int next_place(struct sqldb *db, sqlite3_stmt *st, struct place *c)
+{
+    int more = sqldb_step(db, st);
+    if (more > 0)
+        *c = (struct place){sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1),
+                            sqlite3_column_int64(st, 2), sqlite3_column_int64(st, 3)};
+    return more > 0;
+}
+
+static int ignore(void *rock, const void *p, size_t n)
+{
+    (void)rock;
+    (void)p;
+    (void)n;
+    return 0;
+}
+
+/* Is there a message in the last chunk where the index has it? */
+static int has_message(struct lcb *b, const struct lcb_mark_point *p)
+{
+    struct message_guid guid;
+    sqlite3_stmt *st = sqldb_stmt(b->index->db, "SELECT guid FROM contents WHERE chunk=? ORDER BY start"
+                                                " LIMIT 1");
+    if (!st || sqldb_bind(st, "i", p->seq))
+        return 0;
+    int more = sqldb_step(b->index->db, st) > 0 && sqlite3_column_bytes(st, 0) == MESSAGE_GUID_LEN;
+    if (more)
+        memcpy(guid.value, sqlite3_column_blob(st, 0), MESSAGE_GUID_LEN);
+    sqlite3_reset(st);
+    return more && !lcb_read_content(b, &guid, ignore, NULL);
+}
+
+/* Is the index of this file? Of the last chunk, which cannot be read, only a message of it counts, or
+ * the bytes at its end. Else one of the two before it must be there, or the first. A first one of Cyrus
+ * proves nothing, as its compaction may have left it as it was; and one that is another is another
+ * file's, as a damaged one would not be whole. */
 static int is_of_file(struct lcb *b, const struct lcb_mark_point *p)
 {
+    struct place c;
+    enum found found = CANNOT_TELL;
     sqlite3_stmt *st = sqldb_stmt(b->index->db,
-        "SELECT seq, start FROM chunks WHERE seq IN (SELECT seq FROM (SELECT seq FROM chunks WHERE"
-        " start<?1 ORDER BY seq DESC LIMIT 2) UNION SELECT min(seq) FROM chunks) AND start<?1");
-    int there = 0;
-    if (!st || sqldb_bind(st, "i", (int64_t)p->last_offset))
+        "SELECT seq, start, length, text_length FROM chunks WHERE seq IN (SELECT seq FROM (SELECT seq"
+        " FROM chunks WHERE start<?1 ORDER BY seq DESC LIMIT 2)) OR (?2<>0 AND seq=(SELECT min(seq)"
+        " FROM chunks) AND start<?1) ORDER BY seq DESC");
+    if (!st || sqldb_bind(st, "ii", (int64_t)p->last_offset, (int64_t)(p->id != 0)))
         return 0;
-    while (!there && sqldb_step(b->index->db, st) > 0)
-        there = is_there(b, p, sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1));
+    while (found == CANNOT_TELL && next_place(b->index->db, st, &c))
+        found = find_chunk(b, p, &c);
     sqlite3_reset(st);
-    return there;
+    return found == THIS || (found == CANNOT_TELL && has_message(b, p));
 }
 
 int lcb_end_rotten(struct lcb *b)
@@ -94,16 +159,16 @@ int lcb_end_rotten(struct lcb *b)
     struct lcb_mark_point p = {.last_offset = -1};
     struct lcb_member m;
     struct stat st = {.st_size = 0};
-    if (lcb_index_getpoint(b->index, &p) || p.last_offset < 0 || !p.id || p.unfinished ||
+    if (lcb_index_getpoint(b->index, &p) || p.last_offset < 0 || p.unfinished ||
         vfs_fstat(b->vfs, b->fd, &st) < 0 || p.end > st.st_size)
         return 0;
     int r = lcb_member_at(b->vfs, b->fd, p.last_offset, st.st_size, &m);
     if (r && r != XERR_FORMAT && r != XERR_EOF && r != -EIO)
         return 0;
-    if (!r && (!m.extra.present || m.extra.id != p.id || m.extra.seq != (uint32_t)p.seq ||
+    if (!r && ((m.extra.present && (m.extra.id != p.id || m.extra.seq != (uint32_t)p.seq)) ||
                lcb_member_intact(b->vfs, b->fd, &m)))
         return 0; /* it is another file's */
-    return is_of_file(b, &p);
+    return (p.check && p.check == lcb_check_end(b->vfs, b->fd, p.end)) || is_of_file(b, &p);
 }
 
 /* The index speaks of more than there is, and it spoke of nothing that had not been made durable. How
@@ -111,9 +176,10 @@ int lcb_end_rotten(struct lcb *b)
  * say whose they are. What is shorter than a header does not either, but lies beside the index. */
 static int64_t cut_short(struct lcb *b, const struct lcb_mark_point *p, off_t size)
 {
+    const struct place last = {.seq = p->seq, .start = p->last_offset};
     if (p->last_offset < 0 || p->end <= size)
         return 0;
-    if (size >= GZ_HEADER_LEN && !is_there(b, p, p->seq, p->last_offset) && !is_of_file(b, p))
+    if (size >= GZ_HEADER_LEN && (!p->id || (find_chunk(b, p, &last) != THIS && !is_of_file(b, p))))
         return 0;
     return p->end - size;
 }
