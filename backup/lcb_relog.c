@@ -24,19 +24,10 @@
 #include <string.h>
 
 #include "backup/lcb_int.h"
-#include "backup/lcb_repair.h"
+#include "backup/lcb_relog_int.h"
 #include "lib/prot.h"
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
-
-struct relog {
-    struct lcb *b;
-    struct lcb_index *old;
-    const struct lcb_seqs *lost;
-    struct lcb_repair *rp;
-    struct dlist_pool *pool;
-    struct buf userid, text, strings;
-};
 
 /* A mailbox as the old index has it, in its last state. */
 struct folder {
@@ -97,25 +88,24 @@ int lcb_seqs_lost(struct lcb_index *old, struct lcb_index *new_, int64_t max, st
     return r ? r : more < 0 ? more : step;
 }
 
-static int prepare(struct sqldb *db, const char *sql, sqlite3_stmt **st)
+int lcb_relog_prepare(struct sqldb *db, const char *sql, sqlite3_stmt **st)
 {
     return sqlite3_prepare_v2(db->db, sql, -1, st, NULL) == SQLITE_OK ? 0 : sqldb_failed(db, sql);
 }
 
-static int next(struct sqldb *db, sqlite3_stmt *st)
+int lcb_relog_next(struct sqldb *db, sqlite3_stmt *st)
 {
     int r = sqlite3_step(st);
     return r == SQLITE_ROW ? 1 : r == SQLITE_DONE ? 0 : sqldb_failed(db, "reading the old index");
 }
 
-static const char *column(sqlite3_stmt *st, int col)
+const char *lcb_relog_column(sqlite3_stmt *st, int col)
 {
     const char *s = (const char *)sqlite3_column_text(st, col);
     return s ? s : "";
 }
 
-/* VERB with the value that r->text is the text of. */
-static int log_line(struct relog *r, const char *verb)
+int lcb_relog_line(struct relog *r, const char *verb)
 {
     struct dlist_reader reader;
     struct dlist *v;
@@ -134,41 +124,13 @@ static int log_line(struct relog *r, const char *verb)
     return e;
 }
 
-static void put_key(struct relog *r, const char *key, const void *p, size_t n)
-{
-    buf_printf(&r->text, "%s%s ", r->text.len > 2 ? " " : "", key);
-    dlist_printastring(p, n, &r->text, 0);
-}
-
-static void put_text(struct relog *r, const char *key, const char *value)
-{
-    put_key(r, key, value, strlen(value));
-}
-
-static void put_num(struct relog *r, const char *key, int64_t n)
-{
-    buf_printf(&r->text, "%s%s %lld", r->text.len > 2 ? " " : "", key, (long long)n);
-}
-
-static void begin_value(struct relog *r)
-{
-    buf_setcstr(&r->text, "%(");
-    put_text(r, "USERID", buf_cstring(&r->userid));
-}
-
-static int end_value(struct relog *r, const char *verb)
-{
-    buf_putc(&r->text, ')');
-    return log_line(r, verb);
-}
-
 /* ---- mailboxes ---- */
 
 static int unmailbox(struct relog *r, const char *name)
 {
     buf_reset(&r->text);
     dlist_printastring(name, strlen(name), &r->text, 0);
-    return log_line(r, "UNMAILBOX");
+    return lcb_relog_line(r, "UNMAILBOX");
 }
 
 /* The records of F that hold and were in lost chunks: LOOK whether there are any, or log them. */
@@ -177,12 +139,12 @@ static int walk_records(struct relog *r, struct folder *f, int look)
     sqlite3_stmt *st = NULL;
     struct sync_record rec = {.uid = 0};
     uint32_t crc = 0;
-    int e = prepare(r->old->db, "SELECT " LCB_RECORD_COLUMNS ", r.since" LCB_RECORD_JOIN
+    int e = lcb_relog_prepare(r->old->db, "SELECT " LCB_RECORD_COLUMNS ", r.since" LCB_RECORD_JOIN
                     " WHERE r.folder=? AND r.until IS NULL ORDER BY r.uid", &st);
     if (!e)
         e = sqldb_bind(st, "i", f->id);
     int more = 0;
-    while (!e && (more = next(r->old->db, st)) > 0) {
+    while (!e && (more = lcb_relog_next(r->old->db, st)) > 0) {
         int lost = lcb_seqs_have(r->lost, sqlite3_column_int64(st, LCB_RECORD_WIDTH));
         if (!look && !lost)
             continue;
@@ -230,14 +192,15 @@ static int find_past(struct relog *r, struct folder *f)
     sqlite3_stmt *st = NULL;
     struct sync_record rec = {.uid = 0};
     int more = 0;
-    int e = prepare(r->old->db, "SELECT " LCB_RECORD_COLUMNS ", r.since, r.until" LCB_RECORD_JOIN
+    int e = lcb_relog_prepare(r->old->db,
+                    "SELECT " LCB_RECORD_COLUMNS ", r.since, r.until" LCB_RECORD_JOIN
                     " WHERE r.id IN (SELECT id FROM (SELECT id, max(since) FROM records WHERE"
                     " folder=?1 AND until IS NOT NULL AND expunged=0 GROUP BY uid)) AND EXISTS (SELECT"
                     " 1 FROM records n WHERE n.folder=?1 AND n.uid=r.uid AND n.until IS NULL AND"
                     " n.expunged<>0) ORDER BY r.uid", &st);
     if (!e)
         e = sqldb_bind(st, "i", f->id);
-    while (!e && (more = next(r->old->db, st)) > 0) {
+    while (!e && (more = lcb_relog_next(r->old->db, st)) > 0) {
         int64_t until = sqlite3_column_int64(st, LCB_RECORD_WIDTH + 1);
         if (!lcb_seqs_have(r->lost, sqlite3_column_int64(st, LCB_RECORD_WIDTH)) ||
             (r->rp->gone_since && lcb_index_time(r->old, until) < r->rp->gone_since))
@@ -265,11 +228,11 @@ static int log_past_records(struct relog *r, struct folder *f, int then)
     sqlite3_stmt *st = NULL;
     struct buf sql = BUF_INITIALIZER;
     buf_printf(&sql, "SELECT " LCB_RECORD_COLUMNS LCB_RECORD_JOIN "%s", which[then]);
-    int e = prepare(r->old->db, buf_cstring(&sql), &st);
+    int e = lcb_relog_prepare(r->old->db, buf_cstring(&sql), &st);
     for (size_t i = 0; !e && i < f->npast; i++) {
         sqlite3_reset(st);
         e = sqldb_bind(st, "ii", f->id, (int64_t)f->past[i]);
-        int more = e ? 0 : next(r->old->db, st);
+        int more = e ? 0 : lcb_relog_next(r->old->db, st);
         if (more > 0) {
             lcb_record_row(st, &rec);
             e = lcb_log_mailbox_record(r->b, &rec);
@@ -307,6 +270,11 @@ static int log_mailbox(struct relog *r, struct folder *f, const char *header, si
     if (!e && f)
         r->rp->mailboxes++;
     return e;
+}
+
+int lcb_relog_header(struct relog *r, const char *header, size_t len)
+{
+    return log_mailbox(r, NULL, header, len);
 }
 
 /* One that exists. */
@@ -419,15 +387,15 @@ static int walk_folders(struct relog *r, int gone)
         " JOIN folder_states s ON s.folder=f.id AND s.since=(SELECT max(since) FROM folder_states"
         " WHERE folder=f.id) WHERE (s.until IS NULL)<>?1 ORDER BY s.since";
     sqlite3_stmt *st = NULL;
-    int e = prepare(r->old->db, sql, &st);
+    int e = lcb_relog_prepare(r->old->db, sql, &st);
     if (!e)
         e = sqldb_bind(st, "i", (int64_t)gone);
     int more = 0;
-    while (!e && (more = next(r->old->db, st)) > 0) {
+    while (!e && (more = lcb_relog_next(r->old->db, st)) > 0) {
         struct folder f = {
-            .id = sqlite3_column_int64(st, 0), .uniqueid = column(st, 1),
+            .id = sqlite3_column_int64(st, 0), .uniqueid = lcb_relog_column(st, 1),
             .crc = (uint32_t)sqlite3_column_int64(st, 2), .since = sqlite3_column_int64(st, 3),
-            .until = sqlite3_column_int64(st, 4), .mboxname = column(st, 5),
+            .until = sqlite3_column_int64(st, 4), .mboxname = lcb_relog_column(st, 5),
             .header = sqlite3_column_blob(st, 6), .headerlen = (size_t)sqlite3_column_bytes(st, 6),
         };
         f.state_lost = lcb_seqs_have(r->lost, f.since);
@@ -449,113 +417,6 @@ static int walk_folders(struct relog *r, int gone)
     return e ? e : more;
 }
 
-/* ---- all the rest ---- */
-
-static int log_sub(struct relog *r, sqlite3_stmt *st, int holds)
-{
-    begin_value(r);
-    put_text(r, "MBOXNAME", column(st, 2));
-    return end_value(r, holds ? "SUB" : "UNSUB");
-}
-
-static int log_seen(struct relog *r, sqlite3_stmt *st, int holds)
-{
-    if (!holds)
-        return 0; /* only with the user, and then with the next seen state, if there is one */
-    begin_value(r);
-    put_text(r, "UNIQUEID", column(st, 2));
-    put_num(r, "LASTREAD", sqlite3_column_int64(st, 3));
-    put_num(r, "LASTUID", sqlite3_column_int64(st, 4));
-    put_num(r, "LASTCHANGE", sqlite3_column_int64(st, 5));
-    put_text(r, "SEENUIDS", column(st, 6));
-    return end_value(r, "SEEN");
-}
-
-static int log_script(struct relog *r, sqlite3_stmt *st, int holds)
-{
-    begin_value(r);
-    put_text(r, "FILENAME", column(st, 2));
-    if (holds) {
-        const void *p = sqlite3_column_blob(st, 4);
-        put_num(r, "LAST_UPDATE", sqlite3_column_int64(st, 3));
-        put_key(r, "CONTENT", p ? p : "", (size_t)sqlite3_column_bytes(st, 4));
-    }
-    return end_value(r, holds ? "SIEVE" : "UNSIEVE");
-}
-
-static int log_active(struct relog *r, sqlite3_stmt *st, int holds)
-{
-    begin_value(r);
-    if (holds)
-        put_text(r, "FILENAME", column(st, 2));
-    return end_value(r, holds ? "ACTIVATE_SIEVE" : "UNACTIVATE_SIEVE");
-}
-
-static int log_quota(struct relog *r, sqlite3_stmt *st, int holds)
-{
-    buf_reset(&r->text);
-    if (holds)
-        buf_appendmap(&r->text, sqlite3_column_blob(st, 3), (size_t)sqlite3_column_bytes(st, 3));
-    else
-        dlist_printastring(column(st, 2), strlen(column(st, 2)), &r->text, 0);
-    return log_line(r, holds ? "QUOTA" : "UNQUOTA");
-}
-
-static int log_annotation(struct relog *r, sqlite3_stmt *st, int holds)
-{
-    buf_setcstr(&r->text, "%(");
-    put_text(r, "MBOXNAME", column(st, 2));
-    put_text(r, "ENTRY", column(st, 3));
-    put_text(r, "USERID", column(st, 4));
-    if (holds) {
-        const void *p = sqlite3_column_blob(st, 5);
-        put_key(r, "VALUE", p ? p : "", (size_t)sqlite3_column_bytes(st, 5));
-    }
-    return end_value(r, holds ? "ANNOTATION" : "UNANNOTATION");
-}
-
-/* The last row of each key; keys and values behind since and until. LAST: all rows of the one key that
- * there is, and the column that tells which is the last, as what a line does depends on what holds
- * (UNSIEVE of a script that is not active): so a lost line has to do with all that comes behind it. */
-static const struct {
-    const char *sql;
-    int (*log)(struct relog *, sqlite3_stmt *, int holds);
-    int last;
-} kinds[] = {
-    {"SELECT since, until, mboxname FROM subs t WHERE since=(SELECT max(since) FROM subs WHERE"
-     " mboxname=t.mboxname) ORDER BY since", log_sub, 0},
-    {"SELECT since, until, uniqueid, lastread, lastuid, lastchange, seenuids FROM seens t WHERE since="
-     "(SELECT max(since) FROM seens WHERE uniqueid=t.uniqueid) ORDER BY since", log_seen, 0},
-    {"SELECT since, until, filename, last_update, content FROM scripts t WHERE since=(SELECT max(since)"
-     " FROM scripts WHERE filename=t.filename) ORDER BY until IS NULL, since", log_script, 0},
-    {"SELECT since, until, filename, since=(SELECT max(since) FROM active) FROM active ORDER BY since",
-     log_active, 3},
-    {"SELECT since, until, root, limits FROM quotas t WHERE since=(SELECT max(since) FROM quotas WHERE"
-     " root=t.root) ORDER BY since", log_quota, 0},
-    {"SELECT since, until, mboxname, entry, userid, value FROM annots t WHERE since=(SELECT max(since)"
-     " FROM annots WHERE mboxname=t.mboxname AND entry=t.entry AND userid=t.userid) ORDER BY since",
-     log_annotation, 0},
-};
-
-static int walk_kind(struct relog *r, size_t kind)
-{
-    sqlite3_stmt *st = NULL;
-    int more = 0, touched = 0, e = prepare(r->old->db, kinds[kind].sql, &st);
-    while (!e && (more = next(r->old->db, st)) > 0) {
-        int64_t since = sqlite3_column_int64(st, 0), until = sqlite3_column_int64(st, 1);
-        int holds = sqlite3_column_type(st, 1) == SQLITE_NULL;
-        int lost = lcb_seqs_have(r->lost, holds ? since : until);
-        if (kinds[kind].last) {
-            touched |= lost || lcb_seqs_have(r->lost, since);
-            lost = touched && sqlite3_column_int(st, kinds[kind].last);
-        }
-        if (lost)
-            e = kinds[kind].log(r, st, holds);
-    }
-    sqlite3_finalize(st);
-    return e ? e : more;
-}
-
 int lcb_relog(struct lcb *b, struct lcb_index *old, const struct lcb_seqs *lost,
               struct lcb_repair *rp)
 {
@@ -565,8 +426,8 @@ int lcb_relog(struct lcb *b, struct lcb_index *old, const struct lcb_seqs *lost,
     int e = walk_folders(&r, 1);
     if (!e)
         e = walk_folders(&r, 0);
-    for (size_t i = 0; !e && i < sizeof(kinds) / sizeof(*kinds); i++)
-        e = walk_kind(&r, i);
+    if (!e)
+        e = lcb_relog_rest(&r);
     dlist_pool_free(&r.pool);
     buf_free(&r.userid);
     buf_free(&r.text);

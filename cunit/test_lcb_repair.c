@@ -643,8 +643,27 @@ static void test_consequences(void)
         "ANNOTATION", "%(MBOXNAME user.joe.n ENTRY /comment USERID joe VALUE x)",
         "UNSUB", "%(USERID joe MBOXNAME user.joe)", NULL,
     };
+    /* Nothing but UNUSER ends a seen state. */
+    static const char *const removed[] = {
+        "MAILBOX", "one", "+SUB", "%(USERID joe MBOXNAME user.joe)",
+        "SEEN", "%(USERID joe UNIQUEID one LASTREAD 5 LASTUID 6 LASTCHANGE 7 SEENUIDS 1:6)",
+        "UNUSER", "joe", /* lost */
+        "UNUSER", "nobody", NULL,
+    };
+    static const char *const came_back[] = {
+        "MAILBOX", "one", "+SUB", "%(USERID joe MBOXNAME user.joe)",
+        "SEEN", "%(USERID joe UNIQUEID one LASTREAD 5 LASTUID 6 LASTCHANGE 7 SEENUIDS 1:6)",
+        "UNUSER", "joe", /* lost */
+        "MAILBOX", "one", "+SUB", "%(USERID joe MBOXNAME user.joe.new)",
+        "SEEN", "%(USERID joe UNIQUEID two LASTREAD 5 LASTUID 6 LASTCHANGE 7 SEENUIDS 1:6)",
+        "QUOTA", "%(ROOT user.joe STORAGE 2000)",
+        "+SIEVE", "%(USERID joe FILENAME a.script LAST_UPDATE 7 CONTENT keep)",
+        "+ACTIVATE_SIEVE", "%(USERID joe FILENAME a.bc)", NULL,
+    };
     consequence(active, 3);
     consequence(edited, 3);
+    consequence(removed, 3);
+    consequence(came_back, 3);
 }
 
 /* The last group rots, in its header or anywhere: who opens the backup for writing, or only reads, does
