@@ -16,9 +16,23 @@
 #include "backup/lcb_int.h"
 #include "lib/xerr.h"
 
+/* What held at *POS was restated before it. If that cannot be read, only what came next tells of a
+ * time: *POS is there then. */
+static int skip_lost_base(struct lcb *b, int64_t *pos)
+{
+    int64_t n;
+    int r = sqldb_int(b->index->db, &n, "SELECT min(pos) FROM ticks WHERE pos>=?1 AND NOT EXISTS"
+                      " (SELECT 1 FROM chunks WHERE seq=?2)", "ii", *pos, LCB_POS_SEQ(*pos) - 1);
+    if (!r && n)
+        *pos = n;
+    return r == XERR_NOTFOUND ? 0 : r;
+}
+
 int lcb_history_begin(struct lcb *b, int64_t *pos, int64_t *time)
 {
     int r = lcb_index_gethistory(b->index, pos);
+    if (!r && *pos)
+        r = skip_lost_base(b, pos);
     if (!r && !*pos)
         r = sqldb_int(b->index->db, pos, "SELECT min(pos) FROM ticks", "");
     if (!r)

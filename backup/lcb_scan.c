@@ -321,7 +321,7 @@ static int salvage(struct lcb_scan *s, int known)
 static int pass_over(struct lcb_scan *s, const struct lcb_member *m, int known)
 {
     off_t next;
-    int r = 1;
+    int r = 0;
     if (!is_rot(s, m, known, &next)) {
         if (m->offset >= s->committed && !s->unreadable)
             return 0; /* a crash leaves wrong bytes, not places that cannot be read */
@@ -331,9 +331,11 @@ static int pass_over(struct lcb_scan *s, const struct lcb_member *m, int known)
         next = s->size;
     tell_chunk(s, next, known ? (int64_t)m->extra.seq : 0, 0);
     s->at = next;
-    if ((known && (m->extra.flags & GZ_COMMIT)) || next == s->size)
-        r = end_group(s, 1) ? XERR_SQL : 1;
-    return r;
+    if (known && (m->extra.flags & GZ_BASE) && m->extra.id == s->id && m->extra.seq > s->seq)
+        r = lcb_index_sethistory(s->index, LCB_POS((int64_t)m->extra.seq + 1, 0));
+    if (!r && ((known && (m->extra.flags & GZ_COMMIT)) || next == s->size))
+        r = end_group(s, 1);
+    return r ? r : 1;
 }
 
 static int scan_members(struct lcb_scan *s)

@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -302,6 +303,70 @@ static void test_both(void)
         }
 }
 
+/* Offset of the last byte of text of the member that ends what compaction restated. */
+static size_t find_base(const struct buf *data)
+{
+    struct gzextra extra;
+    size_t at = 0;
+    while (at < data->len) {
+        CU_ASSERT_FATAL(gzmember_header(data->s + at, data->len - at, &extra) > 0 && extra.present);
+        at += extra.length;
+        if (extra.flags & GZ_BASE)
+            return at - GZ_TRAILER_LEN - 1;
+    }
+    CU_FAIL_FATAL("no base");
+    return 0;
+}
+
+/* What compaction restated of the time before is lost: that time is no history, it was not empty. */
+static void test_base(void)
+{
+    for (int how_mended = 0; how_mended < 3; how_mended++) {
+        struct file f;
+        struct buf state = BUF_INITIALIZER;
+        struct lcb_compact how = {.userid = "joe", .force = 1};
+        struct lcb_compact_result result;
+        struct lcb_repair rp;
+        struct lcb *b = NULL;
+        memset(&f, 0, sizeof(f));
+        lcbtest_init(&f.t, "backup_retention: 100s\n");
+        lcbtest_open(&f.t, NULL);
+        b = lcbtest_joe(&f.t);
+        int64_t begun = lcbtest_time();
+        CU_ASSERT_EQUAL(lcbtest_upload(b, 1000003, 1), 0); /* a chunk of its own */
+        CU_ASSERT_EQUAL(lcbtest_log(b, "SUB", "%(USERID joe MBOXNAME user.joe)"), 0);
+        CU_ASSERT_EQUAL(lcb_commit(b), 0);
+        lcbtest_settime(begun + 1000);
+        CU_ASSERT_EQUAL(lcbtest_log(b, "SUB", "%(USERID joe MBOXNAME user.joe.b)"), 0);
+        CU_ASSERT_EQUAL(lcb_commit(b), 0);
+        lcb_close(&b);
+        lcbtest_settime(begun + 1050);
+        CU_ASSERT_EQUAL_FATAL(lcb_compact(f.t.store, &how, &result), LCB_COMPACT_DONE);
+        char *path = lcbtest_path(&f.t);
+        snprintf(f.path, sizeof(f.path), "%s", path);
+        free(path);
+        lcbtest_read(f.path, &f.data);
+        f.data.s[find_base(&f.data)] ^= 0x55;
+        lcbtest_write(f.path, f.data.s, f.data.len);
+        if (!how_mended) /* without an index */
+            lcbtest_rmindex(f.path);
+        else
+            CU_ASSERT_EQUAL(lcbtest_repair_as(&f.t, f.path, how_mended == 2, &rp), 0);
+        CU_ASSERT_EQUAL_FATAL(lcb_open_file(f.t.store, f.path, 0, 0, &b), 0);
+        CU_ASSERT_EQUAL(lcbtest_state(b, begun + 1, &state), XERR_NOTFOUND);
+        CU_ASSERT_EQUAL(lcbtest_state(b, begun + 999, &state), XERR_NOTFOUND);
+        CU_ASSERT_EQUAL(lcbtest_state(b, begun + 1001, &state), 0);
+        CU_ASSERT(strstr(buf_cstring(&state), "sub user.joe.b") != NULL);
+        buf_reset(&state);
+        CU_ASSERT_EQUAL(lcbtest_state(b, lcbtest_time(), &state), 0);
+        CU_ASSERT_EQUAL(strstr(buf_cstring(&state), "sub user.joe\n") != NULL, how_mended > 0);
+        lcb_close(&b);
+        lcbtest_compare(&f.t, f.path, "the base");
+        buf_free(&state);
+        finish(&f);
+    }
+}
+
 void suite_lcb_rot(void);
 void suite_lcb_rot(void)
 {
@@ -311,6 +376,7 @@ void suite_lcb_rot(void)
         {"another file's index", test_other},
         {"torn, not rotten", test_torn},
         {"members of Cyrus and of ours", test_both},
+        {"what compaction restated", test_base},
         {NULL, NULL},
     };
     unit_suite("lcb_rot", tests);
