@@ -63,14 +63,24 @@ static void add_seq(struct lcb_seqs *s, size_t *alloc, int64_t seq)
     s->list[s->n++] = seq;
 }
 
+/* A chunk, and, if it is not whole, what of it can be read. */
+#define CHUNKS "SELECT seq, start, text_length, (SELECT group_concat(text_start || ':' || p.start)" \
+    " FROM pieces p WHERE p.seq=c.seq) FROM chunks c "
+
+/* Is all there in row NEW of CHUNKS that was in row OLD, which is that of the same chunk? */
+static int is_as_whole(sqlite3_stmt *old, sqlite3_stmt *new_)
+{
+    const char *was = (const char *)sqlite3_column_text(old, 3);
+    const char *is = (const char *)sqlite3_column_text(new_, 3);
+    return !is || (was && !strcmp(is, was) &&
+                   sqlite3_column_int64(old, 2) == sqlite3_column_int64(new_, 2));
+}
+
 /* Both sides in the order of the file, which is that of their numbers. */
 int lcb_seqs_lost(struct lcb_index *old, struct lcb_index *new_, int64_t max, struct lcb_seqs *out)
 {
-    static const char was[] = "SELECT seq, start FROM chunks WHERE seq NOT IN (SELECT seq FROM pieces)"
-                              " AND seq<=? ORDER BY seq";
-    static const char is[] = "SELECT seq, start, seq IN (SELECT seq FROM pieces) FROM chunks"
-                             " ORDER BY seq";
-    sqlite3_stmt *a = sqldb_stmt(old->db, was), *b = sqldb_stmt(new_->db, is);
+    sqlite3_stmt *a = sqldb_stmt(old->db, CHUNKS "WHERE seq<=? ORDER BY seq");
+    sqlite3_stmt *b = sqldb_stmt(new_->db, CHUNKS "ORDER BY seq");
     size_t alloc = 0;
     int r = a && b ? sqldb_bind(a, "i", max) : XERR_SQL, step = 0;
     int more = r ? 0 : sqldb_step(new_->db, b);
@@ -78,7 +88,7 @@ int lcb_seqs_lost(struct lcb_index *old, struct lcb_index *new_, int64_t max, st
         int64_t start = sqlite3_column_int64(a, 1);
         while (more > 0 && sqlite3_column_int64(b, 1) < start)
             more = sqldb_step(new_->db, b);
-        if (more <= 0 || sqlite3_column_int64(b, 1) != start || sqlite3_column_int(b, 2))
+        if (more <= 0 || sqlite3_column_int64(b, 1) != start || !is_as_whole(a, b))
             add_seq(out, &alloc, sqlite3_column_int64(a, 0));
     }
     if (a)

@@ -191,6 +191,41 @@ static void test_last(void)
     finish(&f);
 }
 
+/* A member of which some could be read after the first damage is damaged once more. */
+static void test_again(void)
+{
+    struct file f;
+    begin(&f, 0, 1);
+    const off_t from = f.start[1], to = f.start[2];
+    const off_t first[] = {from, from + 150, (from + to) / 2, to - 60, to - 9, to - 3};
+    for (size_t i = 0; i < 2 * sizeof(first) / sizeof(*first); i++) {
+        struct buf data = BUF_INITIALIZER;
+        struct lcb_repair rp;
+        const off_t next = i & 1 ? from : (from + to) / 2 + 100;
+        lcbtest_write(f.path, f.data.s, f.data.len);
+        lcbtest_putindex(f.path, &f.index);
+        f.data.s[first[i / 2]] ^= 0x55;
+        lcbtest_write(f.path, f.data.s, f.data.len);
+        f.data.s[first[i / 2]] ^= 0x55;
+        CU_ASSERT_EQUAL(lcbtest_repair_as(&f.t, f.path, (int)i / 2 & 1, &rp), 0);
+        CU_ASSERT(rp.chunks == 1 || first[i / 2] == to - 9); /* as if its writer had been killed */
+        lcbtest_read(f.path, &data);
+        memset(data.s + next, 0, (size_t)(to - next));
+        lcbtest_write(f.path, data.s, data.len);
+        CU_ASSERT_EQUAL(lcbtest_repair(&f.t, f.path, &rp), 0);
+        CU_ASSERT_EQUAL(count(&f, "subs WHERE until IS NULL"), MEMBERS);
+        CU_ASSERT_EQUAL(count(&f, "folder_states WHERE until IS NULL"), MEMBERS);
+        CU_ASSERT_EQUAL(count(&f, "records WHERE until IS NULL"), MEMBERS);
+        CU_ASSERT_EQUAL(count(&f, "folders WHERE mark=3"), count(&f, "contents WHERE chunk IS NULL"));
+        lcbtest_clean(&f.t, f.path, count(&f, "folders WHERE mark=3"), "again");
+        lcbtest_compare(&f.t, f.path, "again");
+        CU_ASSERT_EQUAL(lcbtest_repair(&f.t, f.path, &rp), 0);
+        CU_ASSERT_EQUAL(rp.records + rp.others, 0);
+        buf_free(&data);
+    }
+    finish(&f);
+}
+
 /* Only one member, of which not all is damaged. */
 static void test_only(void)
 {
@@ -372,6 +407,7 @@ void suite_lcb_rot(void)
 {
     static const struct unit_test tests[] = {
         {"the last member of Cyrus", test_last},
+        {"a member of Cyrus, twice", test_again},
         {"the only member of Cyrus", test_only},
         {"another file's index", test_other},
         {"torn, not rotten", test_torn},
