@@ -333,7 +333,8 @@ static int pass_over(struct lcb_scan *s, const struct lcb_member *m, int known)
     s->at = next;
     if (known && (m->extra.flags & GZ_BASE) && m->extra.id == s->id && m->extra.seq > s->seq)
         r = lcb_index_sethistory(s->index, LCB_POS((int64_t)m->extra.seq + 1, 0));
-    if (!r && ((known && (m->extra.flags & GZ_COMMIT)) || next == s->size))
+    const int ends = known && (!m->extra.present || (m->extra.flags & GZ_COMMIT));
+    if (!r && (ends || next == s->size))
         r = end_group(s, 1);
     return r ? r : 1;
 }

@@ -226,6 +226,26 @@ static void test_again(void)
     finish(&f);
 }
 
+/* Of a member nothing can be read: of the next one, which is damaged too, all that can be is. */
+static void test_next(void)
+{
+    struct file f;
+    struct lcb_repair rp;
+    begin(&f, 0, 1);
+    memset(f.data.s + f.start[1] + 12, 0, (size_t)(f.start[2] - f.start[1]) - 12);
+    f.data.s[f.start[3] - 30] ^= 0x55; /* in its last line */
+    lcbtest_write(f.path, f.data.s, f.data.len);
+    CU_ASSERT_EQUAL(lcbtest_repair(&f.t, f.path, &rp), 0);
+    CU_ASSERT_EQUAL(rp.chunks, 2);
+    CU_ASSERT_EQUAL(count(&f, "contents WHERE chunk IS NULL"), 1);
+    CU_ASSERT_EQUAL(count(&f, "folders WHERE mark=3"), 1);
+    CU_ASSERT_EQUAL(count(&f, "folders WHERE mark=3 AND uniqueid='u1'"), 1);
+    CU_ASSERT_EQUAL(count(&f, "records WHERE until IS NULL"), MEMBERS);
+    lcbtest_clean(&f.t, f.path, 1, "the next one");
+    lcbtest_compare(&f.t, f.path, "the next one");
+    finish(&f);
+}
+
 /* Only one member, of which not all is damaged. */
 static void test_only(void)
 {
@@ -408,6 +428,7 @@ void suite_lcb_rot(void)
     static const struct unit_test tests[] = {
         {"the last member of Cyrus", test_last},
         {"a member of Cyrus, twice", test_again},
+        {"the next member of Cyrus", test_next},
         {"the only member of Cyrus", test_only},
         {"another file's index", test_other},
         {"torn, not rotten", test_torn},
