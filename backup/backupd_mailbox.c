@@ -373,6 +373,18 @@ static int check_crc(struct incoming *in, uint32_t crc)
                                : refuse(in, LCB_MARK_DOUBT, "has another checksum than here");
 }
 
+/* All records were sent: no reason for a mark is left, but that content is missing which the client was
+ * not asked for, because that was found out after the mailbox was shown. */
+static int clear_mark(struct incoming *in)
+{
+    int r = 0;
+    if (!in->full || !(in->have || in->past) || in->m.mark == LCB_MARK_NONE)
+        return 0;
+    if (in->m.mark == LCB_MARK_CONTENT)
+        r = lcb_lacks_content(in->b, in->m.id, in->base_uid);
+    return r ? (r < 0 ? r : 0) : lcb_setmark(in->b, in->h.uniqueid, LCB_MARK_NONE);
+}
+
 static int apply_under_savepoint(struct incoming *in)
 {
     uint32_t crc = 0;
@@ -391,9 +403,7 @@ static int apply_under_savepoint(struct incoming *in)
     }
     if (!r)
         r = check_crc(in, crc);
-    if (!r && in->full && (in->have || in->past) && in->m.mark != LCB_MARK_NONE)
-        r = lcb_setmark(in->b, in->h.uniqueid, LCB_MARK_NONE);
-    return r;
+    return r ? r : clear_mark(in);
 }
 
 static int roll_back(struct incoming *in)
@@ -419,6 +429,10 @@ static int undo(struct incoming *in, int r)
                    : in->mark == LCB_MARK_CONTENT ? "all records and what content is missing"
                                                   : "all records");
     int e = in->damaged ? lcb_forget_content(in->b, in->damaged) : 0;
+    if (in->damaged) /* whatever was in that chunk, the client may have been told that it is here */
+        in->d->lost_uploads = 1;
+    if (in->mark == LCB_MARK_DOUBT && in->m.mark == LCB_MARK_CONTENT)
+        in->mark = LCB_MARK_CONTENT; /* which asks for all records, too */
     if (!e && in->mark != LCB_MARK_NONE && in->have)
         e = lcb_setmark(in->b, in->h.uniqueid, in->mark);
     if (!e && (in->damaged || in->mark != LCB_MARK_NONE))

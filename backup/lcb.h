@@ -205,6 +205,9 @@ int lcb_find_record(struct lcb *, int64_t folder, uint32_t uid, struct sync_reco
 /* A mailbox marked CONTENT: the last UID of which it is certain that all messages up to it are here
  * with their content. */
 int lcb_content_floor(struct lcb *, const struct lcb_folder *, uint32_t *last_uid);
+/* 1 if a live message of this mailbox with a UID up to LAST_UID is here without its content, 0 if none
+ * is, or an error. */
+int lcb_lacks_content(struct lcb *, int64_t folder, uint32_t last_uid);
 /* The first live (not expunged) UID above AFTER and below BEFORE (0: any): 1, or 0 if none. */
 int lcb_next_live(struct lcb *, int64_t folder, uint32_t after, uint32_t before, uint32_t *uid);
 /* 1 if the content is here, 0 if not, or an error. SIZE may be NULL. */
