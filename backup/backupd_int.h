@@ -36,6 +36,7 @@ struct backupd_shown {
     uint32_t last_uid;      /* as listed; 0 if it was not */
     uint64_t highestmodseq;
     int64_t since;          /* position of the state that was shown */
+    uint64_t backup_id;     /* in the file of this number, if it had one */
     uint64_t command;       /* number of the last command that spoke of it */
 };
 
@@ -58,6 +59,7 @@ struct backupd {
     size_t noted;             /* bytes of the strings of all these */
     char *asked_user;         /* whose mailboxes were all asked for, or NULL */
     int64_t asked_all;        /* position, as it was then */
+    uint64_t asked_id;        /* and number of the file, 0 if there was none */
     int asked_lost;           /* there were more names than are remembered */
     int lost_uploads; /* uploads that were acknowledged had to be undone */
 
@@ -125,6 +127,8 @@ void backupd_shown_init(struct backupd *);
 void backupd_shown_free(struct backupd *);
 /* The client was told of the mailbox F in backup B, or (LISTED 0) is made to send it whole. */
 void backupd_show(struct backupd *, struct lcb *, const struct lcb_folder *, int listed);
+/* Is the state SINCE of a mailbox in backup B the one that was shown? */
+int backupd_shown_is(const struct backupd_shown *, const struct lcb *b, int64_t since);
 /* The client asks again about NAME: what it was told before counts no longer. */
 void backupd_unshow(struct backupd *, const char *name);
 /* What was shown of a mailbox that the client now calls NAME. NULL: nothing; or the client has asked

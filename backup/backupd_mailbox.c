@@ -128,14 +128,14 @@ static int check_shown(struct incoming *in)
     if (!s || !s->listed) {
         in->full = 1;
         if (here)
-            return m->since == s->since ? 0 : SYNC_CHECKSUM;
+            return backupd_shown_is(s, in->b, m->since) ? 0 : SYNC_CHECKSUM;
         /* not shown, because the client asked for another name, or because it is newer */
         int r = backupd_came_later(in->d, in->b, in->h.mboxname, in->h.uniqueid);
         return r > 0 ? SYNC_CHECKSUM : r;
     }
     in->base_uid = s->last_uid;
     in->full = !s->highestmodseq;
-    if (!here || m->since != s->since || m->mark == LCB_MARK_RESEND)
+    if (!here || !backupd_shown_is(s, in->b, m->since) || m->mark == LCB_MARK_RESEND)
         return SYNC_CHECKSUM;
     in->doubted = !in->full && m->mark == LCB_MARK_DOUBT;
     return 0;

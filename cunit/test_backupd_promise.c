@@ -61,6 +61,14 @@ static void start(struct client *c, const char *extra, struct vfs *vfs)
     connect(c);
 }
 
+/* Another client on the same store. */
+static void join(struct client *c, struct client *first)
+{
+    memset(c, 0, sizeof(*c));
+    c->t = first->t;
+    connect(c);
+}
+
 static void leave(struct client *c)
 {
     (void)backupd_close_all(&c->d, NULL);
@@ -254,6 +262,33 @@ static void test_reserved_damaged(void)
 
 /* ---- positions ---- */
 
+/* Two clients bring a mailbox, the newer first; in between compaction moves its position to before that
+ * at which the older one asked. */
+static void test_came_compacted(void)
+{
+    static const struct box newer = {"u3", "user.joe.Copy", 21, 2, {15, 18}};
+    struct client a, b;
+    struct lcb_compact how = {.userid = "joe", .force = 1};
+    struct lcb_compact_result result;
+    start(&a, "backup_retention: 1d\n", NULL);
+    join(&b, &a);
+    brings(&a, &inbox);
+    for (unsigned i = 0; i < 30; i++) { /* nothing of this stays */
+        says(&a, "GET USER joe");
+        CU_ASSERT(is_ok(uploads(&a, 21 * (i + 2))));
+        CU_ASSERT_EQUAL(backupd_restart(&a.d), 0);
+    }
+    lcbtest_settime(lcbtest_time() + 10 * 86400);
+    says(&a, "GET USER joe");
+    CU_ASSERT(is_ok(uploads(&a, 15)));
+    lets_go(&a);
+    brings(&b, &newer);
+    CU_ASSERT_EQUAL(lcb_compact(a.t.store, &how, &result), LCB_COMPACT_DONE);
+    CU_ASSERT_STRING_EQUAL(sends(&a, &copy, 0, 0), refused);
+    leave(&b);
+    finish(&a);
+}
+
 /* ---- marks ---- */
 
 static void lose(struct client *c, unsigned n)
@@ -323,6 +358,7 @@ void suite_backupd_promise(void)
 {
     static const struct unit_test tests[] = {
         {"reserved_damaged", test_reserved_damaged},
+        {"came_compacted", test_came_compacted},
         {"doubt_on_content", test_doubt_on_content},
         {"content_on_doubt", test_content_on_doubt},
         {NULL, NULL},
