@@ -61,7 +61,9 @@ struct backupd {
     int64_t asked_all;        /* position, as it was then */
     uint64_t asked_id;        /* and number of the file, 0 if there was none */
     int asked_lost;           /* there were more names than are remembered */
-    int lost_uploads; /* uploads that were acknowledged had to be undone */
+    uint64_t relied_on; /* files that content went to, or was said to be in; 0: none */
+    int lost_uploads; /* uploads that were acknowledged had to be undone, or content that was said to be
+                       * here may be here no longer */
 
     /* open backups */
     struct backupd_open_backup open[BACKUPD_OPEN_MAX];
@@ -114,6 +116,12 @@ int backupd_backup(struct backupd *, const char *userid, int create, struct lcb 
 int backupd_close_all(struct backupd *, const char *keep);
 /* After an error: undo what this backup has not committed. */
 void backupd_undo(struct backupd *, struct lcb *);
+/* lcb_savepoint(), which may commit; if that fails, what was uploaded is lost. */
+int backupd_savepoint(struct backupd *, struct lcb *);
+/* The client is told that content is in this backup, that of the unit's only owner. Should other files
+ * have taken its place before the content is needed, lost_uploads is set by the second. */
+void backupd_rely_on(struct backupd *, const struct lcb *);
+void backupd_still_there(struct backupd *, const struct lcb *);
 /* Around each command: locks are counted by command. */
 void backupd_command_begin(struct backupd *);
 void backupd_command_end(struct backupd *);

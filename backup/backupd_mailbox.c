@@ -27,7 +27,8 @@
  *     not, its file is missing there: the record
  *     is stored without, and a warning logged. Refusing it would block the channel for ever. What is
  *     known to be missing there is not asked for at every change. But if the unit was taken to be
- *     somebody else's, its uploads went to him: RESEND and CHECKSUM.
+ *     somebody else's, its uploads went to him: RESEND and CHECKSUM. So too if other files have taken
+ *     the place of the backup since the client was told what is here (backupd_unit.c).
  *  7. The SYNC_CRC of our records must differ from the client's exactly as it did before (which is
  *     not at all, normally). If not, nothing is kept, the mailbox is marked DOUBT, and CHECKSUM
  *     answered. After complete records a difference is accepted and logged: then the client's number
@@ -229,6 +230,7 @@ static int need_content(struct incoming *in, const struct sync_record *rec)
         r = backupd_staging_supply(in->d, in->b, &rec->guid);
     if (r)
         return r < 0 ? r : 0;
+    backupd_still_there(in->d, in->b);
     if (in->d->lost_uploads)
         return refuse(in, LCB_MARK_RESEND, "refers to content that is not here");
     r = known_missing(in, rec);
@@ -479,7 +481,7 @@ static int apply(struct incoming *in)
     if (r)
         return r;
     in->shown = backupd_shown(in->d, in->h.uniqueid, in->h.mboxname);
-    r = lcb_savepoint(in->b);
+    r = backupd_savepoint(in->d, in->b);
     if (r)
         return r;
     r = check_base(in);

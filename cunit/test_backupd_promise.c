@@ -223,6 +223,44 @@ static const struct box copy = {"u3", "user.joe.Copy", 20, 1, {15}};
 
 /* ---- content that was called present ---- */
 
+/* It was in nothing any more, and compaction has removed it. */
+static void test_reserved_compacted(void)
+{
+    struct client c;
+    struct lcb_compact how = {.userid = "joe", .force = 1};
+    struct lcb_compact_result result;
+    start(&c, "backup_retention: 1d\n", NULL);
+    brings(&c, &inbox);
+    says(&c, "GET USER joe");
+    CU_ASSERT(is_ok(uploads(&c, 15)));
+    CU_ASSERT_EQUAL(backupd_restart(&c.d), 0);
+    lcbtest_settime(lcbtest_time() + 10 * 86400);
+    says(&c, "GET USER joe");
+    CU_ASSERT(is_ok(reserves(&c, copy.name, 15)));
+    lets_go(&c);
+    CU_ASSERT_EQUAL(lcb_compact(c.t.store, &how, &result), LCB_COMPACT_DONE);
+    CU_ASSERT_EQUAL(has(&c, 15), 0);
+    CU_ASSERT_STRING_EQUAL(sends(&c, &copy, 0, 0), refused);
+    finish(&c);
+}
+
+/* The backup was deleted, and begins anew. */
+static void test_taken_deleted(void)
+{
+    struct client c;
+    struct lcb_delete how = {.userid = "joe"};
+    char *kept = NULL;
+    start(&c, "", NULL);
+    brings(&c, &inbox);
+    says(&c, "GET USER joe");
+    CU_ASSERT(is_ok(uploads(&c, 15)));
+    lets_go(&c);
+    CU_ASSERT_EQUAL(lcb_delete(c.t.store, &how, &kept), 0);
+    free(kept);
+    CU_ASSERT_STRING_EQUAL(sends(&c, &copy, 0, 0), refused);
+    finish(&c);
+}
+
 /* Chunk SEQ on the disk changes. */
 static void damage(struct client *c, int seq)
 {
@@ -258,6 +296,49 @@ static void test_reserved_damaged(void)
     lets_go(&c);
     CU_ASSERT(has(&c, 18));
     finish(&c);
+}
+
+/* So many messages that they are committed before the MAILBOX is begun. */
+static void upload_many(struct client *c)
+{
+    enum { MANY = 20100 };
+    struct buf line = BUF_INITIALIZER;
+    struct message_guid guid;
+    char text[20], hex[41];
+    buf_setcstr(&line, "APPLY MESSAGE (");
+    for (int i = 0; i < MANY; i++) {
+        int n = snprintf(text, sizeof(text), "%d", i);
+        message_guid_generate(&guid, text, (size_t)n);
+        message_guid_encode(&guid, hex);
+        buf_printf(&line, "%s%%{default %s %d}\r\n%s", i ? " " : "", hex, n, text);
+    }
+    buf_putc(&line, ')');
+    CU_ASSERT(is_ok(says(c, buf_cstring(&line))));
+    buf_free(&line);
+}
+
+/* There is no room for that commit, and then there is. */
+static void test_taken_no_room(void)
+{
+    struct client c;
+    long k = 0;
+    for (int round = 0; round < 2; round++) {
+        struct vfs *vfs = vfs_fail_new(VFS_FAULT_WRITES, k, ENOSPC, 0);
+        start(&c, "", vfs);
+        says(&c, "GET USER joe");
+        CU_ASSERT(is_ok(uploads(&c, 15)));
+        upload_many(&c);
+        k = vfs_fault_calls(vfs) + 1;
+        const char *got = sends(&c, &copy, 0, 0);
+        if (round) {
+            CU_ASSERT(strstr(got, "LOCKED") != NULL);
+            CU_ASSERT_STRING_EQUAL(sends(&c, &copy, 0, 0), refused);
+        } else {
+            CU_ASSERT_STRING_EQUAL(got, done);
+        }
+        finish(&c);
+        vfs_fault_free(&vfs);
+    }
 }
 
 /* ---- positions ---- */
@@ -357,7 +438,10 @@ void suite_backupd_promise(void);
 void suite_backupd_promise(void)
 {
     static const struct unit_test tests[] = {
+        {"reserved_compacted", test_reserved_compacted},
         {"reserved_damaged", test_reserved_damaged},
+        {"taken_deleted", test_taken_deleted},
+        {"taken_no_room", test_taken_no_room},
         {"came_compacted", test_came_compacted},
         {"doubt_on_content", test_doubt_on_content},
         {"content_on_doubt", test_content_on_doubt},
