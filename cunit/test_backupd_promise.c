@@ -17,6 +17,7 @@
 #include "backup/lcb_compact.h"
 #include "backup/lcb_delete.h"
 #include "backup/lcb_int.h"
+#include "backup/lcb_repair.h"
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
 #include "imap/dlist.h"
@@ -341,6 +342,82 @@ static void test_taken_no_room(void)
     }
 }
 
+/* ---- what keeps a promise ---- */
+
+static int compact_it(struct lcb_store *store)
+{
+    struct lcb_compact how = {.userid = "joe", .force = 1};
+    struct lcb_compact_result result;
+    int r = lcb_compact(store, &how, &result);
+    return r == LCB_COMPACT_DONE ? 0 : -1;
+}
+
+static int reindex_it(struct lcb_store *store)
+{
+    struct lcb_repair rp = {.rock = NULL};
+    return lcb_reindex(store, "joe", NULL, 0, 0, &rp);
+}
+
+/* Whatever takes the place of the files between an upload and its mailbox, what was uploaded stays. */
+static void test_taken_and_replaced(void)
+{
+    static int (*const fn[])(struct lcb_store *) = {compact_it, reindex_it};
+    for (int i = 0; i < 2; i++) {
+        struct client c;
+        start(&c, "", NULL);
+        brings(&c, &inbox);
+        says(&c, "GET USER joe");
+        CU_ASSERT(is_ok(uploads(&c, 15)));
+        lets_go(&c);
+        CU_ASSERT_EQUAL(fn[i](c.t.store), 0);
+        CU_ASSERT(is_ok(uploads(&c, 18)));
+        lets_go(&c);
+        CU_ASSERT_EQUAL(fn[i](c.t.store), 0);
+        CU_ASSERT(is_ok(sends(&c, &copy, 0, 0)));
+        lets_go(&c);
+        CU_ASSERT(has(&c, 15));
+        finish(&c);
+    }
+}
+
+/* There is no room for a message that waits in the spool, at each of the steps of writing it down; then
+ * there is. */
+static void test_no_room_for_spooled(void)
+{
+    static const struct box big = {"u5", "user.joe.Big", 20, 2, {15, 1000002}};
+    long from = 0, to = 0;
+    for (long k = 0; k <= to; k = k ? k + 5 : from) {
+        struct client c;
+        struct vfs *vfs = vfs_fail_new(VFS_FAULT_WRITES, k, ENOSPC, 0);
+        start(&c, "", vfs);
+        brings(&c, &inbox);
+        says(&c, "GET MAILBOXES (user.joe.Big user.jim)");
+        CU_ASSERT(is_ok(uploads(&c, 15)));
+        CU_ASSERT(is_ok(uploads(&c, 1000002)));
+        struct lcb *b;
+        CU_ASSERT_EQUAL_FATAL(backupd_backup(&c.d, "joe", 0, &b), 0);
+        b->df.pack_max = 0;
+        if (!k)
+            from = vfs_fault_calls(vfs) + 1;
+        const char *got = sends(&c, &big, 0, 0);
+        if (k) {
+            CU_ASSERT(strstr(got, "LOCKED") != NULL);
+            CU_ASSERT(is_ok(sends(&c, &big, 0, 0)));
+        } else {
+            CU_ASSERT_STRING_EQUAL(got, done);
+            to = vfs_fault_calls(vfs);
+        }
+        lets_go(&c);
+        CU_ASSERT(has(&c, 15) && has(&c, 1000002));
+        char *path = lcbtest_path(&c.t);
+        lcbtest_compare(&c.t, path, "after there was no room");
+        free(path);
+        finish(&c);
+        vfs_fault_free(&vfs);
+    }
+    CU_ASSERT(to - from >= 4);
+}
+
 /* ---- positions ---- */
 
 /* Two clients bring a mailbox, the newer first; in between compaction moves its position to before that
@@ -442,6 +519,8 @@ void suite_backupd_promise(void)
         {"reserved_damaged", test_reserved_damaged},
         {"taken_deleted", test_taken_deleted},
         {"taken_no_room", test_taken_no_room},
+        {"taken_and_replaced", test_taken_and_replaced},
+        {"no_room_for_spooled", test_no_room_for_spooled},
         {"came_compacted", test_came_compacted},
         {"doubt_on_content", test_doubt_on_content},
         {"content_on_doubt", test_content_on_doubt},
