@@ -88,9 +88,9 @@ void lcb_close(struct lcb **);
 const char *lcb_userid(const struct lcb *); /* "" if opened by path */
 const char *lcb_path(const struct lcb *);
 /* Two numbers by which to see, when a backup was closed and is open again, whether it is what it was.
- * The first is that of the data file, 0 before we wrote the first line to it: with another one, positions
- * that were told before mean nothing (it was compacted, or begins anew). The second is of the files: with
- * another one, it is not known whether all content is there that was there before. */
+ * The first is that of the data file, 0 before we wrote the first line to it: with another one,
+ * positions that were told before mean nothing (it was compacted, or begins anew). The second is of the
+ * files: with another one, it is not known whether all content is there that was there before. */
 uint64_t lcb_backup_id(const struct lcb *);
 uint64_t lcb_files_id(const struct lcb *);
 
