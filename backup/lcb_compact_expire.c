@@ -12,6 +12,7 @@
 
 #include "backup/lcb_compact_int.h"
 #include "backup/lcb_partition.h"
+#include "backup/lcb_walk.h"
 #include "lib/strarray.h"
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
@@ -66,20 +67,20 @@ int lcb_compact_expire(struct lcb_store *store, const char *userid, const char *
     struct vfs *vfs = lcb_store_vfs(store);
     struct listing l = {.random = userid != NULL, .before = before};
     struct buf prefix = BUF_INITIALIZER;
-    const char *slash = strrchr(path, '/');
-    char *dir = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup(".");
+    const char *last = lcb_last_part(path);
+    char *dir = lcb_directory(path);
     int r = 0;
     if (userid) {
         r = lcb_filename_encode(&prefix, userid, strlen(userid));
         buf_putc(&prefix, '_');
     } else {
-        buf_setcstr(&prefix, slash ? slash + 1 : path);
+        buf_setcstr(&prefix, last);
     }
     l.prefix = buf_cstring(&prefix);
     if (!r)
-        r = vfs_list(vfs, *dir ? dir : "/", note_name, &l);
+        r = vfs_list(vfs, dir, note_name, &l);
     for (int i = 0; !r && i < l.found.count; i++) {
-        char *name = xasprintf("%s/%s", dir, strarray_nth(&l.found, i));
+        char *name = xasprintf("%.*s%s", (int)(last - path), path, strarray_nth(&l.found, i));
         r = dry_run ? 0 : vfs_unlink(vfs, name);
         r = r == -ENOENT ? 0 : r;
         if (!r && removed)
