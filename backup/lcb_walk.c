@@ -132,15 +132,30 @@ void lcb_name_parse(const char *name, struct lcb_name *n)
     n->kind = LCB_NAME_OTHER;
 }
 
-int lcb_name_is_for(const char *name, size_t baselen, const char *userid)
+static int is_encoded(const char *name, size_t len, const char *userid)
 {
     struct buf ours = BUF_INITIALIZER;
-    size_t len = baselen - RANDOM_LEN;
-    int same = strlen(userid) == len && !memcmp(userid, name, len); /* Cyrus does not encode */
-    if (!same && !lcb_filename_encode(&ours, userid, strlen(userid)))
-        same = ours.len == len && !memcmp(ours.s, name, len);
+    int same = !lcb_filename_encode(&ours, userid, strlen(userid)) && ours.len == len &&
+               !memcmp(ours.s, name, len);
     buf_free(&ours);
     return same;
+}
+
+int lcb_name_is_for(const char *name, size_t baselen, const char *userid)
+{
+    size_t len = baselen - RANDOM_LEN;
+    return (strlen(userid) == len && !memcmp(userid, name, len)) || /* Cyrus does not encode */
+           is_encoded(name, len, userid);
+}
+
+int lcb_name_says(const char *name, size_t baselen, const char *userid)
+{
+    struct buf says = BUF_INITIALIZER;
+    char *base = xstrndup(name, baselen);
+    int same = !lcb_filename_decode(&says, base) && !strcmp(buf_cstring(&says), userid);
+    buf_free(&says);
+    free(base);
+    return same || is_encoded(name, baselen - RANDOM_LEN, userid);
 }
 
 /* ---- directories ---- */

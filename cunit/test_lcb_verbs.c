@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The Cyrus Backups authors */
+/* Tests of the administrator's verbs one after the other: what one of them leaves, the next one finds,
+ * and nobody else's. */
+#include "config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backup/lcb_delete.h"
+#include "cunit/lcbtest.h"
+#include "cunit/unit.h"
+#include "lib/xerr.h"
+#include "lib/xmalloc.h"
+
+static struct lcbtest t;
+
+static void begin(const char *more)
+{
+    char extra[600];
+    snprintf(extra, sizeof(extra), "backuppartition-two: %s-two\npartition_select_exclude: two\n%s",
+             unit_tmpdir(), more);
+    lcbtest_init(&t, extra);
+    lcbtest_open(&t, NULL);
+}
+
+static void end(void)
+{
+    lcbtest_fini(&t);
+}
+
+/* One commit in USER's backup: the state N of his inbox. A little time passes. */
+static void change(const char *user, unsigned n)
+{
+    struct lcb *b = NULL;
+    const char *records[] = {NULL};
+    char *name = xasprintf("user.%s", user), *id = xasprintf("unique-%zu", strlen(user));
+    CU_ASSERT_EQUAL_FATAL(lcb_open(t.store, user, LCB_WRITE | LCB_CREATE, 0, &b), 0);
+    CU_ASSERT_EQUAL(lcbtest_upload(b, n, 0), 0);
+    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header(id, name, n, n, ""), records, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(lcb_commit(b), 0);
+    lcb_close(&b);
+    lcbtest_settime(lcbtest_time() + 10);
+    free(name);
+    free(id);
+}
+
+/* Does USER have a backup, and the mailbox in it that change() makes? */
+static int is_own(const char *user)
+{
+    struct lcb *b = NULL;
+    struct lcb_folder f;
+    struct buf strings = BUF_INITIALIZER;
+    char *name = xasprintf("user.%s", user);
+    int r = lcb_open(t.store, user, 0, 0, &b);
+    if (!r)
+        r = lcb_find_name(b, name, &f, &strings);
+    lcb_close(&b);
+    buf_free(&strings);
+    free(name);
+    return !r;
+}
+
+/* ---- users whose names are alike ---- */
+
+static void delete(const char *user)
+{
+    struct lcb_delete how = {.userid = user};
+    char *kept;
+    CU_ASSERT_EQUAL_FATAL(lcb_delete(t.store, &how, &kept), 0);
+    CU_ASSERT(!is_own(user));
+    free(kept);
+}
+
+static int undelete(const char *user)
+{
+    struct lcb_undelete how = {.userid = user};
+    char *path, *replaced;
+    int r = lcb_undelete(t.store, &how, &path, &replaced);
+    free(path);
+    free(replaced);
+    return r;
+}
+
+struct counted {
+    const char *user;
+    int n;
+};
+
+static int count_his(void *rock, const struct lcb_deleted *d)
+{
+    struct counted *c = rock;
+    c->n += lcb_deleted_is_of(d, c->user);
+    return 0;
+}
+
+/* Deleted backups of USER. */
+static int count_deleted(const char *user)
+{
+    struct counted c = {user, 0};
+    CU_ASSERT_EQUAL(lcb_deleted_foreach(t.store, count_his, &c), 0);
+    return c.n;
+}
+
+/* The one is called as the other one's file is. */
+static void test_alike(void)
+{
+    static const char *const users[] = {"a%b", "a%25b", "A%b", "a%2525b"};
+    begin("");
+    change(users[0], 1);
+    delete(users[0]);
+    for (int i = 1; i < 4; i++) {
+        CU_ASSERT_EQUAL(count_deleted(users[i]), 0);
+        CU_ASSERT_EQUAL(undelete(users[i]), XERR_NOTFOUND);
+        CU_ASSERT(!is_own(users[i]));
+    }
+    CU_ASSERT_EQUAL(count_deleted(users[0]), 1);
+    for (int i = 1; i < 4; i++) {
+        change(users[i], (unsigned)i + 1);
+        delete(users[i]);
+    }
+    for (int i = 0; i < 4; i++) {
+        CU_ASSERT_EQUAL(count_deleted(users[i]), 1);
+        CU_ASSERT_EQUAL(undelete(users[i]), 0);
+        CU_ASSERT(is_own(users[i]));
+    }
+    end();
+}
+
+/* Names that are too long for that of a file. */
+static void test_long(void)
+{
+    char users[2][240];
+    begin("");
+    for (int i = 0; i < 2; i++) {
+        memset(users[i], 'j', sizeof(users[i]) - 1);
+        users[i][sizeof(users[i]) - 1] = '\0';
+        users[i][sizeof(users[i]) - 2] = (char)('a' + i);
+        change(users[i], (unsigned)i + 1);
+    }
+    delete(users[0]);
+    CU_ASSERT_EQUAL(count_deleted(users[0]), 1);
+    CU_ASSERT_EQUAL(count_deleted(users[1]), 0);
+    CU_ASSERT_EQUAL(undelete(users[0]), 0);
+    CU_ASSERT(is_own(users[0]));
+    CU_ASSERT(is_own(users[1]));
+    end();
+}
+
+void suite_lcb_verbs(void);
+void suite_lcb_verbs(void)
+{
+    static const struct unit_test tests[] = {
+        {"users whose names are alike", test_alike},
+        {"names that are too long", test_long},
+        {NULL, NULL},
+    };
+    unit_suite("lcb_verbs", tests);
+}
