@@ -4,11 +4,14 @@
  * and nobody else's. */
 #include "config.h"
 
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "backup/lcb_compact.h"
 #include "backup/lcb_delete.h"
+#include "backup/lcb_move.h"
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
 #include "lib/xerr.h"
@@ -148,12 +151,72 @@ static void test_long(void)
     end();
 }
 
+/* ---- what compaction has kept ---- */
+
+/* Files in partition one that compactions of USER's backup have kept. */
+static int count_kept(const char *user)
+{
+    glob_t g;
+    char *pattern = xasprintf("%s/one/j/%s_??????.*1[0-9]*", t.dir, user);
+    int n = glob(pattern, 0, NULL, &g) ? 0 : (int)g.gl_pathc;
+    if (n)
+        globfree(&g);
+    free(pattern);
+    return n;
+}
+
+static void compact(const char *user)
+{
+    struct lcb_compact how = {.userid = user, .force = 1};
+    struct lcb_compact_result result;
+    memset(&result, 0, sizeof(result));
+    CU_ASSERT_EQUAL_FATAL(lcb_compact(t.store, &how, &result), 0);
+}
+
+static void count_one(void *rock, const char *path)
+{
+    (void)path;
+    ++*(int *)rock;
+}
+
+/* The backup has gone elsewhere; what was kept of it where it was still gets old. */
+static void test_moved(void)
+{
+    struct lcb_moved m;
+    begin("backup_keep_previous: yes\nbackup_retention: 1d\n");
+    for (unsigned i = 1; i < 4; i++) {
+        change("joe", i);
+        change("joey", i);
+    }
+    compact("joe");
+    compact("joey");
+    int n = count_kept("joe"), others = count_kept("joey"), told = 0;
+    int64_t then = lcbtest_time();
+    CU_ASSERT(n >= 2 && others >= 2);
+    CU_ASSERT_EQUAL_FATAL(lcb_move(t.store, "joe", lcb_partition_named(t.store, "two"), 0, &m), 0);
+    CU_ASSERT_EQUAL(count_kept("joe"), n);
+    CU_ASSERT_EQUAL(lcb_compact_expire(t.store, "joe", m.path, then - 1, 0, count_one, &told), 0);
+    CU_ASSERT_EQUAL(count_kept("joe"), n);
+    CU_ASSERT_EQUAL(told, 0);
+    CU_ASSERT_EQUAL(lcb_compact_expire(t.store, "joe", m.path, then, 1, count_one, &told), 0);
+    CU_ASSERT_EQUAL(count_kept("joe"), n);
+    CU_ASSERT_EQUAL(told, n);
+    CU_ASSERT_EQUAL(lcb_compact_expire(t.store, "joe", m.path, then, 0, NULL, NULL), 0);
+    CU_ASSERT_EQUAL(count_kept("joe"), 0);
+    CU_ASSERT_EQUAL(count_kept("joey"), others);
+    CU_ASSERT(is_own("joe"));
+    CU_ASSERT(is_own("joey"));
+    free(m.path);
+    end();
+}
+
 void suite_lcb_verbs(void);
 void suite_lcb_verbs(void)
 {
     static const struct unit_test tests[] = {
         {"users whose names are alike", test_alike},
         {"names that are too long", test_long},
+        {"kept where it was before", test_moved},
         {NULL, NULL},
     };
     unit_suite("lcb_verbs", tests);
