@@ -12,7 +12,8 @@
 enum lcb_namekind {
     LCB_NAME_DATA,     /* <userid>_XXXXXX */
     LCB_NAME_INDEX,    /* <data>.index, and what SQLite keeps beside it */
-    LCB_NAME_OLDINDEX, /* <data>.index.old, or .index.<time>: not used any more */
+    LCB_NAME_OLDINDEX, /* <data>.index.old, .index.<time>, .<time>.index: not used any more; with what
+                        * SQLite keeps beside them */
     LCB_NAME_DELETED,  /* <data>.deleted.<time> */
     LCB_NAME_DELETED_INDEX,
     LCB_NAME_PREVIOUS, /* <data>.<time>: as it was before compaction */

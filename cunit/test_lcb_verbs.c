@@ -12,6 +12,7 @@
 #include "backup/lcb_compact.h"
 #include "backup/lcb_delete.h"
 #include "backup/lcb_move.h"
+#include "backup/lcb_reconstruct.h"
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
 #include "lib/xerr.h"
@@ -210,6 +211,36 @@ static void test_moved(void)
     end();
 }
 
+static int count_strangers(void *rock, const struct lcb_found *f)
+{
+    *(int *)rock += f->kind == LCB_FOUND_STRANGER;
+    return 0;
+}
+
+/* What was kept is known for what it is, with the index that cyr_backup -f gives it. */
+static void test_kept_known(void)
+{
+    int n = 0;
+    glob_t g;
+    struct lcb *b = NULL;
+    struct lcb_reconstruct how = {.found = count_strangers, .rock = &n};
+    begin("backup_keep_previous: yes\nbackup_retention: 1d\n");
+    change("joe", 1);
+    change("joe", 2);
+    compact("joe");
+    char *pattern = xasprintf("%s/one/j/joe_??????.1*", t.dir);
+    CU_ASSERT_FATAL(!glob(pattern, 0, NULL, &g) && g.gl_pathc == 1);
+    CU_ASSERT_EQUAL(lcb_open_file(t.store, g.gl_pathv[0], 0, 0, &b), 0);
+    lcb_close(&b);
+    globfree(&g);
+    CU_ASSERT(!glob(pattern, 0, NULL, &g) && g.gl_pathc > 1);
+    globfree(&g);
+    free(pattern);
+    CU_ASSERT_EQUAL(lcb_reconstruct(t.store, &how), 0);
+    CU_ASSERT_EQUAL(n, 0);
+    end();
+}
+
 void suite_lcb_verbs(void);
 void suite_lcb_verbs(void)
 {
@@ -217,6 +248,7 @@ void suite_lcb_verbs(void)
         {"users whose names are alike", test_alike},
         {"names that are too long", test_long},
         {"kept where it was before", test_moved},
+        {"what was kept is known", test_kept_known},
         {NULL, NULL},
     };
     unit_suite("lcb_verbs", tests);
