@@ -2,8 +2,8 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* lcb_compact_expire - remove what backup_keep_previous has kept: <data>.<time>, <data>.index.<time>,
  * <data>.<time>.index, which who looks at the former makes, and what SQLite may have left beside these.
- * Cyrus 3.x gave such files the same names. A backup that is moved leaves them where it was, so they are
- * looked for on all partitions. */
+ * Cyrus 3.x gave such files the same names. A backup that is moved leaves them where it was, so they
+ * are looked for on all partitions. */
 #include "config.h"
 
 #include <ctype.h>

@@ -229,9 +229,11 @@ static void test_and_back(void)
             "+0 arrived user.joe.one [one] uid=1 guid=1111 size=100 flags=()\n"
             "+0 mailbox-created user.joe.two [two]\n"
             "+0 arrived user.joe.two [two] uid=1 guid=2222 size=100 flags=()\n"
-            "+0 moved user.joe.two [two] uid=2 guid=1111 size=100 flags=() from=user.joe.one from_uid=1\n"
+            "+0 moved user.joe.two [two] uid=2 guid=1111 size=100 flags=()"
+            " from=user.joe.one from_uid=1\n"
             "+0 expunged user.joe.one [one] uid=1 guid=1111 to=user.joe.two to_uid=2\n"
-            "+%d moved user.joe.one [one] uid=2 guid=1111 size=100 flags=() from=user.joe.two from_uid=2\n"
+            "+%d moved user.joe.one [one] uid=2 guid=1111 size=100 flags=()"
+            " from=user.joe.two from_uid=2\n"
             "+%d expunged user.joe.two [two] uid=2 guid=1111 to=user.joe.one to_uid=2\n", later, later);
         UNIT_STR(tell(0, LCB_NOW, 0, NULL), all);
         free(all);
