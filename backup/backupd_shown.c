@@ -208,6 +208,8 @@ int backupd_is_meant(const struct backupd *d, struct lcb *b, const struct lcb_fo
 
 void backupd_shown_renamed(struct backupd *d, const char *from, const char *to)
 {
+    if (!hash_lookup(d->shown_names, from))
+        return; /* nothing is forgotten for that */
     make_room(d, 0, shown_bytes("", to));
     struct backupd_shown *s = hash_lookup(d->shown_names, from);
     if (!s)

@@ -73,6 +73,7 @@ static int chunk(void *rock, const struct lcb_chunk *c)
 {
     struct work *w = rock;
     const long long n = c->seq;
+    ctl_progress(w->result, (uint64_t)(c->offset + c->length));
     if (!w->ctl->opt->verbose)
         return 0;
     ctl_result_line(w->result, "checking chunk %lld checksums...%s\nok", n,

@@ -19,6 +19,7 @@
 
 #include "backup/lcb_db.h"
 #include "backup/lcb_int.h"
+#include "backup/lcb_mounted.h"
 #include "backup/lcb_move.h"
 #include "lib/hash.h"
 #include "lib/strarray.h"
@@ -201,10 +202,8 @@ int lcb_balance_plan(struct lcb_store *s, const struct lcb_balance *out, lcb_usa
 {
     struct plan k = {.store = s, .out = out};
     lcb_store_placement(s, &k.p);
-    if (usage) {
-        k.p.usage = usage;
-        k.p.rock = rock;
-    }
+    k.p.usage = usage ? usage : lcb_mounted_usage;
+    k.p.rock = usage ? rock : s;
     k.places = xcalloc(k.p.count + 1, sizeof(*k.places));
     k.place_of = xcalloc(k.p.count + 1, sizeof(*k.place_of));
     k.chosen = hash_new();

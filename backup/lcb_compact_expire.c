@@ -14,6 +14,7 @@
 #include "backup/lcb_compact_int.h"
 #include "backup/lcb_partition.h"
 #include "backup/lcb_switch.h"
+#include "backup/lcb_walk.h"
 #include "lib/strarray.h"
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
@@ -73,9 +74,9 @@ struct expiry {
 static int expire_in(struct expiry *e, const char *dir)
 {
     struct listing *l = &e->listing;
-    int r = vfs_list(e->vfs, *dir ? dir : "/", note_name, l);
+    int r = vfs_list(e->vfs, dir, note_name, l);
     for (int i = 0; !r && i < l->found.count; i++) {
-        char *name = xasprintf("%s/%s", dir, strarray_nth(&l->found, i));
+        char *name = xasprintf("%s/%s", strcmp(dir, "/") ? dir : "", strarray_nth(&l->found, i));
         r = e->dry_run ? 0 : vfs_unlink(e->vfs, name);
         if (!r && e->removed)
             e->removed(e->rock, name);
@@ -93,15 +94,14 @@ int lcb_compact_expire(struct lcb_store *store, const char *userid, const char *
                        removed, rock};
     struct strarray dirs = {.count = 0};
     struct buf prefix = BUF_INITIALIZER;
-    const char *slash = strrchr(path, '/');
     int r = 0;
     if (userid) {
         r = lcb_filename_encode(&prefix, userid, strlen(userid));
         buf_putc(&prefix, '_');
         lcb_switch_dirs(store, userid, path, &dirs);
     } else {
-        char *dir = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup(".");
-        buf_setcstr(&prefix, slash ? slash + 1 : path);
+        char *dir = lcb_directory(path);
+        buf_setcstr(&prefix, lcb_last_part(path));
         strarray_append(&dirs, dir);
         free(dir);
     }

@@ -423,14 +423,26 @@ int lcb_index_clear(struct lcb_index *ix)
                       "DELETE FROM ticks; DELETE FROM contents; DELETE FROM folders;"
                       "DELETE FROM folder_states; DELETE FROM records; DELETE FROM subs;"
                       "DELETE FROM seens; DELETE FROM scripts; DELETE FROM active;"
-                      "DELETE FROM quotas; DELETE FROM annots; DELETE FROM replaced");
+                      "DELETE FROM quotas; DELETE FROM annots; DELETE FROM replaced;"
+                      "INSERT INTO meta VALUES ('gaps', 0)");
 }
 
 int lcb_index_addchunk(struct lcb_index *ix, const struct lcb_chunk *c)
 {
+    int r = sqldb_run(ix->db, "UPDATE meta SET value=value+1 WHERE key='gaps' AND ?<>coalesce((SELECT"
+                              " start+length FROM chunks ORDER BY seq DESC LIMIT 1),0)", "i",
+                      (int64_t)c->offset);
+    if (r)
+        return r;
     return sqldb_run(ix->db, "INSERT INTO chunks VALUES (?,?,?,?,?,?)", "iiiiii", c->seq,
                      (int64_t)c->offset, (int64_t)c->length, (int64_t)c->text_length,
                      c->first_time, c->last_time);
+}
+
+int lcb_index_gapless(struct lcb_index *ix)
+{
+    int64_t gaps = 0;
+    return !sqldb_int(ix->db, &gaps, "SELECT value FROM meta WHERE key='gaps'", "") && !gaps;
 }
 
 int lcb_index_addlost(struct lcb_index *ix, int64_t pos)

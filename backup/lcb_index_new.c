@@ -41,7 +41,7 @@ int lcb_index_schema_exec(struct sqldb *db, int64_t id)
     char sql[160];
     snprintf(sql, sizeof(sql),
              "PRAGMA application_id=%lld; PRAGMA user_version=3;"
-             "INSERT INTO meta VALUES ('version', %d)", (long long)id, LCB_INDEX_VERSION);
+             "INSERT INTO meta VALUES ('version', %d), ('gaps', 0)", (long long)id, LCB_INDEX_VERSION);
     int r = sqldb_exec(db, lcb_index_schema);
     return r ? r : sqldb_exec(db, sql);
 }

@@ -292,7 +292,11 @@ int lcb_index_sethistory(struct lcb_index *, int64_t pos);
 int lcb_index_gethistory(struct lcb_index *, int64_t *pos);
 /* Remove every row, in the open transaction. */
 int lcb_index_clear(struct lcb_index *);
+/* It stands behind all that there are. */
 int lcb_index_addchunk(struct lcb_index *, const struct lcb_chunk *);
+/* 1 if it is known that the chunks stand side by side, from the beginning of the file on. (Of an index
+ * that was made before this was counted it is not.) */
+int lcb_index_gapless(struct lcb_index *);
 /* Something at POS is not understood (line 0: in its chunk, nobody knows where). */
 int lcb_index_addlost(struct lcb_index *, int64_t pos);
 /* Time of a position: the newest tick at or before it. */

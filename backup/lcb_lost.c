@@ -42,6 +42,8 @@ static void add(struct lost *l, int64_t from, int64_t to)
 static int find_chunks(struct lost *l)
 {
     struct sqldb *db = l->b->index->db;
+    if (lcb_index_gapless(l->b->index))
+        return 0; /* there may be a great many chunks */
     sqlite3_stmt *st = sqldb_stmt(db, "SELECT start, start+length, first_time, last_time FROM chunks"
                                       " ORDER BY seq");
     off_t end = 0;

@@ -7,7 +7,11 @@
  * that are missing. But new ones would be, and the mount would hide them. So an empty directory is no
  * partition while a record names a file below it. A file system that was made for it, and has
  * lost+found in it, is one; so is an empty directory again when the records of what was lost have been
- * removed. */
+ * removed.
+ *
+ * To find that no record names such a file takes all of backups.db. So it is asked of the partition
+ * that was chosen for a new backup, not of each that there is: one that is chosen is empty no more,
+ * while one that is not could stay empty for ever, and each new user would pay for it. */
 #include "config.h"
 
 #include <errno.h>

@@ -36,6 +36,7 @@ struct candidate {
 struct candidates {
     struct candidate *at;
     size_t count;
+    int error; /* of the first that was left out */
 };
 
 /* The device number tells file systems apart better than f_fsid, which some leave 0. */
@@ -63,6 +64,14 @@ static double system_draw(void *rock)
     return (double)(r >> 11) / 9007199254740992.0; /* 2^53 */
 }
 
+/* Left out, and why. */
+static void tell(struct candidates *all, const struct lcb_partition *part, int error)
+{
+    xlog_warnx("backuppartition-%s: %s: %s", part->name, part->dir, error_message(error));
+    if (!all->error)
+        all->error = error;
+}
+
 /* Make the directory if it is missing, and see how full it is. */
 static int examine(struct vfs *vfs, const struct lcb_placement *p, struct candidate *c)
 {
@@ -75,17 +84,12 @@ static int examine(struct vfs *vfs, const struct lcb_placement *p, struct candid
     }
     if (r >= 0)
         r = (p->usage ? p->usage : lcb_partition_usage)(p->rock, c->part->dir, &c->usage);
-    if (r < 0)
-        xlog_warnx("backuppartition-%s: %s: %s", c->part->name, c->part->dir, error_message(r));
-    else /* a pseudo file system may have no size at all */
-        c->weight = c->usage.total ? 100.0 * (double)c->usage.avail / (double)c->usage.total : -1;
     return r < 0 ? r : 0;
 }
 
-static int collect(struct vfs *vfs, const struct lcb_placement *p, struct candidates *all)
+static void collect(struct vfs *vfs, const struct lcb_placement *p, struct candidates *all)
 {
     struct strarray excluded = STRARRAY_INITIALIZER;
-    int result = XERR_CONFIG;
     if (p->exclude)
         strarray_split(&excluded, p->exclude, " ,\t");
     for (size_t i = 0; i < p->count; i++) {
@@ -94,13 +98,27 @@ static int collect(struct vfs *vfs, const struct lcb_placement *p, struct candid
         if (strarray_find(&excluded, c->part->name) >= 0)
             continue;
         int r = examine(vfs, p, c);
-        if (!r)
+        if (r)
+            tell(all, c->part, r);
+        else
             all->count++;
-        else if (result == XERR_CONFIG)
-            result = r;
     }
     strarray_fini(&excluded);
-    return all->count ? 0 : result;
+}
+
+static void leave_out(struct candidates *all, size_t i)
+{
+    all->count--;
+    memmove(&all->at[i], &all->at[i + 1], (all->count - i) * sizeof(*all->at));
+}
+
+/* A pseudo file system may have no size at all. */
+static void weigh(struct candidates *all)
+{
+    for (size_t i = 0; i < all->count; i++) {
+        const struct lcb_usage *u = &all->at[i].usage;
+        all->at[i].weight = u->total ? 100.0 * (double)u->avail / (double)u->total : -1;
+    }
 }
 
 /* Everyone with a weight gets the same; if nobody has one, everyone does. */
@@ -183,6 +201,7 @@ static const struct candidate *choose(const struct lcb_placement *p, struct cand
 {
     int most = p->mode == LCB_SELECT_MOST || p->mode == LCB_SELECT_PERCENT_MOST;
     int even = p->mode == LCB_SELECT_RANDOM;
+    weigh(all);
     if (most)
         drop_same_filesystem(all);
     int sane = 1, any = 0;
@@ -210,13 +229,21 @@ static const struct candidate *choose(const struct lcb_placement *p, struct cand
 int lcb_partition_choose(struct vfs *vfs, const struct lcb_placement *p,
                          const struct lcb_partition **chosen)
 {
-    struct candidates all = {xcalloc(p->count, sizeof(*all.at)), 0};
+    struct candidates all = {xcalloc(p->count, sizeof(*all.at)), 0, 0};
     *chosen = NULL;
-    int r = collect(vfs, p, &all);
-    if (!r)
-        *chosen = choose(p, &all)->part;
+    collect(vfs, p, &all);
+    while (all.count && !*chosen) {
+        const struct candidate *c = choose(p, &all);
+        int r = p->usable ? p->usable(p->rock, c->part->dir) : 0;
+        if (r < 0) {
+            tell(&all, c->part, r);
+            leave_out(&all, (size_t)(c - all.at));
+        } else {
+            *chosen = c->part;
+        }
+    }
     free(all.at);
-    return r;
+    return *chosen ? 0 : all.error ? all.error : XERR_CONFIG;
 }
 
 char lcb_path_hash(const char *userid, int full)

@@ -49,11 +49,15 @@ struct lcb_placement {
                            * 0: no limit */
     lcb_usage_fn *usage;  /* NULL: statvfs(2) */
     lcb_draw_fn *draw;    /* NULL: the system's random numbers */
-    void *rock;           /* for both */
+    /* May a backup be begun in DIR? 0 or -errno. Asked of the one that was chosen only, since it may
+     * take long to find out. NULL: it may. */
+    int (*usable)(void *rock, const char *dir);
+    void *rock; /* for all of them */
 };
 
 /* Choose one of P's partitions. Its directory is made (mode 0755 less umask) if it is missing. A
- * partition whose directory cannot be made or examined is left out, with a warning in syslog.
+ * partition whose directory cannot be made or examined is left out, with a warning in syslog; so is
+ * one that was chosen and is not usable, and then it is chosen among the others.
  * Usage is examined anew each time: a first backup of a user is rare, and statvfs is cheap.
  * Returns 0, or XERR_CONFIG if no partition is configured and not excluded, or the first error
  * if none of them is usable. */

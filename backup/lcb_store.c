@@ -107,6 +107,11 @@ const struct config *lcb_store_config(const struct lcb_store *s)
     return s->config;
 }
 
+static int is_mounted(void *rock, const char *dir)
+{
+    return lcb_mounted(rock, dir);
+}
+
 void lcb_store_placement(struct lcb_store *s, struct lcb_placement *p)
 {
     const struct config *c = s->config;
@@ -116,7 +121,7 @@ void lcb_store_placement(struct lcb_store *s, struct lcb_placement *p)
     p->mode = (enum lcb_select)config_getenum(c, IMAPOPT_PARTITION_SELECT_MODE);
     p->exclude = config_getstring(c, IMAPOPT_PARTITION_SELECT_EXCLUDE);
     p->soft_usage_limit = config_getint(c, IMAPOPT_PARTITION_SELECT_SOFT_USAGE_LIMIT);
-    p->usage = lcb_mounted_usage;
+    p->usable = is_mounted;
     p->rock = s;
 }
 

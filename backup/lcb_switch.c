@@ -43,6 +43,7 @@
 #include "backup/lcb_db.h"
 #include "backup/lcb_scan.h"
 #include "backup/lcb_switch.h"
+#include "backup/lcb_walk.h"
 #include "lib/filelock.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
@@ -107,12 +108,6 @@ int lcb_switch_begin(struct lcb_store *store, const struct lcb_switch_how *how,
 
 /* ---- create ---- */
 
-static char *directory_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? xstrndup(path, slash > path ? (size_t)(slash - path) : 1) : xstrdup(".");
-}
-
 /* The new file, locked against writers and against those who clean up. */
 static int create_file(struct lcb_switch *s)
 {
@@ -148,7 +143,7 @@ static int need_id(struct lcb_switch *s)
 
 int lcb_switch_create(struct lcb_switch *s)
 {
-    s->dir = s->how.dir ? xstrdup(s->how.dir) : directory_of(s->old->path);
+    s->dir = s->how.dir ? xstrdup(s->how.dir) : lcb_directory(s->old->path);
     int r = lcb_switch_sweep(s);
     if (!r)
         r = need_id(s);

@@ -35,6 +35,7 @@
 #include "backup/lcb_delete_int.h"
 #include "backup/lcb_partition.h"
 #include "backup/lcb_switch.h"
+#include "backup/lcb_walk.h"
 #include "lib/filelock.h"
 #include "lib/strarray.h"
 #include "lib/xerr.h"
@@ -54,7 +55,8 @@ int lcb_switch_exists(struct vfs *vfs, const char *path)
 static int name_prefix(struct buf *b, const char *dir, const char *userid)
 {
     buf_setcstr(b, dir);
-    buf_putc(b, '/');
+    if (!b->len || b->s[b->len - 1] != '/') /* a path has one name only: no "//x" */
+        buf_putc(b, '/');
     int r = lcb_filename_encode(b, userid, strlen(userid));
     buf_putc(b, '_');
     return r;
@@ -327,9 +329,9 @@ static int sweep_pair(const struct sweep *s, const char *path)
 }
 
 struct listing {
-    const char *prefix; /* of names */
+    const char *path;   /* what all paths begin with */
+    const char *prefix; /* of names: the end of that */
     size_t len;
-    const char *dir;
     struct strarray found; /* paths of pairs, each once */
 };
 
@@ -346,7 +348,7 @@ static int note_name(void *rock, const char *name)
             return 0;
     for (int i = 0; endings[i]; i++)
         if (!strcmp(name + len, endings[i])) {
-            char *path = xasprintf("%s/%.*s", l->dir, (int)len, name);
+            char *path = xasprintf("%s%.*s", l->path, (int)RANDOM_LEN, name + l->len);
             if (strarray_find(&l->found, path) < 0)
                 strarray_append(&l->found, path);
             free(path);
@@ -357,9 +359,10 @@ static int note_name(void *rock, const char *name)
 static int sweep_dir(const struct sweep *s, const char *dir)
 {
     struct buf prefix = BUF_INITIALIZER;
-    struct listing l = {.dir = dir};
+    struct listing l = {.len = 0};
     int r = name_prefix(&prefix, dir, s->userid);
-    l.prefix = buf_cstring(&prefix) + strlen(dir) + 1;
+    l.path = buf_cstring(&prefix);
+    l.prefix = lcb_last_part(l.path);
     l.len = strlen(l.prefix);
     if (!r)
         r = vfs_list(s->vfs, dir, note_name, &l);
@@ -382,7 +385,7 @@ static void add_partitions(struct lcb_store *store, const char *userid, struct s
     lcb_store_placement(store, &p);
     for (size_t i = 0; i < p.count; i++) {
         int len = (int)strlen(p.partitions[i].dir);
-        while (len > 1 && p.partitions[i].dir[len - 1] == '/')
+        while (len > 0 && p.partitions[i].dir[len - 1] == '/')
             len--;
         for (int full = 0; full < 2; full++) {
             char *dir = xasprintf("%.*s/%c", len, p.partitions[i].dir, lcb_path_hash(userid, full));
@@ -394,8 +397,7 @@ static void add_partitions(struct lcb_store *store, const char *userid, struct s
 
 static void add_parent(const char *path, struct strarray *dirs)
 {
-    const char *slash = strrchr(path, '/');
-    char *dir = xstrndup(path, slash ? (size_t)(slash - path) : 0);
+    char *dir = lcb_directory(path);
     strarray_add(dirs, dir);
     free(dir);
 }

@@ -30,6 +30,12 @@
 
 /* ---- names ---- */
 
+char *lcb_directory(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? xstrndup(path, slash > path ? (size_t)(slash - path) : 1) : xstrdup(".");
+}
+
 const char *lcb_last_part(const char *path)
 {
     const char *slash = strrchr(path, '/');

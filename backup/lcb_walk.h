@@ -27,6 +27,8 @@ struct lcb_name {
     size_t baselen; /* of <userid>_XXXXXX; 0 for LCB_NAME_OTHER */
     int64_t time;   /* where the name has one, else 0 */
 };
+/* The directory that a path is in: "/" for "/x", "." for "x". The caller frees it. */
+char *lcb_directory(const char *path);
 /* The last component of a path. */
 const char *lcb_last_part(const char *path);
 /* What NAME, the last component of a path, is. A user id may end in whatever it likes: only what

@@ -3,8 +3,8 @@
 # Copyright (c) 2026 The Cyrus Backups authors
 #
 # ctl_backups is killed, with all its processes, before a system call that changes something on the disk:
-# each pwrite, ftruncate, fsync, rename, link, unlink of compact, reindex, move, delete, undelete, rename,
-# reconstruct and of a verify that mends, those of SQLite among them. Afterwards there is the old state or
+# each pwrite, ftruncate, fsync, rename, link, unlink of compact, reindex, move, move -A, delete, undelete,
+# rename, reconstruct and of a verify that mends, those of SQLite among them. Afterwards there is the old state or
 # the new one, and nothing is lost; the next run does what the first was to do, leaves nothing
 # behind, verify is content, and at the end the backup is what IMAP says.
 # (What a machine that stops makes of unsynced writes is cunit/test_lcb_*crash.c.)
@@ -234,4 +234,23 @@ try_all('verify', run => ['verify', 'alice'], rc => 75, verify => 75,
     again => sub { my $r = ctl('verify', 'alice'); must("$_[0]: again", $r->{rc} == 75, $r->{out}) });
 finish('verify');
 is(ctl('verify', 'alice')->{rc}, 0, 'after which verify is content');
+
+# ---- partitions that are made alike ---------------------------------------------------------------------
+
+# Two is a disk of its own, so small that what lies on it goes to the other.
+my ($uid, $gid) = (getpwnam 'cyrus')[2, 3];
+mkdir "$dir/part2";
+run_cmd(cmd => [qw(mount -t tmpfs -o), "size=8m,uid=$uid,gid=$gid,mode=0755", 'cbtest', "$dir/part2"])->{rc} == 0
+    or die "cannot mount a file system at $dir/part2: run this as root\n";
+END { local $?; run_cmd(cmd => ['umount', '-l', "$dir/part2"]) if $dir }
+try_all('balance', run => ['move', '-A'], after => \&unchanged,
+    before => sub {
+        again_ok('balance', 'move', '--to=two', 'alice');
+        delete $site->{backup}{options}{partition_select_exclude};
+        $site->{backup}->write_config;
+    },
+    # Where it is by then is no matter of balance, so what was left of it waits for the nightly run.
+    again => sub { again_ok($_[0], @{$_}) for ['move', '-A'], ['compact', 'alice'] });
+unlike(names(), qr/part2/, 'balance: nothing is on the small one any more');
+finish('balance');
 done_testing;

@@ -142,12 +142,44 @@ static void test_long_names(void)
     lcbtest_fini(&t);
 }
 
+/* A mailbox that was not shown is renamed: nothing else is forgotten for that. */
+static void test_rename_unknown(void)
+{
+    static char name[LONG];
+    struct lcbtest t;
+    struct backupd d;
+    memset(&d, 0, sizeof(d));
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    backupd_shown_init(&d);
+    d.command = 1;
+    show(&d, b, "u1", "user.joe.kept", 1);
+    for (int i = 0; d.noted < (6u << 20) - LONG; i++) /* full but for less than two long names */
+        backupd_ask_name(&d, long_name(name, i), NULL);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(backupd_shown(&d, "u1", "user.joe.kept"));
+    size_t asked = hash_count(d.asked);
+    CU_ASSERT(asked > 1);
+    d.command = 2;
+    backupd_shown_renamed(&d, "user.joe.never", long_name(name, 1000));
+    CU_ASSERT_PTR_NOT_NULL(backupd_shown(&d, "u1", "user.joe.kept"));
+    CU_ASSERT_EQUAL(hash_count(d.asked), asked);
+    /* For one that was shown there must be room, and its own note goes with the others. */
+    backupd_shown_renamed(&d, "user.joe.kept", name);
+    CU_ASSERT_EQUAL(hash_count(d.asked), 0);
+    CU_ASSERT_PTR_NULL(backupd_shown(&d, "u1", name));
+    backupd_shown_free(&d);
+    lcb_close(&b);
+    lcbtest_fini(&t);
+}
+
 void suite_backupd_shown(void);
 void suite_backupd_shown(void)
 {
     static const struct unit_test tests[] = {
         {"bounded", test_bounded},
         {"long_names", test_long_names},
+        {"an unknown one is renamed", test_rename_unknown},
         {NULL, NULL},
     };
     unit_suite("backupd_shown", tests);

@@ -293,6 +293,53 @@ static void test_progress(void)
     ctltest_fini(&c);
 }
 
+/* The verb at hand on backup joe, in a worker: "status: last bytes that were told on the way, all". The
+ * first are told at once, later ones in intervals. */
+static int work_on_joe(struct ctl *ctl)
+{
+    char *path = NULL;
+    if (ctl_clock(ctl) != EX_OK || lcb_store_find(ctl->store, "joe", &path))
+        return 98;
+    struct ctl_target joe = {.name = "joe", .userid = "joe", .path = path};
+    struct ctl_targets one = {.list = &joe, .count = 1};
+    struct ctl_result result = {.status = CTL_FAILED};
+    struct ctl_worker w = {.pid = 0};
+    sigset_t mask;
+    int r;
+    sigprocmask(SIG_SETMASK, NULL, &mask);
+    if (ctl_worker_start(ctl, &one, &mask, NULL, 0, &w) || ctl_worker_give(&w, 0))
+        return 97;
+    while (!(r = ctl_worker_read(&w, stderr, &result)))
+        ;
+    printf("%d: %llu, %llu\n", r == 1 ? (int)result.status : -1, (unsigned long long)w.bytes,
+           (unsigned long long)result.bytes);
+    ctl_worker_end(&w);
+    ctl_result_fini(&result);
+    free(path);
+    return 0;
+}
+
+/* Of one backup, however large, it is told how far verification and compaction have come. */
+static void test_within(void)
+{
+    static const struct ctl_verb verbs[] = {{.name = "verify", .each = ctl_verify},
+                                            {.name = "compact", .each = ctl_compact}};
+    struct lcbtest_history h;
+    for (size_t i = 0; i < sizeof(verbs) / sizeof(*verbs); i++) {
+        int status = -1;
+        unsigned long long on_the_way = 0, all = 0;
+        ctltest_init(&c, "", "");
+        lcbtest_start(&h, 7);
+        CU_ASSERT_EQUAL(lcbtest_steps(&c.t, &h, 60, 10), 0);
+        c.opt.force = 1;
+        CU_ASSERT_EQUAL(ctltest_call(&c, &verbs[i], "", work_on_joe), 0);
+        CU_ASSERT_EQUAL(sscanf(buf_cstring(&c.out), "%d: %llu, %llu", &status, &on_the_way, &all), 3);
+        CU_ASSERT_EQUAL(status, CTL_OK);
+        CU_ASSERT(on_the_way > 0 && on_the_way <= all);
+        ctltest_fini(&c);
+    }
+}
+
 void suite_ctl_run(void);
 void suite_ctl_run(void)
 {
@@ -305,6 +352,7 @@ void suite_ctl_run(void)
         {"signals", test_signals},
         {"guard", test_guard},
         {"progress", test_progress},
+        {"progress within a backup", test_within},
         {NULL, NULL},
     };
     unit_suite("ctl_run", tests);

@@ -159,6 +159,39 @@ static void test_lines(void)
     done(&a);
 }
 
+static int64_t gaps(struct apart *a)
+{
+    return lcbtest_int(a->path, "SELECT value FROM meta WHERE key='gaps'");
+}
+
+/* Gaps are counted as chunks come, so that without any nobody walks through all chunks. */
+static void test_counted(void)
+{
+    struct apart a;
+    make(&a);
+    CU_ASSERT_EQUAL(gaps(&a), 0);
+    damage(&a, 1);
+    damage(&a, 4); /* the last: what the repair says again stands behind it */
+    repair(&a, 2);
+    for (int again = 0; again < 2; again++) {
+        UNIT_STR(lost(&a, -1, LCB_NOW), "2 0 500");
+        CU_ASSERT_EQUAL(gaps(&a), 2);
+        lcbtest_rmindex(a.path);
+    }
+    done(&a);
+    make(&a);
+    lcbtest_rmindex(a.path);
+    UNIT_STR(lost(&a, -1, LCB_NOW), "nothing");
+    CU_ASSERT_EQUAL(gaps(&a), 0);
+    static const char smaller[] = "UPDATE chunks SET length=length-1 WHERE seq=1 RETURNING 1";
+    CU_ASSERT_EQUAL(lcbtest_int(a.path, smaller), 1);
+    UNIT_STR(lost(&a, -1, LCB_NOW), "nothing"); /* it is not looked at the chunks */
+    /* An index from before they were counted. */
+    CU_ASSERT_EQUAL(lcbtest_int(a.path, "DELETE FROM meta WHERE key='gaps' RETURNING 1"), 1);
+    UNIT_STR(lost(&a, -1, LCB_NOW), "1 0 100");
+    done(&a);
+}
+
 void suite_lcb_lost(void);
 void suite_lcb_lost(void)
 {
@@ -166,6 +199,7 @@ void suite_lcb_lost(void)
         {"chunks", test_chunks},
         {"at the edges", test_edges},
         {"lines", test_lines},
+        {"gaps are counted", test_counted},
         {NULL, NULL},
     };
     unit_suite("lcb_lost", tests);

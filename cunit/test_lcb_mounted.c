@@ -17,6 +17,7 @@
 #include "backup/lcb_move.h"
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
+#include "lib/vfs_fault.h"
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
@@ -118,6 +119,48 @@ static void test_forgotten(void)
     lcbtest_fini(&t);
 }
 
+/* Bytes that are read for a new user while N others are known; partition two is empty all the time. */
+static long long bytes_for_new(int n)
+{
+    struct lcbtest t;
+    struct lcb_db_txn *txn;
+    snprintf(extra, sizeof(extra), "backuppartition-two: %s-two\n", unit_tmpdir());
+    lcbtest_init(&t, extra);
+    struct vfs *v = vfs_fail_new(VFS_FAULT_ALL, 0, 0, 0);
+    lcbtest_open(&t, v);
+    CU_ASSERT_EQUAL_FATAL(begin(&t, "first"), 0); /* partition one is not empty any more */
+    CU_ASSERT_EQUAL_FATAL(lcb_db_begin(lcb_store_db(t.store), &txn), 0);
+    for (int i = 0; i < n; i++) {
+        char user[20], *path;
+        snprintf(user, sizeof(user), "user%05d", i);
+        path = xasprintf("%s/u/%s_abcdef", dir(&t, "one"), user);
+        CU_ASSERT_EQUAL_FATAL(lcb_db_txn_set(txn, user, path), 0);
+        free(path);
+    }
+    CU_ASSERT_EQUAL_FATAL(lcb_db_commit(&txn), 0);
+    lcbtest_close(&t);
+    lcbtest_open(&t, v);
+    long long before = vfs_fault_bytesread(v);
+    CU_ASSERT_EQUAL(begin(&t, "last"), 0);
+    long long bytes = vfs_fault_bytesread(v) - before;
+    struct stat st;
+    CU_ASSERT_EQUAL(stat(dir(&t, "two"), &st), 0); /* it took part */
+    CU_ASSERT_EQUAL(rmdir(dir(&t, "two")), 0);     /* and is empty */
+    lcbtest_fini(&t);
+    vfs_fault_free(&v);
+    return bytes;
+}
+
+/* What a new user costs does not depend on how many there are, though a partition stays empty (here:
+ * since it is on the file system of one that comes first). */
+static void test_cost(void)
+{
+    long long few = bytes_for_new(1000), many = bytes_for_new(10000);
+    CU_ASSERT(few > 0 && many < 2 * few);
+    if (many >= 2 * few)
+        fprintf(stderr, "%lld bytes with 1000 users, %lld with 10000\n", few, many);
+}
+
 void suite_lcb_mounted(void);
 void suite_lcb_mounted(void)
 {
@@ -125,6 +168,7 @@ void suite_lcb_mounted(void)
         {"a new partition", test_new},
         {"a partition that is not mounted", test_gone},
         {"one that was given up", test_forgotten},
+        {"one that stays empty costs nothing", test_cost},
         {NULL, NULL},
     };
     unit_suite("lcb_mounted", tests);

@@ -234,6 +234,56 @@ static void test_unusable(void)
     xlog_sethook(NULL);
 }
 
+static char asked[100]; /* the last letters of the directories that were asked about */
+
+/* p0 and p3 are not. */
+static int fake_usable(void *rock, const char *dir)
+{
+    size_t n = strlen(asked);
+    char c = dir[strlen(dir) - 1];
+    CU_ASSERT_PTR_EQUAL(rock, &world);
+    asked[n] = c;
+    asked[n + 1] = '\0';
+    return c == '0' ? -ENODEV : c == '3' ? -EIO : 0;
+}
+
+/* Only what was chosen is asked about. One that is not usable is as if it were not there. */
+static void test_not_usable(void)
+{
+    start(LCB_SELECT_MOST);
+    add(500, 1000);
+    add(400, 1000);
+    add(450, 1000);
+    world.placement.usable = fake_usable;
+    world.usage[1].fsid = world.usage[0].fsid; /* has no say beside p0 */
+    world.usage[2].avail = 300;
+    asked[0] = '\0';
+    CU_ASSERT_EQUAL(chosen(), 1);
+    UNIT_STR(asked, "01");
+    CU_ASSERT_EQUAL(nlogged, 1);
+    world.usage[2].avail = 501;
+    asked[0] = '\0';
+    CU_ASSERT_EQUAL(chosen(), 2);
+    UNIT_STR(asked, "2");
+    CU_ASSERT_EQUAL(nlogged, 1);
+    /* Of those that are left each is drawn, none of the others. */
+    add(800, 1000);
+    world.placement.mode = LCB_SELECT_PERCENT_DELTA;
+    for (int i = 0; i < 100; i++) {
+        world.draw = i / 100.0;
+        asked[0] = '\0';
+        int c = chosen();
+        CU_ASSERT(c == 1 || c == 2);
+    }
+    /* The first error is told if none is left. */
+    world.placement.exclude = "p1 p2";
+    world.placement.mode = LCB_SELECT_MOST;
+    asked[0] = '\0';
+    CU_ASSERT_EQUAL(chosen(), -EIO);
+    UNIT_STR(asked, "30");
+    xlog_sethook(NULL);
+}
+
 /* The system's own figures and random numbers. */
 static void test_real(void)
 {
@@ -429,6 +479,7 @@ void suite_lcb_partition(void)
         {"odd figures", test_odd_figures},
         {"exclude", test_exclude},
         {"unusable", test_unusable},
+        {"chosen and not usable", test_not_usable},
         {"real", test_real},
         {"hash", test_hash},
         {"encode", test_encode},

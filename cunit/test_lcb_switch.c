@@ -485,11 +485,25 @@ static void test_fail(void)
     }
 }
 
+/* Where the new pair goes: a file has one path, as records of files are told apart by that. */
+static void test_newname(void)
+{
+    static const char *const dirs[][2] = {{"/", "/joe_"}, {"/a", "/a/joe_"}, {".", "./joe_"}};
+    for (size_t i = 0; i < sizeof(dirs) / sizeof(*dirs); i++) {
+        char *path = NULL;
+        CU_ASSERT_EQUAL_FATAL(lcb_switch_newname(vfs_system(), dirs[i][0], "joe", &path), 0);
+        CU_ASSERT_EQUAL(strlen(path), strlen(dirs[i][1]) + 6);
+        CU_ASSERT(!strncmp(path, dirs[i][1], strlen(dirs[i][1])));
+        free(path);
+    }
+}
+
 void suite_lcb_switch(void);
 void suite_lcb_switch(void)
 {
     static const struct unit_test tests[] = {
         {"a new pair", test_switch},
+        {"its name", test_newname},
         {"writers on the way", test_append},
         {"the same history", test_same_history},
         {"marks", test_marks},

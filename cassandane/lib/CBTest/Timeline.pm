@@ -69,7 +69,7 @@ sub at
 sub lose
 {
     my ($self, $from, $text) = @_;
-    push @{ $self->{gaps} }, [$from, undef];
+    push @{ $self->{gaps} }, [$from, undef, $self->now];
     $self->{lost}{$1} = 1 while $text =~ /%\{\S+ ([0-9a-f]{40}) \d+\}/g;
     return;
 }
@@ -91,6 +91,15 @@ sub known
     return !grep { $_->[0] <= $first && $self->last_second($s) <= ($_->[1] // $self->now) } @{ $self->{gaps} };
 }
 
+# The first second of which something is known: later than the first sync, if what that brought is lost.
+sub first_known
+{
+    my ($self) = @_;
+    my @begins = ((map { $_->{from} } @{ $self->{states} }), map { $_->[1] + 1 } grep { defined $_->[1] } @{ $self->{gaps} });
+    my ($first) = grep { $self->at($_) } sort { $a <=> $b } @begins;
+    return $first // $self->now;
+}
+
 # The last second of which something is known.
 sub last_known { my ($self) = @_; return grep { $self->at($_) } $self->last_second($self->{states}[-1]) }
 
@@ -106,11 +115,12 @@ sub since
 }
 
 # N seconds from FROM to now, at which the state is known: the edges of states as often as what is
-# between, and each state as likely as any other.
+# between, and each state as likely as any other. (The next sync may begin in the second in which one has
+# ended: such a state holds at no second.)
 sub seconds
 {
     my ($self, $from, $n) = @_;
-    my @states = grep { $self->last_second($_) >= $from } @{ $self->{states} };
+    my @states = grep { $self->last_second($_) >= ($_->{from} > $from ? $_->{from} : $from) } @{ $self->{states} };
     return grep { !$self->gap($_, $_) } map {
         my $s = $states[ rand @states ];
         my ($first, $last) = ($s->{from} < $from ? $from : $s->{from}, $self->last_second($s));
@@ -222,13 +232,15 @@ sub contents
 }
 
 # After a compaction that began at BEGUN: what lived in the window of RETENTION seconds is there,
-# and nothing of what was dead when the window began.
+# and nothing of what was dead when the window began. (A repair in the window has said once more what a lost
+# chunk told of mailboxes that had gone in the window of the repair; so they stay as if they had gone then.)
 sub window_differences
 {
     my ($self, $begun, $retention) = @_;
     my $window = $begun - $retention;
     my $there = $self->contents;
-    my $alive = guids($self->since($window));
+    my ($mended) = sort { $a <=> $b } grep { $_ >= $window } map { $_->[2] } @{ $self->{gaps} };
+    my $alive = guids($self->since(defined $mended ? $mended - $retention : $window));
     my $alive_now = guids($self->{states}[-1]);
     my $ever = guids(@{ $self->{states} });
     # the window moved while the compaction waited for its second

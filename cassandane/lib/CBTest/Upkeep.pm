@@ -218,7 +218,7 @@ sub outside
     # at the time that it names there is history, and not a second before
     for my $begin (keys %begins == 1 ? keys %begins : ()) {
         my $t = CBTest::Story::seconds_of($begin);
-        push @d, "history begins at $begin, after the window does" if $t > $window && $t > $timeline->{states}[0]{from};
+        push @d, "history begins at $begin, after the window does" if $t > $window && $t > $timeline->first_known;
         my $at = $timeline->ask($t - 1, $t);
         push @d, "at $begin: exit $at->{$t}{rc}" if $at->{$t}{rc} != 0;
         push @d, "a second before $begin: exit $at->{ $t - 1 }{rc}" if $at->{ $t - 1 }{rc} != 75;
