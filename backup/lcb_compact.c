@@ -179,9 +179,9 @@ static int carry_one(struct run *run, const struct message_guid *guid)
     r = size > LCB_LINE_MAX ? lcb_store_tmpfile(s->store, &c.fd) : 0;
     if (!r)
         r = lcb_read_content(s->locked, guid, carry_piece, &c);
-    if (r == XERR_FORMAT) {
-        r = 0; /* damaged, and not to be had from here: it is missing as it was before */
+    if (r == XERR_FORMAT) { /* damaged, and not to be had from here: whoever still has it is asked */
         xlog_warnx("%s: a message that came back cannot be read", s->old->path);
+        r = lcb_forget_content(s->locked, guid);
     } else if (!r) {
         r = lcb_log_message(s->made, "default", guid, size,
                             c.fd < 0 ? buf_cstring(&c.bytes) : NULL, c.fd, 0);
@@ -191,16 +191,18 @@ static int carry_one(struct run *run, const struct message_guid *guid)
     return r;
 }
 
-/* Records that came after the snapshot may name content that did not stay. LAST: the newest row of
- * contents that was there before. */
+/* Records that came after the snapshot may name content that did not stay, whether something else of
+ * the new file names it already (an expunged record does) or not. LAST: the newest record before
+ * them. */
 static int carry_over(struct run *run, int64_t last)
 {
     struct sqldb *db = run->s->made->index->db;
     struct message_guid guid;
     int r = 0;
     for (;;) {
-        sqlite3_stmt *st = sqldb_stmt(db, "SELECT id, guid FROM contents WHERE id>? AND chunk IS NULL"
-                                          " ORDER BY id LIMIT 1");
+        sqlite3_stmt *st = sqldb_stmt(db, "SELECT r.id, c.guid FROM records r JOIN contents c ON"
+                                          " c.id=r.content WHERE r.id>? AND r.expunged=0 AND"
+                                          " c.chunk IS NULL ORDER BY r.id LIMIT 1");
         int more = st && !sqldb_bind(st, "i", last) ? sqldb_step(db, st) : XERR_SQL;
         if (more <= 0)
             return more;
@@ -214,6 +216,21 @@ static int carry_over(struct run *run, int64_t last)
     }
 }
 
+/* ---- mailboxes that came back ---- */
+
+/* XERR_STALE if a mailbox that did not stay was there again after the snapshot, with the records that
+ * it had had: at the end it may be gone once more, so what holds now does not tell. */
+static int check_returned(struct run *run)
+{
+    int64_t one;
+    int r = sqldb_int(run->s->old->index->db, &one,
+        "SELECT 1 FROM folders f WHERE f.id NOT IN (SELECT id FROM temp.kept) AND EXISTS (SELECT 1 FROM"
+        " folder_states WHERE folder=f.id AND since>?1) AND (EXISTS (SELECT 1 FROM records WHERE"
+        " folder=f.id AND until IS NULL AND since<=?1 AND expunged=0) OR EXISTS (SELECT 1 FROM records"
+        " WHERE folder=f.id AND until>?1 AND since<=?1 AND expunged=0)) LIMIT 1", "i", run->plan.to);
+    return r == XERR_NOTFOUND ? 0 : r ? r : XERR_STALE;
+}
+
 /* ---- the whole ---- */
 
 static int replace(struct run *run)
@@ -224,11 +241,13 @@ static int replace(struct run *run)
     if (!r)
         r = lcb_compact_prove(&run->plan, s, &run->writer);
     if (!r)
-        r = sqldb_int(s->made->index->db, &last, "SELECT max(id) FROM contents", "");
+        r = sqldb_int(s->made->index->db, &last, "SELECT max(id) FROM records", "");
     r = r == XERR_NOTFOUND ? 0 : r;
     lcb_writer_fini(&run->writer);
     if (!r)
         r = lcb_switch_lock(s, run->how->wait_ms);
+    if (!r)
+        r = check_returned(run);
     if (!r)
         r = carry_over(run, last);
     if (!r)
@@ -293,9 +312,13 @@ static int begin(struct run *run, struct lcb_store *store)
     return run->plan.point.unfinished ? XERR_STALE : 0;
 }
 
-static int outcome(const struct run *run)
+/* Where something cannot be read nobody knows that nothing is left: that is set aside first. */
+static int outcome(struct run *run)
 {
-    if (run->plan.account.empty)
+    int r = run->plan.account.empty ? lcb_aside_find(&run->aside, &run->plan) : 0;
+    if (r)
+        return r;
+    if (run->plan.account.empty && !run->aside.count)
         return LCB_COMPACT_EMPTY;
     return run->how->force || !lcb_plan_idle(&run->plan) ? LCB_COMPACT_DONE : LCB_COMPACT_SKIPPED;
 }
@@ -308,6 +331,7 @@ static int once(struct lcb_store *store, const struct lcb_compact *how, int *pro
     struct run run = {.how = how, .result = result};
     memset(result, 0, sizeof(*result));
     int r = begin(&run, store), what = r ? 0 : run.idle ? LCB_COMPACT_SKIPPED : outcome(&run);
+    r = r ? r : what < 0 ? what : 0;
     if (!r && what != LCB_COMPACT_SKIPPED && !how->dry_run && !(*proven)++) {
         run.checked = 1;
         r = lcb_compact_prove_index(run.s, how);

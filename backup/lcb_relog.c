@@ -364,7 +364,7 @@ static int relog_gone(struct relog *r, struct folder *f)
         return e;
     int have = !e;
     int old = r->rp->gone_since && lcb_index_time(r->old, f->until) < r->rp->gone_since;
-    if ((f->state_lost || f->records_lost) && !old && !f->wrong)
+    if ((f->state_lost || f->records_lost || f->npast) && !old && !f->wrong)
         return come_and_go(r, f);
     if (!have)
         return 0;
@@ -373,6 +373,43 @@ static int relog_gone(struct relog *r, struct folder *f)
     e = unmailbox(r, name);
     free(name);
     return e;
+}
+
+/* 1 if a state of F, any, began or ended in a lost chunk. */
+static int is_touched(struct relog *r, const struct folder *f)
+{
+    sqlite3_stmt *st = sqldb_stmt(r->old->db, "SELECT since, until FROM folder_states WHERE folder=?");
+    int more, touched = 0;
+    if (!st || sqldb_bind(st, "i", f->id))
+        return XERR_SQL;
+    while (!touched && (more = sqldb_step(r->old->db, st)) != 0) {
+        if (more < 0)
+            return more;
+        touched = lcb_seqs_have(r->lost, sqlite3_column_int64(st, 0)) ||
+                  lcb_seqs_have(r->lost, sqlite3_column_int64(st, 1));
+    }
+    sqlite3_reset(st);
+    return touched;
+}
+
+/* What an intact line says may be about another mailbox now, or nothing: it takes or ends a name, or
+ * edits the header that it finds. So if the state of F is another one than it was, and lost chunks told
+ * of F, it counts as lost. */
+static int find_consequences(struct relog *r, struct folder *f)
+{
+    struct lcb_folder now = {.id = 0};
+    int e = is_touched(r, f);
+    if (e <= 0)
+        return e;
+    e = lcb_find_uniqueid(r->b, f->uniqueid, &now, &r->strings);
+    if (e && e != XERR_NOTFOUND)
+        return e;
+    if (f->until)
+        f->end_lost |= !e;
+    else
+        f->state_lost |= e || now.headerlen != f->headerlen ||
+                         (f->headerlen && memcmp(now.header, f->header, f->headerlen));
+    return 0;
 }
 
 static int walk_folders(struct relog *r, int gone)
@@ -398,7 +435,9 @@ static int walk_folders(struct relog *r, int gone)
         if (!r->userid.len)
             mboxname_to_userid(r->b->index->names, f.mboxname, &r->userid);
         e = walk_records(r, &f, 1);
-        if (!e && !gone)
+        if (!e)
+            e = find_consequences(r, &f);
+        if (!e)
             e = find_past(r, &f);
         int any = f.state_lost || f.records_lost || f.end_lost || f.npast;
         f.records_lost = f.records_lost > 0;
@@ -475,32 +514,42 @@ static int log_annotation(struct relog *r, sqlite3_stmt *st, int holds)
     return end_value(r, holds ? "ANNOTATION" : "UNANNOTATION");
 }
 
-/* The last row of each key; keys and values behind since and until. */
+/* The last row of each key; keys and values behind since and until. LAST: all rows of the one key that
+ * there is, and the column that tells which is the last, as what a line does depends on what holds
+ * (UNSIEVE of a script that is not active): so a lost line has to do with all that comes behind it. */
 static const struct {
     const char *sql;
     int (*log)(struct relog *, sqlite3_stmt *, int holds);
+    int last;
 } kinds[] = {
     {"SELECT since, until, mboxname FROM subs t WHERE since=(SELECT max(since) FROM subs WHERE"
-     " mboxname=t.mboxname) ORDER BY since", log_sub},
+     " mboxname=t.mboxname) ORDER BY since", log_sub, 0},
     {"SELECT since, until, uniqueid, lastread, lastuid, lastchange, seenuids FROM seens t WHERE since="
-     "(SELECT max(since) FROM seens WHERE uniqueid=t.uniqueid) ORDER BY since", log_seen},
+     "(SELECT max(since) FROM seens WHERE uniqueid=t.uniqueid) ORDER BY since", log_seen, 0},
     {"SELECT since, until, filename, last_update, content FROM scripts t WHERE since=(SELECT max(since)"
-     " FROM scripts WHERE filename=t.filename) ORDER BY until IS NULL, since", log_script},
-    {"SELECT since, until, filename FROM active ORDER BY since DESC LIMIT 1", log_active},
+     " FROM scripts WHERE filename=t.filename) ORDER BY until IS NULL, since", log_script, 0},
+    {"SELECT since, until, filename, since=(SELECT max(since) FROM active) FROM active ORDER BY since",
+     log_active, 3},
     {"SELECT since, until, root, limits FROM quotas t WHERE since=(SELECT max(since) FROM quotas WHERE"
-     " root=t.root) ORDER BY since", log_quota},
+     " root=t.root) ORDER BY since", log_quota, 0},
     {"SELECT since, until, mboxname, entry, userid, value FROM annots t WHERE since=(SELECT max(since)"
      " FROM annots WHERE mboxname=t.mboxname AND entry=t.entry AND userid=t.userid) ORDER BY since",
-     log_annotation},
+     log_annotation, 0},
 };
 
 static int walk_kind(struct relog *r, size_t kind)
 {
     sqlite3_stmt *st = NULL;
-    int more = 0, e = prepare(r->old->db, kinds[kind].sql, &st);
+    int more = 0, touched = 0, e = prepare(r->old->db, kinds[kind].sql, &st);
     while (!e && (more = next(r->old->db, st)) > 0) {
+        int64_t since = sqlite3_column_int64(st, 0), until = sqlite3_column_int64(st, 1);
         int holds = sqlite3_column_type(st, 1) == SQLITE_NULL;
-        if (lcb_seqs_have(r->lost, sqlite3_column_int64(st, holds ? 0 : 1)))
+        int lost = lcb_seqs_have(r->lost, holds ? since : until);
+        if (kinds[kind].last) {
+            touched |= lost || lcb_seqs_have(r->lost, since);
+            lost = touched && sqlite3_column_int(st, kinds[kind].last);
+        }
+        if (lost)
             e = kinds[kind].log(r, st, holds);
     }
     sqlite3_finalize(st);

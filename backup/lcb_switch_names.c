@@ -261,8 +261,9 @@ static int finish_dead(struct lcb_store *store, const char *path, const struct o
 int lcb_switch_finish_dead(struct lcb_switch *s)
 {
     struct origin o;
+    int keep = config_getswitch(lcb_store_config(s->store), IMAPOPT_BACKUP_KEEP_PREVIOUS);
     origin_read(s->old->index->db, &o);
-    int r = finish_dead(s->store, s->old->path, &o, s->how.keep_previous);
+    int r = finish_dead(s->store, s->old->path, &o, keep); /* whatever this run is to do */
     free(o.from);
     return r;
 }

@@ -367,7 +367,7 @@ static int compare(struct verify *s)
     int r = sqldb_exec(s->live->db, "BEGIN");
     if (!r)
         r = lcb_index_getpoint(s->live, &now);
-    if (!r && (now.end < s->point.end || now.id != s->point.id))
+    if (!r && (now.end < s->point.end || (s->point.id && now.id != s->point.id)))
         r = XERR_LOCKED; /* it was made anew meanwhile, of something else */
     if (!r)
         r = lcb_seqs_lost(s->live, s->scratch, s->point.seq, &s->lost);

@@ -33,12 +33,12 @@ struct one {
 
 static char extra[400];
 
-static void make(struct one *o)
+static void make_with(struct one *o, const char *more)
 {
     struct lcbtest_history h;
     memset(o, 0, sizeof(*o));
-    snprintf(extra, sizeof(extra), "backuppartition-two: %s-two\npartition_select_exclude: two\n",
-             unit_tmpdir());
+    snprintf(extra, sizeof(extra), "backuppartition-two: %s-two\npartition_select_exclude: two\n%s",
+             unit_tmpdir(), more);
     lcbtest_init(&o->t, extra);
     lcbtest_open(&o->t, NULL);
     lcbtest_start(&h, 5);
@@ -52,6 +52,11 @@ static void make(struct one *o)
     lcb_close(&b);
     lcbtest_dump(o->path, &o->golden);
     lcbtest_read(o->path, &o->data);
+}
+
+static void make(struct one *o)
+{
+    make_with(o, "");
 }
 
 static void unmake(struct one *o)
@@ -482,6 +487,28 @@ static void test_plan_any(void)
     }
 }
 
+/* A compaction died before it had renamed the old pair, which backup_keep_previous asks for: that is
+ * done then, whoever comes next. */
+static void test_previous(void)
+{
+    struct one o;
+    struct lcb_compact how = {.userid = "joe", .force = 1};
+    struct lcb_compact_result result;
+    make_with(&o, "backup_keep_previous: 1\n");
+    CU_ASSERT_EQUAL(lcb_compact(o.t.store, &how, &result), LCB_COMPACT_DONE);
+    glob_t g;
+    char *kept = xasprintf("%s.1*[0-9]", o.path);
+    CU_ASSERT_EQUAL_FATAL(glob(kept, 0, NULL, &g), 0);
+    CU_ASSERT_EQUAL(rename(g.gl_pathv[0], o.path), 0);
+    globfree(&g);
+    CU_ASSERT_EQUAL(move_to(o.t.store, "two", NULL), 0);
+    CU_ASSERT_EQUAL(access(o.path, F_OK), -1);
+    CU_ASSERT_EQUAL(glob(kept, 0, NULL, &g), 0);
+    globfree(&g);
+    free(kept);
+    unmake(&o);
+}
+
 void suite_lcb_move(void);
 void suite_lcb_move(void)
 {
@@ -490,6 +517,7 @@ void suite_lcb_move(void)
         {"while it is in use", test_in_use},
         {"proof", test_proof},
         {"a row that is not found", test_unfound},
+        {"what a compaction left to be kept", test_previous},
         {"every crash", test_crash},
         {"every failure", test_fail},
         {"plan", test_plan},

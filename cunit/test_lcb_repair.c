@@ -507,8 +507,8 @@ static void test_crash(void)
 
 /* A message that was expunged, of which only a lost chunk said in which mailbox it had been: it can be
  * found again, and stays for the retention. LOST: groups that are lost, of 1 (record), 2 (flags),
- * 3 (expunged). */
-static void expunged(int lost)
+ * 3 (expunged). GONE: the mailbox was deleted then. */
+static void expunged(int lost, int gone)
 {
     struct lcbtest t;
     struct lcb_repair rp;
@@ -534,6 +534,8 @@ static void expunged(int lost)
             CU_ASSERT_EQUAL(lcbtest_upload(b, 5, 0), 0);
         const char *header = lcbtest_header(i && i < 4 ? "u1" : "u2", name, 1, (unsigned)i + 1, "");
         CU_ASSERT_EQUAL(lcbtest_mailbox(b, header, one, NULL), 0);
+        if (i == 4 && gone)
+            CU_ASSERT_EQUAL(lcbtest_log(b, "UNMAILBOX", "user.joe"), 0);
         CU_ASSERT_EQUAL(lcb_commit(b), 0);
         end[i] = b->df.end;
     }
@@ -573,7 +575,76 @@ static void expunged(int lost)
 static void test_expunged(void)
 {
     for (int lost = 2; lost < 16; lost += 2)
-        expunged(lost);
+        for (int gone = 0; gone < 2; gone++)
+            expunged(lost, gone);
+}
+
+static int log_text(struct lcb *b, const char *verb, const char *value)
+{
+    return strcmp(verb, "MAILBOX")
+               ? lcbtest_log(b, verb, value)
+               : lcbtest_mailbox(b, lcbtest_header(value, "user.joe.n", 1, 5, ""), NULL, NULL);
+}
+
+/* LINES, each a group but for those whose verb begins with "+", which belong to the one before. Group
+ * LOST is lost: what holds is as before. */
+static void consequence(const char *const *lines, int lost)
+{
+    struct lcbtest t;
+    struct lcb_repair rp;
+    struct buf was = BUF_INITIALIZER, is = BUF_INITIALIZER, data = BUF_INITIALIZER;
+    off_t end[8] = {0};
+    int n = 0;
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, NULL);
+    struct lcb *b = lcbtest_joe(&t);
+    char *path = xstrdup(lcb_path(b));
+    for (; *lines; lines += 2) {
+        CU_ASSERT_EQUAL(log_text(b, **lines == '+' ? *lines + 1 : *lines, lines[1]), 0);
+        if (lines[2] && *lines[2] == '+')
+            continue;
+        CU_ASSERT_EQUAL(lcb_commit(b), 0);
+        end[++n] = b->df.end;
+        lcbtest_settime(lcbtest_time() + 60);
+    }
+    CU_ASSERT_EQUAL(lcbtest_state(b, lcbtest_time(), &was), 0);
+    lcb_close(&b);
+    lcbtest_read(path, &data);
+    data.s[end[lost] - 3] ^= 0x55;
+    lcbtest_write(path, data.s, data.len);
+    CU_ASSERT_EQUAL(lcbtest_repair(&t, path, &rp), 0);
+    CU_ASSERT_EQUAL(rp.chunks, 1);
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(t.store, path, 0, 0, &b), 0);
+    CU_ASSERT_EQUAL(lcbtest_state(b, lcbtest_time(), &is), 0);
+    lcb_close(&b);
+    CU_ASSERT(lcbtest_same(&is, &was, lines[-2]));
+    lcbtest_clean(&t, path, 0, lines[-2]);
+    lcbtest_compare(&t, path, lines[-2]);
+    free(path);
+    buf_free(&was);
+    buf_free(&is);
+    buf_free(&data);
+    lcbtest_fini(&t);
+}
+
+/* A line that is intact, but would do something else without one that is lost. */
+static void test_consequences(void)
+{
+    static const char *const active[] = {
+        "SIEVE", "%(USERID joe FILENAME a.script LAST_UPDATE 7 CONTENT keep)",
+        "ACTIVATE_SIEVE", "%(USERID joe FILENAME a.bc)",
+        "ACTIVATE_SIEVE", "%(USERID joe FILENAME b.bc)", /* lost */
+        "UNSIEVE", "%(USERID joe FILENAME b.script)",
+        "SUB", "%(USERID joe MBOXNAME user.joe)", NULL,
+    };
+    static const char *const edited[] = {
+        "MAILBOX", "one", "SUB", "%(USERID joe MBOXNAME user.joe)",
+        "UNMAILBOX", "user.joe.n", "+MAILBOX", "two", /* lost */
+        "ANNOTATION", "%(MBOXNAME user.joe.n ENTRY /comment USERID joe VALUE x)",
+        "UNSUB", "%(USERID joe MBOXNAME user.joe)", NULL,
+    };
+    consequence(active, 3);
+    consequence(edited, 3);
 }
 
 /* The last group rots, in its header or anywhere: who opens the backup for writing, or only reads, does
@@ -632,6 +703,7 @@ void suite_lcb_repair(void)
         {"a message that is not its GUID's", test_unsound},
         {"places that cannot be read", test_eio},
         {"an expunged message", test_expunged},
+        {"what follows from a lost line", test_consequences},
         {"the end", test_end},
         {"every crash of a repair", test_crash},
         {NULL, NULL},
