@@ -87,7 +87,7 @@ static int log_line(struct backupd *d, const struct command *c, struct dlist *v)
     if (r == XERR_NOTFOUND)
         return 0;
     if (!r)
-        r = lcb_savepoint(b);
+        r = backupd_savepoint(d, b);
     return r ? r : settle(d, b, lcb_log_dlist(b, c->verb, v));
 }
 
@@ -123,7 +123,7 @@ static int unmailbox(struct backupd *d, const struct command *c, struct dlist *v
         r = find_meant(d, b, v->sval, &f, &strings);
     buf_free(&strings);
     if (!r)
-        r = lcb_savepoint(b);
+        r = backupd_savepoint(d, b);
     return r ? r : settle(d, b, lcb_log_dlist(b, "UNMAILBOX", v));
 }
 
@@ -169,7 +169,7 @@ static int rename_within(struct backupd *d, struct lcb *b, struct dlist *v, cons
     if (r == XERR_NOTFOUND)
         return is_there(b, to);
     if (!r)
-        r = lcb_savepoint(b);
+        r = backupd_savepoint(d, b);
     if (r)
         return r;
     if (strcmp(from, to)) {
@@ -196,7 +196,7 @@ static int rename_across(struct backupd *d, const char *from, struct lcb *old, c
         return r ? r : is_there(b, to);
     }
     if (!r)
-        r = lcb_savepoint(old);
+        r = backupd_savepoint(d, old);
     if (!r)
         r = settle(d, old, backupd_log_end(old, d->reader->pool, from));
     if (!r)
@@ -310,7 +310,7 @@ static int expunge(struct backupd *d, const struct command *c, struct dlist *v)
     if (!r && uniqueid && strcmp(uniqueid, f.uniqueid))
         r = XERR_NOTFOUND;
     if (!r)
-        r = lcb_savepoint(b);
+        r = backupd_savepoint(d, b);
     if (!r)
         r = settle(d, b, log_expunged(d, b, &f, uids));
     buf_free(&strings);

@@ -36,6 +36,7 @@ struct backupd_shown {
     uint32_t last_uid;      /* as listed; 0 if it was not */
     uint64_t highestmodseq;
     int64_t since;          /* position of the state that was shown */
+    uint64_t backup_id;     /* in the file of this number, if it had one */
     uint64_t command;       /* number of the last command that spoke of it */
 };
 
@@ -58,8 +59,11 @@ struct backupd {
     size_t noted;             /* bytes of the strings of all these */
     char *asked_user;         /* whose mailboxes were all asked for, or NULL */
     int64_t asked_all;        /* position, as it was then */
+    uint64_t asked_id;        /* and number of the file, 0 if there was none */
     int asked_lost;           /* there were more names than are remembered */
-    int lost_uploads; /* uploads that were acknowledged had to be undone */
+    uint64_t relied_on; /* files that content went to, or was said to be in; 0: none */
+    int lost_uploads; /* uploads that were acknowledged had to be undone, or content that was said to be
+                       * here may be here no longer */
 
     /* open backups */
     struct backupd_open_backup open[BACKUPD_OPEN_MAX];
@@ -112,6 +116,12 @@ int backupd_backup(struct backupd *, const char *userid, int create, struct lcb 
 int backupd_close_all(struct backupd *, const char *keep);
 /* After an error: undo what this backup has not committed. */
 void backupd_undo(struct backupd *, struct lcb *);
+/* lcb_savepoint(), which may commit; if that fails, what was uploaded is lost. */
+int backupd_savepoint(struct backupd *, struct lcb *);
+/* The client is told that content is in this backup, that of the unit's only owner. Should other files
+ * have taken its place before the content is needed, lost_uploads is set by the second. */
+void backupd_rely_on(struct backupd *, const struct lcb *);
+void backupd_still_there(struct backupd *, const struct lcb *);
 /* Around each command: locks are counted by command. */
 void backupd_command_begin(struct backupd *);
 void backupd_command_end(struct backupd *);
@@ -125,6 +135,8 @@ void backupd_shown_init(struct backupd *);
 void backupd_shown_free(struct backupd *);
 /* The client was told of the mailbox F in backup B, or (LISTED 0) is made to send it whole. */
 void backupd_show(struct backupd *, struct lcb *, const struct lcb_folder *, int listed);
+/* Is the state SINCE of a mailbox in backup B the one that was shown? */
+int backupd_shown_is(const struct backupd_shown *, const struct lcb *b, int64_t since);
 /* The client asks again about NAME: what it was told before counts no longer. */
 void backupd_unshow(struct backupd *, const char *name);
 /* What was shown of a mailbox that the client now calls NAME. NULL: nothing; or the client has asked

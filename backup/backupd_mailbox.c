@@ -27,7 +27,8 @@
  *     not, its file is missing there: the record
  *     is stored without, and a warning logged. Refusing it would block the channel for ever. What is
  *     known to be missing there is not asked for at every change. But if the unit was taken to be
- *     somebody else's, its uploads went to him: RESEND and CHECKSUM.
+ *     somebody else's, its uploads went to him: RESEND and CHECKSUM. So too if other files have taken
+ *     the place of the backup since the client was told what is here (backupd_unit.c).
  *  7. The SYNC_CRC of our records must differ from the client's exactly as it did before (which is
  *     not at all, normally). If not, nothing is kept, the mailbox is marked DOUBT, and CHECKSUM
  *     answered. After complete records a difference is accepted and logged: then the client's number
@@ -128,14 +129,14 @@ static int check_shown(struct incoming *in)
     if (!s || !s->listed) {
         in->full = 1;
         if (here)
-            return m->since == s->since ? 0 : SYNC_CHECKSUM;
+            return backupd_shown_is(s, in->b, m->since) ? 0 : SYNC_CHECKSUM;
         /* not shown, because the client asked for another name, or because it is newer */
         int r = backupd_came_later(in->d, in->b, in->h.mboxname, in->h.uniqueid);
         return r > 0 ? SYNC_CHECKSUM : r;
     }
     in->base_uid = s->last_uid;
     in->full = !s->highestmodseq;
-    if (!here || m->since != s->since || m->mark == LCB_MARK_RESEND)
+    if (!here || !backupd_shown_is(s, in->b, m->since) || m->mark == LCB_MARK_RESEND)
         return SYNC_CHECKSUM;
     in->doubted = !in->full && m->mark == LCB_MARK_DOUBT;
     return 0;
@@ -229,6 +230,7 @@ static int need_content(struct incoming *in, const struct sync_record *rec)
         r = backupd_staging_supply(in->d, in->b, &rec->guid);
     if (r)
         return r < 0 ? r : 0;
+    backupd_still_there(in->d, in->b);
     if (in->d->lost_uploads)
         return refuse(in, LCB_MARK_RESEND, "refers to content that is not here");
     r = known_missing(in, rec);
@@ -373,6 +375,18 @@ static int check_crc(struct incoming *in, uint32_t crc)
                                : refuse(in, LCB_MARK_DOUBT, "has another checksum than here");
 }
 
+/* All records were sent: no reason for a mark is left, but that content is missing which the client was
+ * not asked for, because that was found out after the mailbox was shown. */
+static int clear_mark(struct incoming *in)
+{
+    int r = 0;
+    if (!in->full || !(in->have || in->past) || in->m.mark == LCB_MARK_NONE)
+        return 0;
+    if (in->m.mark == LCB_MARK_CONTENT)
+        r = lcb_lacks_content(in->b, in->m.id, in->base_uid);
+    return r ? (r < 0 ? r : 0) : lcb_setmark(in->b, in->h.uniqueid, LCB_MARK_NONE);
+}
+
 static int apply_under_savepoint(struct incoming *in)
 {
     uint32_t crc = 0;
@@ -391,9 +405,7 @@ static int apply_under_savepoint(struct incoming *in)
     }
     if (!r)
         r = check_crc(in, crc);
-    if (!r && in->full && (in->have || in->past) && in->m.mark != LCB_MARK_NONE)
-        r = lcb_setmark(in->b, in->h.uniqueid, LCB_MARK_NONE);
-    return r;
+    return r ? r : clear_mark(in);
 }
 
 static int roll_back(struct incoming *in)
@@ -419,6 +431,10 @@ static int undo(struct incoming *in, int r)
                    : in->mark == LCB_MARK_CONTENT ? "all records and what content is missing"
                                                   : "all records");
     int e = in->damaged ? lcb_forget_content(in->b, in->damaged) : 0;
+    if (in->damaged) /* whatever was in that chunk, the client may have been told that it is here */
+        in->d->lost_uploads = 1;
+    if (in->mark == LCB_MARK_DOUBT && in->m.mark == LCB_MARK_CONTENT)
+        in->mark = LCB_MARK_CONTENT; /* which asks for all records, too */
     if (!e && in->mark != LCB_MARK_NONE && in->have)
         e = lcb_setmark(in->b, in->h.uniqueid, in->mark);
     if (!e && (in->damaged || in->mark != LCB_MARK_NONE))
@@ -465,7 +481,7 @@ static int apply(struct incoming *in)
     if (r)
         return r;
     in->shown = backupd_shown(in->d, in->h.uniqueid, in->h.mboxname);
-    r = lcb_savepoint(in->b);
+    r = backupd_savepoint(in->d, in->b);
     if (r)
         return r;
     r = check_base(in);

@@ -14,6 +14,8 @@
  *     whether it has come since.
  * A question about a name replaces what was shown under it before, and of a mailbox that has the name
  * by then and that the answer did not name; a new unit of work forgets all.
+ * Positions are those of a file: compaction writes another, with other ones. What was noted of the old
+ * file counts as changed.
  * Of a client that asks for names without end within one unit the older answers are forgotten, and the
  * older questions with them: what is not known then counts as changed, which makes the client ask once
  * more. */
@@ -34,6 +36,7 @@
 /* When a name was asked for. */
 struct asked {
     int64_t at;       /* position */
+    uint64_t id;      /* in the file of this number, 0 if there was none */
     uint64_t command; /* number */
 };
 
@@ -162,7 +165,13 @@ void backupd_show(struct backupd *d, struct lcb *b, const struct lcb_folder *f, 
     s->last_uid = listed ? f->last_uid : 0;
     s->highestmodseq = listed && f->mark == LCB_MARK_NONE ? f->highestmodseq : 0;
     s->since = f->since;
+    s->backup_id = lcb_backup_id(b);
     s->command = d->command;
+}
+
+int backupd_shown_is(const struct backupd_shown *s, const struct lcb *b, int64_t since)
+{
+    return s->since == since && (!s->backup_id || s->backup_id == lcb_backup_id(b));
 }
 
 void backupd_unshow(struct backupd *d, const char *name)
@@ -193,7 +202,7 @@ void backupd_shown_moved(struct backupd *d, struct lcb *b, int64_t since, const 
         return;
     name_shown(d, s, f->mboxname);
     s->command = d->command;
-    if (s->since == since)
+    if (backupd_shown_is(s, b, since))
         s->since = f->since;
 }
 
@@ -223,6 +232,7 @@ void backupd_ask_user(struct backupd *d, const char *userid, struct lcb *b)
     free(d->asked_user);
     d->asked_user = xstrdup(userid);
     d->asked_all = b ? lcb_position(b) : 0;
+    d->asked_id = b ? lcb_backup_id(b) : 0;
 }
 
 void backupd_ask_name(struct backupd *d, const char *mboxname, struct lcb *b)
@@ -235,6 +245,7 @@ void backupd_ask_name(struct backupd *d, const char *mboxname, struct lcb *b)
         hash_insert(d->asked, mboxname, a);
     }
     a->at = b ? lcb_position(b) : 0;
+    a->id = b ? lcb_backup_id(b) : 0;
     a->command = d->command;
 }
 
@@ -244,9 +255,14 @@ int backupd_came_later(const struct backupd *d, struct lcb *b, const char *mboxn
     static const int64_t never = 0;
     const struct asked *a = hash_lookup(d->asked, mboxname);
     const int64_t *at = a ? &a->at : NULL;
+    uint64_t id = a ? a->id : 0;
     if (!at && d->asked_lost)
         at = &never;
-    if (!at && d->asked_user && !strcmp(d->asked_user, lcb_userid(b)))
+    if (!at && d->asked_user && !strcmp(d->asked_user, lcb_userid(b))) {
         at = &d->asked_all;
+        id = d->asked_id;
+    }
+    if (at && id && id != lcb_backup_id(b))
+        at = &never; /* it is not known which position that would be now */
     return at ? lcb_changed_since(b, uniqueid, *at) : 0;
 }

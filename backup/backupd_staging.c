@@ -41,6 +41,8 @@ static int sole_backup(struct backupd *d, int create, struct lcb **b)
     const char *owner = backupd_unit_owner(d);
     *b = NULL;
     int r = owner ? backupd_backup(d, owner, create, b) : 0;
+    if (!r && *b)
+        backupd_rely_on(d, *b);
     return r == XERR_NOTFOUND && !create ? 0 : r;
 }
 

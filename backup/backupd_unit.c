@@ -14,7 +14,9 @@
  * many backups it needs, far below the time after which clients give up.
  *
  * Whatever is closed is committed first. Another client may then change it between question and
- * answer; backupd_shown.c tells whether one did. */
+ * answer; backupd_shown.c tells whether one did. And it may be compacted or deleted: then content that
+ * the client counts on, because it was said to be here, may be gone. What no mailbox names does not
+ * stay for ever. So it is remembered which files that was about. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -45,6 +47,7 @@ void backupd_unit_init(struct backupd *d)
 {
     backupd_shown_init(d);
     d->lost_uploads = 0;
+    d->relied_on = 0;
 }
 
 void backupd_unit_reset(struct backupd *d)
@@ -200,4 +203,25 @@ void backupd_undo(struct backupd *d, struct lcb *b)
                 free(d->open[i].userid);
                 memset(&d->open[i], 0, sizeof(d->open[i]));
             }
+}
+
+int backupd_savepoint(struct backupd *d, struct lcb *b)
+{
+    int r = lcb_savepoint(b);
+    if (r)
+        backupd_undo(d, b);
+    return r;
+}
+
+void backupd_still_there(struct backupd *d, const struct lcb *b)
+{
+    const char *first = d->owners.count ? d->owners.data[0] : ""; /* if any was the only one, this */
+    if (d->relied_on && !strcmp(lcb_userid(b), first) && d->relied_on != lcb_files_id(b))
+        d->lost_uploads = 1;
+}
+
+void backupd_rely_on(struct backupd *d, const struct lcb *b)
+{
+    backupd_still_there(d, b);
+    d->relied_on = lcb_files_id(b);
 }

@@ -223,8 +223,9 @@ struct listing {
     struct ctl_json json;
 };
 
-static int is_asked_for(const struct ctl *ctl, const char *userid)
+static int is_asked_for(const struct ctl *ctl, const struct lcb_deleted *d)
 {
+    const char *userid = d->userid;
     const char *at = strrchr(userid, '@');
     const char *domain = at ? at + 1 : lcb_store_names(ctl->store)->defaultdomain;
     if (ctl->opt->mode == 'A')
@@ -232,7 +233,8 @@ static int is_asked_for(const struct ctl *ctl, const char *userid)
     for (int i = 0; i < ctl->argc; i++) {
         const char *word = ctl->argv[i];
         if (ctl->opt->mode == 'D' ? !strcmp(domain, word)
-            : ctl->opt->mode == 'P' ? !strncmp(userid, word, strlen(word)) : !strcmp(userid, word))
+            : ctl->opt->mode == 'P' ? !strncmp(userid, word, strlen(word))
+                                    : lcb_deleted_is_of(d, word))
             return 1;
     }
     return 0;
@@ -243,7 +245,7 @@ static int list_one(void *rock, const struct lcb_deleted *d)
     struct listing *l = rock;
     const struct ctl_options *opt = l->ctl->opt;
     char when[32], until[32];
-    if (!is_asked_for(l->ctl, d->userid))
+    if (!is_asked_for(l->ctl, d))
         return 0;
     ctl_time(opt, d->time, when);
     ctl_time(opt, d->due, until);

@@ -87,6 +87,12 @@ int lcb_lock(struct lcb_store *, const char *userid, const char *path, int wait_
 void lcb_close(struct lcb **);
 const char *lcb_userid(const struct lcb *); /* "" if opened by path */
 const char *lcb_path(const struct lcb *);
+/* Two numbers by which to see, when a backup was closed and is open again, whether it is what it was.
+ * The first is that of the data file, 0 before we wrote the first line to it: with another one,
+ * positions that were told before mean nothing (it was compacted, or begins anew). The second is of the
+ * files: with another one, it is not known whether all content is there that was there before. */
+uint64_t lcb_backup_id(const struct lcb *);
+uint64_t lcb_files_id(const struct lcb *);
 
 /* ---- writing (lcb_log.c) ----
  * Each of these adds a line to the data file and applies it to the index; nothing is durable or
@@ -205,6 +211,9 @@ int lcb_find_record(struct lcb *, int64_t folder, uint32_t uid, struct sync_reco
 /* A mailbox marked CONTENT: the last UID of which it is certain that all messages up to it are here
  * with their content. */
 int lcb_content_floor(struct lcb *, const struct lcb_folder *, uint32_t *last_uid);
+/* 1 if a live message of this mailbox with a UID up to LAST_UID is here without its content, 0 if none
+ * is, or an error. */
+int lcb_lacks_content(struct lcb *, int64_t folder, uint32_t last_uid);
 /* The first live (not expunged) UID above AFTER and below BEFORE (0: any): 1, or 0 if none. */
 int lcb_next_live(struct lcb *, int64_t folder, uint32_t after, uint32_t before, uint32_t *uid);
 /* 1 if the content is here, 0 if not, or an error. SIZE may be NULL. */

@@ -134,7 +134,13 @@ static int write_new(struct run *run)
     struct lcb_writer *w = &run->writer;
     lcb_writer_init(w, run->s);
     w->fill = fill_of(p);
+    int64_t waiting = 0;
     int r = lcb_aside_find(&run->aside, p);
+    if (!r)
+        r = lcb_marks_waiting(p->b->index, &waiting);
+    /* What has been lost is not to be seen in the new file: so it says it, lest an index that is made
+     * from it alone take that for content that the master has not. */
+    w->flags = run->aside.count || waiting ? GZ_LACKS : 0;
     if (!r && p->from) {
         r = go_through(run, 0);
         w->fill = base_fill(p);

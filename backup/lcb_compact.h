@@ -63,9 +63,10 @@ enum {
  * maintains it, or a writer does not let go. XERR_FORMAT: it cannot be read (syslog says where). */
 int lcb_compact(struct lcb_store *, const struct lcb_compact *, struct lcb_compact_result *);
 
-/* Remove what backup_keep_previous kept of this backup (USERID; NULL: of the file PATH, which is not
- * registered) beside PATH, if its time is BEFORE or earlier; nothing else. REMOVED (NULL allowed) is
- * told of each file. DRY_RUN: only told. */
+/* Remove what backup_keep_previous kept of this backup, if its time is BEFORE or earlier; nothing else:
+ * of USERID's, wherever on the partitions it has been; with USERID NULL, of the file PATH, which is not
+ * registered, beside that. REMOVED (NULL allowed) is told of each file. DRY_RUN: only told. The first
+ * error is returned, after all directories have been tried. */
 int lcb_compact_expire(struct lcb_store *, const char *userid, const char *path, int64_t before,
                        int dry_run, void (*removed)(void *rock, const char *path), void *rock);
 

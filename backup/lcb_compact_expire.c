@@ -2,7 +2,8 @@
  * Copyright (c) 2026 The Cyrus Backups authors */
 /* lcb_compact_expire - remove what backup_keep_previous has kept: <data>.<time>, <data>.index.<time>,
  * <data>.<time>.index, which who looks at the former makes, and what SQLite may have left beside these.
- * Cyrus 3.x gave such files the same names. */
+ * Cyrus 3.x gave such files the same names. A backup that is moved leaves them where it was, so they
+ * are looked for on all partitions. */
 #include "config.h"
 
 #include <ctype.h>
@@ -12,6 +13,7 @@
 
 #include "backup/lcb_compact_int.h"
 #include "backup/lcb_partition.h"
+#include "backup/lcb_switch.h"
 #include "backup/lcb_walk.h"
 #include "lib/strarray.h"
 #include "lib/xerr.h"
@@ -61,34 +63,54 @@ static int note_name(void *rock, const char *name)
     return 0;
 }
 
+struct expiry {
+    struct vfs *vfs;
+    struct listing listing;
+    int dry_run;
+    void (*removed)(void *rock, const char *path);
+    void *rock;
+};
+
+static int expire_in(struct expiry *e, const char *dir)
+{
+    struct listing *l = &e->listing;
+    int r = vfs_list(e->vfs, dir, note_name, l);
+    for (int i = 0; !r && i < l->found.count; i++) {
+        char *name = xasprintf("%s/%s", strcmp(dir, "/") ? dir : "", strarray_nth(&l->found, i));
+        r = e->dry_run ? 0 : vfs_unlink(e->vfs, name);
+        if (!r && e->removed)
+            e->removed(e->rock, name);
+        r = r == -ENOENT ? 0 : r;
+        free(name);
+    }
+    strarray_fini(&l->found);
+    return r;
+}
+
 int lcb_compact_expire(struct lcb_store *store, const char *userid, const char *path, int64_t before,
                        int dry_run, void (*removed)(void *rock, const char *path), void *rock)
 {
-    struct vfs *vfs = lcb_store_vfs(store);
-    struct listing l = {.random = userid != NULL, .before = before};
+    struct expiry e = {lcb_store_vfs(store), {.random = userid != NULL, .before = before}, dry_run,
+                       removed, rock};
+    struct strarray dirs = {.count = 0};
     struct buf prefix = BUF_INITIALIZER;
-    const char *last = lcb_last_part(path);
-    char *dir = lcb_directory(path);
     int r = 0;
     if (userid) {
         r = lcb_filename_encode(&prefix, userid, strlen(userid));
         buf_putc(&prefix, '_');
+        lcb_switch_dirs(store, userid, path, &dirs);
     } else {
-        buf_setcstr(&prefix, last);
+        char *dir = lcb_directory(path);
+        buf_setcstr(&prefix, lcb_last_part(path));
+        strarray_append(&dirs, dir);
+        free(dir);
     }
-    l.prefix = buf_cstring(&prefix);
-    if (!r)
-        r = vfs_list(vfs, dir, note_name, &l);
-    for (int i = 0; !r && i < l.found.count; i++) {
-        char *name = xasprintf("%.*s%s", (int)(last - path), path, strarray_nth(&l.found, i));
-        r = dry_run ? 0 : vfs_unlink(vfs, name);
-        r = r == -ENOENT ? 0 : r;
-        if (!r && removed)
-            removed(rock, name);
-        free(name);
+    e.listing.prefix = buf_cstring(&prefix);
+    for (int i = 0, failed = r; !failed && i < dirs.count; i++) {
+        int one = expire_in(&e, strarray_nth(&dirs, i));
+        r = r || (i && one == -ENOENT) ? r : one; /* nobody is obliged to have been everywhere */
     }
-    strarray_fini(&l.found);
+    strarray_fini(&dirs);
     buf_free(&prefix);
-    free(dir);
     return r;
 }

@@ -70,6 +70,7 @@ int lcb_idle_known(struct lcb *b, int64_t now, struct lcb_compact_account *);
 struct lcb_writer {
     struct lcb_switch *s;
     size_t fill; /* a chunk that has this much text is full */
+    int flags;   /* of the first chunk that is written next: GZ_LACKS or 0 */
     struct gzpacker *packer, *coded;
     struct buf text, packed;
     uint32_t lines;

@@ -80,6 +80,7 @@ static void written(struct lcb_writer *w, const struct gzextra *extra)
 {
     w->s->end += (off_t)extra->length;
     w->s->seq++;
+    w->flags = 0;
 }
 
 static int need_seq(const struct lcb_writer *w)
@@ -89,7 +90,7 @@ static int need_seq(const struct lcb_writer *w)
 
 int lcb_writer_seal(struct lcb_writer *w, int flags)
 {
-    struct gzextra extra = {.present = 1, .flags = GZ_COMMIT | flags, .id = w->s->id,
+    struct gzextra extra = {.present = 1, .flags = GZ_COMMIT | flags | w->flags, .id = w->s->id,
                             .seq = w->s->seq + 1};
     if (!w->lines && !flags)
         return 0;
@@ -154,7 +155,7 @@ int lcb_writer_piece(struct lcb_writer *w, const void *p, size_t n)
 
 int lcb_writer_streamed(struct lcb_writer *w)
 {
-    struct gzextra extra = {.present = 1, .flags = GZ_COMMIT | GZ_STREAMED, .id = w->s->id,
+    struct gzextra extra = {.present = 1, .flags = GZ_COMMIT | GZ_STREAMED | w->flags, .id = w->s->id,
                             .seq = w->s->seq + 1};
     int r = gzwriter_finish(&w->stream, &extra);
     if (!r) {
@@ -199,7 +200,7 @@ int lcb_writer_whole(struct lcb_writer *w, const struct lcb_member *m, int64_t s
         return n < 0 ? (int)n : XERR_EOF;
     if (gzmember_header(header, sizeof(header), &was) != GZ_HEADER_LEN)
         return XERR_FORMAT;
-    extra.flags = (extra.flags & GZ_STREAMED) | GZ_COMMIT;
+    extra.flags = (extra.flags & GZ_STREAMED) | GZ_COMMIT | w->flags;
     extra.id = w->s->id;
     extra.seq = w->s->seq + 1;
     gzmember_putheader(header, &extra);

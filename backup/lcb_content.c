@@ -105,6 +105,15 @@ int lcb_content_floor(struct lcb *b, const struct lcb_folder *f, uint32_t *last_
     return r == XERR_NOTFOUND ? 0 : r;
 }
 
+int lcb_lacks_content(struct lcb *b, int64_t folder, uint32_t last_uid)
+{
+    int64_t uid;
+    int r = sqldb_int(b->index->db, &uid, "SELECT r.uid FROM records r JOIN contents c ON"
+                      " c.id=r.content WHERE r.folder=? AND r.until IS NULL AND r.expunged=0 AND"
+                      " r.uid<=? AND c.chunk IS NULL LIMIT 1", "ii", folder, (int64_t)last_uid);
+    return r ? (r == XERR_NOTFOUND ? 0 : r) : 1;
+}
+
 int lcb_marks_waiting(struct lcb_index *ix, int64_t *n)
 {
     return sqldb_int(ix->db, n,

@@ -72,7 +72,7 @@ static int base_name(struct lcb_hold *h, char **base)
     const char *last = lcb_last_part(h->path);
     lcb_name_parse(last, &n);
     *base = NULL;
-    if (!*h->userid || (n.kind == LCB_NAME_DATA && lcb_name_is_for(last, n.baselen, h->userid))) {
+    if (!*h->userid || (n.kind == LCB_NAME_DATA && lcb_name_says(last, n.baselen, h->userid))) {
         *base = xstrdup(h->path);
         return 0;
     }
@@ -267,6 +267,13 @@ static const char *user_of(struct finder *f, const char *name, const struct lcb_
         buf_reset(&f->user);
     free(base);
     return buf_cstring(&f->user);
+}
+
+int lcb_deleted_is_of(const struct lcb_deleted *d, const char *userid)
+{
+    struct lcb_name n;
+    lcb_name_parse(lcb_last_part(d->path), &n);
+    return lcb_name_says(lcb_last_part(d->path), n.baselen, userid);
 }
 
 /* The index of a deleted backup that is not there: whoever brought it back came no further. */

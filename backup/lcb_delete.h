@@ -36,6 +36,8 @@ struct lcb_deleted {
 /* FN for every deleted backup, in no order; a non-zero result ends it and is returned. */
 int lcb_deleted_foreach(struct lcb_store *, int (*fn)(void *rock, const struct lcb_deleted *),
                         void *rock);
+/* 1 if it was USERID's, whose name may be too long for that of a file. */
+int lcb_deleted_is_of(const struct lcb_deleted *, const char *userid);
 /* Remove those whose time has passed, and what interrupted deletions left. FN (may be NULL) hears of
  * each that is gone; a non-zero result ends it. The first error is returned, after all have been
  * tried. */

@@ -101,22 +101,53 @@ static int can_be_copied(struct eventwalk *w, int64_t pos, const struct candidat
     return mboxname_isdeleted(lcb_store_names(w->b->store), c->mboxname) ? 1 : 2;
 }
 
+/* Where the record of CONTENT that is at hand began, if that was before POS; else 0. */
+static int first_version(struct eventwalk *w, int64_t pos, int64_t folder, int64_t content,
+                         int64_t *since)
+{
+    int r = sqldb_int(w->b->index->db, since,
+                      "SELECT since FROM (SELECT * FROM records WHERE content=? ORDER BY id LIMIT ?)"
+                      " WHERE folder=? AND uid=? ORDER BY id LIMIT 1", "iiii", content,
+                      (int64_t)CANDIDATES, folder, (int64_t)w->rec.uid);
+    if (r == XERR_NOTFOUND || *since == pos)
+        *since = 0;
+    return r == XERR_NOTFOUND ? 0 : r;
+}
+
+/* Is C, whose first version began at FIRST, the other end of a move? It is in another mailbox, one of
+ * the two came as the other was expunged, and it is the one that came that is the younger: who moves a
+ * message and takes that back soon leaves several of both. */
+static int is_moved(struct eventwalk *w, int64_t folder, int arrival, int64_t began,
+                    const struct candidate *c, int64_t first)
+{
+    if (c->rel.folder == folder || !at_about_the_same_time(w, c->since))
+        return 0;
+    return arrival ? c->expunged && c->later && first < began
+                   : !c->expunged && !c->later && first > began;
+}
+
 /* Look for the other end of a way: of an arrival (ARRIVAL), a record of the same content that is
  * expunged at about the same time, or else one that was live before; of an expunge, one that arrived at
  * about the same time. 1 if there is one. */
 static int find_relative(struct eventwalk *w, int64_t pos, int64_t folder, int64_t content,
                          int arrival, struct relative *found)
 {
-    sqlite3_stmt *st = sqldb_stmt(w->b->index->db, candidates_sql);
+    struct relative at = {0, 0, 0};
     struct candidate c;
-    int have = 0, r;
+    int64_t began = pos, first = 0;
+    int have = 0, r = arrival ? 0 : first_version(w, pos, folder, content, &began);
+    if (r)
+        return r;
+    sqlite3_stmt *st = sqldb_stmt(w->b->index->db, candidates_sql);
     if (!st || sqldb_bind(st, "iiiiii", content, folder, pos, INT64_MAX, (int64_t)w->rec.uid,
                           (int64_t)CANDIDATES))
         return XERR_SQL;
     while ((r = sqldb_step(w->b->index->db, st)) == 1) {
         read_candidate(st, &c);
-        c.rel.moved = c.rel.folder != folder && at_about_the_same_time(w, c.since) &&
-                      (arrival ? c.expunged && c.later : !c.expunged && !c.later);
+        if (c.rel.folder != at.folder || c.rel.uid != at.uid)
+            first = c.since;
+        at = c.rel;
+        c.rel.moved = is_moved(w, folder, arrival, began, &c, first);
         int copied = arrival ? can_be_copied(w, pos, &c) : 0;
         if (!c.rel.moved && copied <= have)
             continue;

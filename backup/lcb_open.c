@@ -496,3 +496,16 @@ const char *lcb_path(const struct lcb *b)
 {
     return b->path;
 }
+
+uint64_t lcb_backup_id(const struct lcb *b)
+{
+    return b->df.id;
+}
+
+uint64_t lcb_files_id(const struct lcb *b)
+{
+    uint64_t prime = 1099511628211u, id = 14695981039346656037u; /* FNV-1a */
+    for (const char *p = b->path; *p; p++)
+        id = (id ^ (unsigned char)*p) * prime;
+    return (id ^ (uint64_t)b->index_ino) * prime;
+}

@@ -187,7 +187,7 @@ static int64_t cut_short(struct lcb *b, const struct lcb_mark_point *p, off_t si
 /* FIRST: of the last member that had been applied before. */
 static int finish(struct lcb *b, struct lcb_scan *s, int64_t first, struct lcb_mark_point *p)
 {
-    int r = lcb_marks_set(b->index, LCB_POS(first + 1, 0), s->rotten || s->unsound);
+    int r = lcb_marks_set(b->index, LCB_POS(first + 1, 0), s->rotten || s->unsound || s->lacks);
     lcb_scan_point(s, p);
     if (!r)
         r = lcb_index_setpoint(b->index, p);

@@ -209,7 +209,7 @@ static int mark_differing(struct repair *rp)
 /* Without an old index: what is referred to and not there may have been lost. */
 static int mark_alone(struct repair *rp)
 {
-    int lost = rp->scan.rotten || rp->scan.unsound;
+    int lost = rp->scan.rotten || rp->scan.unsound || rp->scan.lacks;
     int r = lcb_marks_set(rp->b->index, 0, lost);
     if (!r && lost)
         r = lcb_marks_waiting(rp->b->index, &rp->rp->messages);

@@ -247,6 +247,7 @@ static int apply_member(struct lcb_scan *s, struct lcb_member *m, int *known)
     s->at = end;
     s->last_time = last;
     s->lost += lost;
+    s->lacks |= (m->extra.flags & GZ_LACKS) != 0;
     if (!r && (!m->extra.present || (m->extra.flags & GZ_COMMIT)))
         r = end_group(s, 1);
     if (!r)

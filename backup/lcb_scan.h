@@ -52,6 +52,7 @@ struct lcb_scan {
     int rotten;     /* damaged chunks */
     int forced;     /* of them only known to be rotten from COMMITTED */
     int unsound;    /* messages that are not what they should be */
+    int lacks;      /* so says the file itself: content was lost of which nothing else tells any more */
     int unfinished; /* the last member, one of Cyrus 3.x, has no end */
 
     /* Its own. */

@@ -18,6 +18,7 @@
 #define BACKUP_LCB_SWITCH_H
 
 #include "backup/lcb_int.h"
+#include "lib/strarray.h"
 
 /* The strings must live as long as the switch. */
 struct lcb_switch_how {
@@ -87,6 +88,8 @@ int lcb_switch_finish_dead(struct lcb_switch *);
 int lcb_switch_sweep(struct lcb_switch *);
 /* A free name for a pair of USERID in DIR; to be freed. */
 int lcb_switch_newname(struct vfs *, const char *dir, const char *userid, char **path);
+/* Where files of USERID, whose backup is at PATH, may be: the directory of that first. */
+void lcb_switch_dirs(struct lcb_store *, const char *userid, const char *path, struct strarray *dirs);
 /* Remove the index of PATH with all that SQLite keeps beside it. */
 int lcb_switch_rmindex(struct vfs *, const char *path);
 /* The pair PATH is not used any more: removed, or kept under a name with the time. */

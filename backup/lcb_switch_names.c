@@ -384,12 +384,16 @@ static void add_partitions(struct lcb_store *store, const char *userid, struct s
 {
     struct lcb_placement p;
     lcb_store_placement(store, &p);
-    for (size_t i = 0; i < p.count; i++)
+    for (size_t i = 0; i < p.count; i++) {
+        int len = (int)strlen(p.partitions[i].dir);
+        while (len > 0 && p.partitions[i].dir[len - 1] == '/')
+            len--;
         for (int full = 0; full < 2; full++) {
-            char *dir = xasprintf("%s/%c", p.partitions[i].dir, lcb_path_hash(userid, full));
+            char *dir = xasprintf("%.*s/%c", len, p.partitions[i].dir, lcb_path_hash(userid, full));
             strarray_add(dirs, dir);
             free(dir);
         }
+    }
 }
 
 static void add_parent(const char *path, struct strarray *dirs)
@@ -397,6 +401,13 @@ static void add_parent(const char *path, struct strarray *dirs)
     char *dir = lcb_directory(path);
     strarray_add(dirs, dir);
     free(dir);
+}
+
+void lcb_switch_dirs(struct lcb_store *store, const char *userid, const char *path,
+                     struct strarray *dirs)
+{
+    add_parent(path, dirs);
+    add_partitions(store, userid, dirs);
 }
 
 /* The first MUST of them without error. */
@@ -434,8 +445,7 @@ int lcb_switch_tidy(struct lcb_store *store, const char *userid, const char *pat
     origin_of(path, &o);
     int r = finish_dead(store, path, &o, keep);
     free(o.from);
-    add_parent(path, &dirs);
-    add_partitions(store, userid, &dirs);
+    lcb_switch_dirs(store, userid, path, &dirs);
     int swept = sweep_dirs(&sweep, &dirs, dirs.count);
     return r ? r : swept;
 }

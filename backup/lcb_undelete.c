@@ -53,10 +53,7 @@ struct of_user {
 static int keep_users(void *rock, const struct lcb_deleted *d)
 {
     const struct of_user *u = rock;
-    const char *slash = strrchr(d->path, '/');
-    struct lcb_name n;
-    lcb_name_parse(slash + 1, &n);
-    return lcb_name_is_for(slash + 1, n.baselen, u->userid) ? keep_newest(u->newest, d) : 0;
+    return lcb_deleted_is_of(d, u->userid) ? keep_newest(u->newest, d) : 0;
 }
 
 /* Directories that cannot be read are no reason to fail if something was found elsewhere. */

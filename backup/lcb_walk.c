@@ -76,34 +76,51 @@ static int is_index(const char *s)
     return names[i] != NULL;
 }
 
+/* WORD and a time at the beginning of S: what is behind them, or NULL. */
+static const char *behind_time(const char *s, const char *word, int64_t *time)
+{
+    char digits[20];
+    size_t len = strlen(word);
+    size_t count = strncmp(s, word, len) ? 0 : strspn(s + len, "0123456789");
+    *time = 0;
+    if (!count || count >= sizeof(digits))
+        return NULL;
+    memcpy(digits, s + len, count);
+    digits[count] = '\0';
+    return number(digits, time) ? s + len + count : NULL;
+}
+
 /* ".deleted.<time>", perhaps with an index' suffix behind it. */
 static int is_deleted(const char *s, struct lcb_name *n)
 {
-    static const char word[] = ".deleted.";
-    char digits[20];
-    size_t len = strlen(word);
-    if (strncmp(s, word, len))
-        return 0;
-    size_t count = strspn(s + len, "0123456789");
-    if (count >= sizeof(digits))
-        return 0;
-    memcpy(digits, s + len, count);
-    digits[count] = '\0';
-    n->kind = s[len + count] ? LCB_NAME_DELETED_INDEX : LCB_NAME_DELETED;
-    return number(digits, &n->time) && (!s[len + count] || is_index(s + len + count));
+    const char *rest = behind_time(s, ".deleted.", &n->time);
+    n->kind = rest && *rest ? LCB_NAME_DELETED_INDEX : LCB_NAME_DELETED;
+    return rest && (!*rest || is_index(rest));
+}
+
+/* ".index.old", ".index.<time>", and the index of a data file that was kept, each perhaps with what
+ * SQLite keeps beside it. */
+static int is_oldindex(const char *s, struct lcb_name *n)
+{
+    n->kind = LCB_NAME_OLDINDEX;
+    n->time = 0;
+    if (!strncmp(s, ".index.old", 10))
+        return 1;
+    const char *rest = behind_time(s, ".index.", &n->time);
+    if (rest)
+        return !*rest || !strcmp(rest, "-wal") || !strcmp(rest, "-shm") || !strcmp(rest, "-journal");
+    rest = behind_time(s, ".", &n->time);
+    return rest && is_index(rest);
 }
 
 /* The suffix S of a data file's name. */
 static int known_suffix(const char *s, struct lcb_name *n)
 {
-    if (is_deleted(s, n))
+    if (is_deleted(s, n) || is_oldindex(s, n))
         return 1;
     n->time = 0;
     if (is_index(s)) {
         n->kind = LCB_NAME_INDEX;
-    } else if (!strncmp(s, ".index.", 7) && strcmp(s, ".index.new")) {
-        n->kind = LCB_NAME_OLDINDEX;
-        return !strncmp(s + 7, "old", 3) || number(s + 7, &n->time);
     } else if (!strcmp(s, ".new") || !strcmp(s, ".index.new") ||
                (!strncmp(s, ".new", 4) && is_index(s + 4))) {
         n->kind = LCB_NAME_NEW;
@@ -138,15 +155,30 @@ void lcb_name_parse(const char *name, struct lcb_name *n)
     n->kind = LCB_NAME_OTHER;
 }
 
-int lcb_name_is_for(const char *name, size_t baselen, const char *userid)
+static int is_encoded(const char *name, size_t len, const char *userid)
 {
     struct buf ours = BUF_INITIALIZER;
-    size_t len = baselen - RANDOM_LEN;
-    int same = strlen(userid) == len && !memcmp(userid, name, len); /* Cyrus does not encode */
-    if (!same && !lcb_filename_encode(&ours, userid, strlen(userid)))
-        same = ours.len == len && !memcmp(ours.s, name, len);
+    int same = !lcb_filename_encode(&ours, userid, strlen(userid)) && ours.len == len &&
+               !memcmp(ours.s, name, len);
     buf_free(&ours);
     return same;
+}
+
+int lcb_name_is_for(const char *name, size_t baselen, const char *userid)
+{
+    size_t len = baselen - RANDOM_LEN;
+    return (strlen(userid) == len && !memcmp(userid, name, len)) || /* Cyrus does not encode */
+           is_encoded(name, len, userid);
+}
+
+int lcb_name_says(const char *name, size_t baselen, const char *userid)
+{
+    struct buf says = BUF_INITIALIZER;
+    char *base = xstrndup(name, baselen);
+    int same = !lcb_filename_decode(&says, base) && !strcmp(buf_cstring(&says), userid);
+    buf_free(&says);
+    free(base);
+    return same || is_encoded(name, baselen - RANDOM_LEN, userid);
 }
 
 /* ---- directories ---- */

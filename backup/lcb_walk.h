@@ -12,7 +12,8 @@
 enum lcb_namekind {
     LCB_NAME_DATA,     /* <userid>_XXXXXX */
     LCB_NAME_INDEX,    /* <data>.index, and what SQLite keeps beside it */
-    LCB_NAME_OLDINDEX, /* <data>.index.old, or .index.<time>: not used any more */
+    LCB_NAME_OLDINDEX, /* <data>.index.old, .index.<time>, .<time>.index: not used any more; with what
+                        * SQLite keeps beside them */
     LCB_NAME_DELETED,  /* <data>.deleted.<time> */
     LCB_NAME_DELETED_INDEX,
     LCB_NAME_PREVIOUS, /* <data>.<time>: as it was before compaction */
@@ -36,6 +37,9 @@ void lcb_name_parse(const char *name, struct lcb_name *);
 /* 1 if a data file whose name has BASELEN bytes before any suffix was made for USERID, by us or by
  * Cyrus 3.x. */
 int lcb_name_is_for(const char *name, size_t baselen, const char *userid);
+/* 1 if the name alone says that it is USERID's. (Cyrus 3.x does not encode: what it called a%2Fb may be
+ * a%2Fb's, but is a/b's unless the content says otherwise.) */
+int lcb_name_says(const char *name, size_t baselen, const char *userid);
 
 struct lcb_walk {
     /* Each file, by its name; a directory is none, whatever its name. Of directories those that could

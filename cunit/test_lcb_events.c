@@ -13,6 +13,7 @@
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
 #include "lib/xerr.h"
+#include "lib/xmalloc.h"
 
 static struct lcbtest t;
 static struct lcb *b;
@@ -209,6 +210,35 @@ static void test_moves(void)
     record("two", 5, 12, "", G3);
     UNIT_STR(news(), "+6000 arrived user.joe.two [two] uid=5 guid=3333 size=100 flags=()\n");
     end();
+}
+
+/* A move that is taken back soon: each leads to where the message was, not to where it came later. */
+static void test_and_back(void)
+{
+    for (int later = 0; later <= 60; later += 60) { /* in one second, or with time between */
+        begin();
+        record("one", 1, 5, "", G1);
+        record("two", 1, 5, "", G2);
+        record("two", 2, 6, "", G1);
+        record("one", 1, 6, "\\Expunged", G1);
+        lcbtest_settime(start + later);
+        record("one", 2, 7, "", G1);
+        record("two", 2, 7, "\\Expunged", G1);
+        char *all = xasprintf(
+            "+0 mailbox-created user.joe.one [one]\n"
+            "+0 arrived user.joe.one [one] uid=1 guid=1111 size=100 flags=()\n"
+            "+0 mailbox-created user.joe.two [two]\n"
+            "+0 arrived user.joe.two [two] uid=1 guid=2222 size=100 flags=()\n"
+            "+0 moved user.joe.two [two] uid=2 guid=1111 size=100 flags=()"
+            " from=user.joe.one from_uid=1\n"
+            "+0 expunged user.joe.one [one] uid=1 guid=1111 to=user.joe.two to_uid=2\n"
+            "+%d moved user.joe.one [one] uid=2 guid=1111 size=100 flags=()"
+            " from=user.joe.two from_uid=2\n"
+            "+%d expunged user.joe.two [two] uid=2 guid=1111 to=user.joe.one to_uid=2\n", later, later);
+        UNIT_STR(tell(0, LCB_NOW, 0, NULL), all);
+        free(all);
+        end();
+    }
 }
 
 static void test_mailboxes(void)
@@ -631,6 +661,7 @@ void suite_lcb_events(void)
         {"messages", test_messages},
         {"annotations", test_annotations},
         {"moves and copies", test_moves},
+        {"moves that are taken back", test_and_back},
         {"mailboxes", test_mailboxes},
         {"renamed in two pieces", test_names},
         {"not renamed", test_no_names},

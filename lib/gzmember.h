@@ -6,7 +6,7 @@
  *
  * The subfield (24 bytes, little-endian; doc/format describes it):
  *   0  1  format version, 1
- *   1  1  flags: GZ_COMMIT, GZ_STREAMED, GZ_BASE
+ *   1  1  flags: GZ_COMMIT, GZ_STREAMED, GZ_BASE, GZ_LACKS
  *   2  6  length of the whole member in the file, header and trailer included
  *   8  8  backup id, the same in all members of one data file
  *  16  4  sequence number of the member, from 1
@@ -26,6 +26,7 @@ enum {
     GZ_STREAMED = 2, /* the text is larger than memory should hold: inflate it as a stream */
     GZ_BASE = 4,     /* what was before the end of this member is not all there any more; the state at
                       * its end is (compaction wrote it) */
+    GZ_LACKS = 8,    /* content is named in this file that was lost, and has not come again */
 };
 enum { GZ_HEADER_LEN = 10 + 2 + 4 + 24, GZ_TRAILER_LEN = 8, GZ_END_LEN = 2 + GZ_TRAILER_LEN };
 
