@@ -248,17 +248,19 @@ static int change_index(struct online *o)
 static int finish_repair(struct online *o, int damaged)
 {
     struct repair *rp = &o->rp;
-    int r = lcb_repair_carry(rp);
-    if (!r && (!o->judged || damaged)) {
+    int again = !o->judged || damaged, r = 0;
+    if (again) {
         free(rp->lost.list);
         rp->lost = (struct lcb_seqs){NULL, 0};
         r = lcb_seqs_lost(rp->old, rp->b->index, INT64_MAX, &rp->lost);
         if (!r && rp->lost.n)
             r = lcb_relog(rp->b, rp->old, &rp->lost, rp->rp);
         rp->rp->messages = 0;
-        if (!r)
-            r = lcb_repair_lacking(rp);
     }
+    if (!r)
+        r = lcb_repair_carry(rp); /* to the mailboxes that were logged again, too */
+    if (!r && again)
+        r = lcb_repair_lacking(rp);
     return r ? r : lcb_repair_commit(rp);
 }
 

@@ -416,7 +416,7 @@ static int serve_all(struct worker *w)
 {
     open_lock(w);
     for (;;) {
-        int fd, code = next_client(w, &fd);
+        int fd = -1, code = next_client(w, &fd);
         if (code != GO_ON)
             return code;
         serve_one(w, fd);
