@@ -414,6 +414,18 @@ int lcb_index_gethistory(struct lcb_index *ix, int64_t *pos)
     return r == XERR_NOTFOUND ? 0 : r;
 }
 
+int lcb_history_carry(struct lcb_index *old, struct lcb_index *new_)
+{
+    int64_t was, is, one;
+    int r = lcb_index_gethistory(old, &was);
+    if (!r)
+        r = lcb_index_gethistory(new_, &is);
+    if (r || was <= is)
+        return r;
+    r = sqldb_int(new_->db, &one, "SELECT 1 FROM chunks WHERE seq=?", "i", LCB_POS_SEQ(was) - 1);
+    return r == XERR_NOTFOUND ? lcb_index_sethistory(new_, was) : r;
+}
+
 int lcb_index_clear(struct lcb_index *ix)
 {
     ix->last_tick = -1;

@@ -290,7 +290,7 @@ static int mend_and_read(struct lcb **bp, int behind)
 {
     struct lcb *b = *bp, *was = b, *w;
     struct stat st;
-    int r = behind ? 0 : begins_well(b);
+    int r = behind ? 0 : is_meant(b);
     if (r)
         return r;
     w = new_backup(b->store, b->userid, b->path, 1);

@@ -198,6 +198,17 @@ static int finish(struct lcb *b, struct lcb_scan *s, int64_t first, struct lcb_m
     return r;
 }
 
+/* The end of what the index P knows is rotten, but the file goes on: what follows is applied first, or
+ * the repair would say again what does not hold any more. */
+static int catch_up(struct lcb *b, struct lcb_mark_point *p, off_t size)
+{
+    struct lcb_scan s;
+    int64_t first = p->seq;
+    lcb_recover_scan(b, p, size, &s);
+    int r = lcb_scan(&s);
+    return r || s.at == p->end ? r : finish(b, &s, first, p);
+}
+
 void lcb_recover_scan(struct lcb *b, const struct lcb_mark_point *p, off_t size, struct lcb_scan *s)
 {
     memset(s, 0, sizeof(*s));
@@ -232,8 +243,9 @@ int lcb_recover(struct lcb *b)
         r = lcb_index_getpoint(b->index, &p);
     int fits = r || lcb_point_fits(b->vfs, b->fd, &p);
     if (!fits && lcb_end_rotten(b)) {
+        r = p.end < st.st_size ? catch_up(b, &p, st.st_size) : 0;
         lcb_index_rollback(b->index);
-        return 1;
+        return r ? r : 1;
     }
     if (!fits) {
         int64_t gone = cut_short(b, &p, st.st_size);

@@ -155,6 +155,8 @@ int lcb_repair_carry(struct repair *rp)
 {
     sqlite3_stmt *st = sqldb_stmt(rp->old->db, "SELECT uniqueid, mark FROM folders WHERE mark<>0");
     int r = st ? carry_notes(rp) : XERR_SQL, more = 0;
+    if (!r)
+        r = lcb_history_carry(rp->old, rp->b->index);
     while (!r && (more = sqldb_step(rp->old->db, st)) > 0)
         r = sqldb_run(rp->b->index->db, "UPDATE folders SET mark=?1 WHERE uniqueid=?2 AND (mark=0 OR"
                       " ?1=?3)", "iti", sqlite3_column_int64(st, 1),

@@ -120,13 +120,25 @@ static int ends_behind(const struct lcb_scan *s, off_t at)
     return (s->ends[0] > at) + (s->ends[1] > at);
 }
 
+/* Where the member behind the damaged BAD may be. If none is where its header says, some of BAD is gone,
+ * and the next one begins before. */
+static off_t find_behind(struct lcb_scan *s, const struct lcb_member *bad, int known)
+{
+    struct lcb_member m;
+    off_t told = known && bad->length ? bad->offset + bad->length : 0;
+    if (told && (told >= s->size || lcb_member_at(s->vfs, s->fd, told, s->size, &m) != XERR_FORMAT))
+        return told;
+    off_t found = find_member(s, bad->offset + 1);
+    return told && (found < 0 || found > told) ? told : found;
+}
+
 /* Behind the damaged member BAD: does the end of a later group stand intact? KNOWN: BAD's header was
  * readable. *NEXT is where the next member may be, -1 if nowhere. */
 static int is_rot(struct lcb_scan *s, const struct lcb_member *bad, int known, off_t *next)
 {
     struct lcb_member m;
     int need = known && (bad->extra.flags & GZ_COMMIT) ? 1 : 2;
-    off_t at = known && bad->length ? bad->offset + bad->length : find_member(s, bad->offset + 1);
+    off_t at = find_behind(s, bad, known);
     *next = at;
     if (at >= 0 && s->looked > at)
         at = s->looked;

@@ -192,6 +192,8 @@ static int replay(struct lcb_switch *s, int old_damage)
     lcb_recover_scan(b, &p, s->end, &scan);
     r = scan_new(s, old_damage, &scan);
     lcb_scan_point(&scan, &p);
+    if (!r && old_damage)
+        r = lcb_history_carry(s->old->index, b->index);
     if (!r)
         r = lcb_index_setpoint(b->index, &p);
     if (!r)

@@ -16,6 +16,7 @@
 
 #include "backup/lcb_int.h"
 #include "backup/lcb_verify_int.h"
+#include "lib/xerr.h"
 
 static int is_lost(const struct lcb_losses *s, int64_t seq)
 {
@@ -82,6 +83,15 @@ static int damage_follows(const struct lcb_losses *s, const struct lcb_differenc
     return d->side > 0 ? s->lost->n || has_unsound(s, seq) : is_lost(s, seq);
 }
 
+/* The chunk before the beginning of the history said so; it was lost, or had been before. */
+static int history_follows(const struct lcb_losses *s, const struct lcb_difference *d)
+{
+    int64_t seq = LCB_POS_SEQ(d->since[0]) - 1, one;
+    return is_lost(s, seq) || (d->since[0] > d->since[1] &&
+                               sqldb_int(s->live->db, &one, "SELECT 1 FROM chunks WHERE seq=?", "i",
+                                         seq) == XERR_NOTFOUND);
+}
+
 /* Of what tells of places, or of names: 1, 0; -1 if it does neither. */
 static int place_follows(const struct lcb_losses *s, const struct lcb_difference *d)
 {
@@ -94,13 +104,13 @@ static int place_follows(const struct lcb_losses *s, const struct lcb_difference
         return name_is_touched(s, d->mboxname);
     if (!strcmp(d->table, "contents"))
         return is_lost(s, d->chunk);
-    if (!strcmp(d->table, "meta")) /* the chunk before it said so */
-        return is_lost(s, LCB_POS_SEQ(d->since[0]) - 1);
     return -1;
 }
 
 int lcb_losses_excuse(const struct lcb_losses *s, const struct lcb_difference *d)
 {
+    if (!strcmp(d->table, "meta"))
+        return history_follows(s, d);
     int place = !strcmp(d->table, "lost") ? damage_follows(s, d) : s->lost->n ? place_follows(s, d) : 0;
     if (place >= 0)
         return place;

@@ -237,9 +237,9 @@ static int create(struct client *c, struct client_out *out, struct client_box *m
 
 static unsigned any_content(struct client *c)
 {
-    return c->next_content < CLIENT_CONTENTS && client_draw(c, 5) ? c->next_content++
-           : c->next_content                                      ? client_draw(c, c->next_content)
-                                                                  : 0;
+    if (!c->next_content || (c->next_content < CLIENT_CONTENTS && client_draw(c, 5)))
+        return c->next_content++;
+    return client_draw(c, c->next_content);
 }
 
 static int deliver(struct client *c, struct client_out *out, struct client_box *m)
