@@ -25,6 +25,7 @@
 #include <time.h>
 
 #include "backup/lcb_compact_int.h"
+#include "backup/lcb_history.h"
 #include "lib/xerr.h"
 #include "lib/xlog.h"
 
@@ -89,6 +90,18 @@ static int find_from(struct lcb_plan *p)
     return in_window && !p->estimate ? window_due(p, first) : 0;
 }
 
+/* The window does not begin before POS, behind what was restated; or, where that is lost, before the
+ * first line behind it, as nobody knows the time of anything before. */
+static int bound_by_history(struct lcb_plan *p, int64_t pos)
+{
+    int64_t begin, time;
+    int r = lcb_history_begin(p->b, &begin, &time);
+    int64_t from = begin == pos ? pos - 1 : begin;
+    if (!r && p->from < from)
+        p->from = from;
+    return r;
+}
+
 static int find_window(struct lcb_plan *p)
 {
     int64_t history;
@@ -103,8 +116,8 @@ static int find_window(struct lcb_plan *p)
     p->from = 0;
     if (p->retention > 0)
         r = find_from(p);
-    if (history && p->from < history - 1)
-        p->from = history - 1;
+    if (history)
+        r = r ? r : bound_by_history(p, history);
     p->account.window = p->from ? lcb_index_time(p->b->index, p->from) : 0;
     return r;
 }

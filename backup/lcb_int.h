@@ -290,8 +290,8 @@ int lcb_index_setnote(struct lcb_index *, const char *key, int64_t value);
  * the first line on. Getting it: XERR_FORMAT for a number that is no position. */
 int lcb_index_sethistory(struct lcb_index *, int64_t pos);
 int lcb_index_gethistory(struct lcb_index *, int64_t *pos);
-/* NEW is made from the same file as OLD, of which the flagged member may be lost: it cannot reach further
- * back. In NEW's open transaction. */
+/* NEW is made from the same file as OLD, of which the flagged member may be lost: it cannot reach
+ * further back. In NEW's open transaction. */
 int lcb_history_carry(struct lcb_index *old, struct lcb_index *new_);
 /* Remove every row, in the open transaction. */
 int lcb_index_clear(struct lcb_index *);

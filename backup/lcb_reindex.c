@@ -121,7 +121,9 @@ static int advance(struct online *o, struct lcb_index *ix, off_t to)
     int r = lcb_index_begin(ix);
     if (!r)
         r = lcb_scan(s);
-    if (!r && (s->at != to || s->unfinished))
+    if (!r && s->unfinished)
+        r = NO_USE; /* what stood behind it was cut off: it has to be ended under the lock */
+    else if (!r && s->at != to)
         r = XERR_STALE;
     lcb_scan_point(s, &p);
     if (!r)

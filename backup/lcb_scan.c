@@ -120,8 +120,8 @@ static int ends_behind(const struct lcb_scan *s, off_t at)
     return (s->ends[0] > at) + (s->ends[1] > at);
 }
 
-/* Where the member behind the damaged BAD may be. If none is where its header says, some of BAD is gone,
- * and the next one begins before. */
+/* Where the member behind the damaged BAD may be. If none is where its header says, some of BAD is
+ * gone, and the next one begins before. */
 static off_t find_behind(struct lcb_scan *s, const struct lcb_member *bad, int known)
 {
     struct lcb_member m;

@@ -312,8 +312,8 @@ static int put_seen(const struct client *c, struct client_out *out, unsigned id)
 {
     char text[200];
     unsigned v = c->seen[id];
-    snprintf(text, sizeof(text), "%%(USERID joe UNIQUEID %s LASTREAD %u LASTUID %u LASTCHANGE %u SEENUIDS"
-             " 1:%u)", client_id(id), v, v, v, v + 1);
+    snprintf(text, sizeof(text), "%%(USERID joe UNIQUEID %s LASTREAD %u LASTUID %u LASTCHANGE %u"
+             " SEENUIDS 1:%u)", client_id(id), v, v, v, v + 1);
     return v ? put_line(out, "SEEN", text) : 0;
 }
 
@@ -331,8 +331,8 @@ static int put_script(const struct client *c, struct client_out *out, unsigned n
     if (!v)
         snprintf(text, sizeof(text), "%%(USERID joe FILENAME s%u.script)", n);
     else if (v % 2)
-        snprintf(text, sizeof(text), "%%(USERID joe FILENAME s%u.script LAST_UPDATE %u CONTENT {%zu}\r\n%s)",
-                 n, v, strlen(script_text(v)), script_text(v));
+        snprintf(text, sizeof(text), "%%(USERID joe FILENAME s%u.script LAST_UPDATE %u CONTENT"
+                 " {%zu}\r\n%s)", n, v, strlen(script_text(v)), script_text(v));
     else
         snprintf(text, sizeof(text), "%%(USERID joe FILENAME s%u.script LAST_UPDATE %u CONTENT \"%s\")",
                  n, v, script_text(v));
@@ -363,7 +363,8 @@ static int put_annot(const struct client *c, struct client_out *out, unsigned n)
 {
     char text[200];
     if (c->annot[n])
-        snprintf(text, sizeof(text), "%%(MBOXNAME \"\" ENTRY /e%u USERID joe VALUE v%u)", n, c->annot[n]);
+        snprintf(text, sizeof(text), "%%(MBOXNAME \"\" ENTRY /e%u USERID joe VALUE v%u)", n,
+                 c->annot[n]);
     else
         snprintf(text, sizeof(text), "%%(MBOXNAME \"\" ENTRY /e%u USERID joe)", n);
     return put_line(out, c->annot[n] ? "ANNOTATION" : "UNANNOTATION", text);
@@ -598,7 +599,8 @@ static int put_is_quota(void *rock, const char *root, const char *text, size_t l
     return 0;
 }
 
-static int put_is_annot(void *rock, const char *entry, const char *userid, const char *value, size_t len)
+static int put_is_annot(void *rock, const char *entry, const char *userid, const char *value,
+                        size_t len)
 {
     buf_printf(((struct put *)rock)->out, "annotation %s %s %.*s\n", entry, userid, (int)len, value);
     return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The Cyrus Backups authors */
-/* A client that knows what it has: commands are drawn from a seed and go to a backup or into a member as
- * Cyrus 3.x writes it, and at any time the client can say, without looking at the backup, what must be
- * in that. Its checksums are right, unlike those of lcbtest_history. */
+/* A client that knows what it has: commands are drawn from a seed and go to a backup or into a member
+ * as Cyrus 3.x writes it, and at any time the client can say, without looking at the backup, what must
+ * be in that. Its checksums are right, unlike those of lcbtest_history. */
 #ifndef CUNIT_LCBTEST_CLIENT_H
 #define CUNIT_LCBTEST_CLIENT_H
 
@@ -11,7 +11,13 @@
 #include "cunit/lcbtest.h"
 #include "cunit/lcbtest_foreign.h"
 
-enum { CLIENT_BOXES = 6, CLIENT_NAMES = 5, CLIENT_RECORDS = 10, CLIENT_OTHERS = 3, CLIENT_CONTENTS = 256 };
+enum {
+    CLIENT_BOXES = 6,
+    CLIENT_NAMES = 5,
+    CLIENT_RECORDS = 10,
+    CLIENT_OTHERS = 3,
+    CLIENT_CONTENTS = 256
+};
 
 /* Which of the messages; message number I of the client is lcbtest_message(base + I). */
 struct client_set {

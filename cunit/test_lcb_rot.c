@@ -386,31 +386,39 @@ static size_t find_base(const struct buf *data)
     return 0;
 }
 
+/* Joe's backup, which began at *BEGUN, and was compacted when the first of its two commits was older
+ * than is kept: its path. */
+static char *begin_base(struct lcbtest *t, int64_t *begun)
+{
+    struct lcb_compact how = {.userid = "joe", .force = 1};
+    struct lcb_compact_result result;
+    lcbtest_init(t, "backup_retention: 100s\n");
+    lcbtest_open(t, NULL);
+    struct lcb *b = lcbtest_joe(t);
+    *begun = lcbtest_time();
+    CU_ASSERT_EQUAL(lcbtest_upload(b, 1000003, 1), 0); /* a chunk of its own */
+    CU_ASSERT_EQUAL(lcbtest_log(b, "SUB", "%(USERID joe MBOXNAME user.joe)"), 0);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    lcbtest_settime(*begun + 1000);
+    CU_ASSERT_EQUAL(lcbtest_log(b, "SUB", "%(USERID joe MBOXNAME user.joe.b)"), 0);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    lcb_close(&b);
+    lcbtest_settime(*begun + 1050);
+    CU_ASSERT_EQUAL_FATAL(lcb_compact(t->store, &how, &result), LCB_COMPACT_DONE);
+    return lcbtest_path(t);
+}
+
 /* What compaction restated of the time before is lost: that time is no history, it was not empty. */
 static void test_base(void)
 {
     for (int how_mended = 0; how_mended < 3; how_mended++) {
         struct file f;
         struct buf state = BUF_INITIALIZER;
-        struct lcb_compact how = {.userid = "joe", .force = 1};
-        struct lcb_compact_result result;
         struct lcb_repair rp;
         struct lcb *b = NULL;
+        int64_t begun;
         memset(&f, 0, sizeof(f));
-        lcbtest_init(&f.t, "backup_retention: 100s\n");
-        lcbtest_open(&f.t, NULL);
-        b = lcbtest_joe(&f.t);
-        int64_t begun = lcbtest_time();
-        CU_ASSERT_EQUAL(lcbtest_upload(b, 1000003, 1), 0); /* a chunk of its own */
-        CU_ASSERT_EQUAL(lcbtest_log(b, "SUB", "%(USERID joe MBOXNAME user.joe)"), 0);
-        CU_ASSERT_EQUAL(lcb_commit(b), 0);
-        lcbtest_settime(begun + 1000);
-        CU_ASSERT_EQUAL(lcbtest_log(b, "SUB", "%(USERID joe MBOXNAME user.joe.b)"), 0);
-        CU_ASSERT_EQUAL(lcb_commit(b), 0);
-        lcb_close(&b);
-        lcbtest_settime(begun + 1050);
-        CU_ASSERT_EQUAL_FATAL(lcb_compact(f.t.store, &how, &result), LCB_COMPACT_DONE);
-        char *path = lcbtest_path(&f.t);
+        char *path = begin_base(&f.t, &begun);
         snprintf(f.path, sizeof(f.path), "%s", path);
         free(path);
         lcbtest_read(f.path, &f.data);
@@ -435,6 +443,130 @@ static void test_base(void)
     }
 }
 
+/* What compaction restated is lost, and the flag that says so with it: as long as there is an index, it
+ * is known where history begins; and from a later compaction on the file says it again. */
+static void test_begin(void)
+{
+    for (int how_mended = 0; how_mended < 4; how_mended++) {
+        struct lcbtest t;
+        struct buf data = BUF_INITIALIZER, state = BUF_INITIALIZER;
+        struct lcb_compact how = {.userid = "joe", .force = 1};
+        struct lcb_compact_result result;
+        struct lcb_repair rp;
+        int64_t begun;
+        char *path = begin_base(&t, &begun);
+        lcbtest_read(path, &data);
+        size_t last = find_base(&data), first = 0;
+        for (size_t at = 0; at < last; at++) /* its header */
+            if (!memcmp(data.s + at, "\x1f\x8b\x08\x04", 4))
+                first = at;
+        data.s[how_mended & 2 ? first + 16 : last] ^= 0x55;
+        lcbtest_write(path, data.s, data.len);
+        CU_ASSERT_EQUAL(lcbtest_repair_as(&t, path, how_mended & 1, &rp), 0);
+        for (int compacted = 0; compacted < 2; compacted++) {
+            struct lcb *b = lcbtest_joe(&t);
+            CU_ASSERT_EQUAL(lcbtest_state(b, begun + 1, &state), XERR_NOTFOUND);
+            CU_ASSERT_EQUAL(lcbtest_state(b, begun + 999, &state), XERR_NOTFOUND);
+            CU_ASSERT_EQUAL(lcbtest_state(b, begun + 1001, &state), 0);
+            CU_ASSERT(strstr(buf_cstring(&state), "sub user.joe.b") != NULL);
+            lcb_close(&b);
+            lcbtest_clean(&t, path, 0, "the beginning");
+            lcbtest_compare(&t, path, "the beginning");
+            CU_ASSERT_EQUAL(lcb_compact(t.store, &how, &result), LCB_COMPACT_DONE);
+            free(path);
+            path = lcbtest_path(&t);
+        }
+        free(path);
+        buf_free(&data);
+        buf_free(&state);
+        lcbtest_fini(&t);
+    }
+}
+
+/* The index does not know the last lines, and what it knows last has rotted: what they say counts. */
+static void test_behind(void)
+{
+    static const char *const lines[] = {"1700000100 APPLY UNSUB %(USERID pat MBOXNAME user.pat.f3)\r\n",
+                                        NULL};
+    for (int who = 0; who < 3; who++) {
+        struct file f;
+        struct lcb_repair rp;
+        begin(&f, 0, 1);
+        cyrus_chunk(&f.data, lines);
+        f.data.s[f.start[MEMBERS] - 9] ^= 0x55;
+        lcbtest_write(f.path, f.data.s, f.data.len);
+        lcbtest_putindex(f.path, &f.index);
+        if (who)
+            CU_ASSERT_EQUAL(lcbtest_repair_as(&f.t, f.path, who - 1, &rp), 0);
+        open_and_close(&f, LCB_WRITE);
+        CU_ASSERT_EQUAL(count(&f, "subs WHERE until IS NULL"), MEMBERS - 1);
+        CU_ASSERT_EQUAL(count(&f, "subs WHERE mboxname='user.pat.f3' AND until IS NULL"), 0);
+        CU_ASSERT_EQUAL(count(&f, "records WHERE until IS NULL"), MEMBERS);
+        lcbtest_compare(&f.t, f.path, "behind");
+        finish(&f);
+    }
+}
+
+/* Some of a member of ours is gone: the next one, which begins earlier by that, is there. */
+static void test_gone(void)
+{
+    for (int first = 0; first < 2; first++) {
+        struct lcbtest_file f;
+        lcbtest_makefile(&f);
+        size_t at = (size_t)f.start[first ? 0 : 2][0] + 60;
+        memmove(f.data.s + at, f.data.s + at + 20, f.data.len - at - 20);
+        f.data.len -= 20;
+        lcbtest_write(f.path, f.data.s, f.data.len);
+        lcbtest_rmindex(f.path);
+        lcbtest_openfile(&f);
+        CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM contents WHERE chunk IS NOT NULL"),
+                        2 * LCBTEST_GROUPS - 1);
+        lcbtest_freefile(&f);
+    }
+}
+
+/* A process of Cyrus was killed, and so was the next one, before its first line was whole: what is left
+ * of that is cut off, and the first one is the last now, and has no end. */
+static void test_killed(void)
+{
+    struct file f;
+    struct cyrus_member m;
+    struct lcb_repair rp;
+    begin(&f, 0, 1);
+    cyrus_begin(&m, &f.data);
+    cyrus_line(&m, LCB_CHUNK_START);
+    cyrus_line(&m, "1700000100 APPLY SUB %(USERID pat MBOXNAME user.pat.x)\r\n");
+    cyrus_abandon(&m);
+    size_t size = f.data.len;
+    put_member(&f.data, MEMBERS, 1);
+    lcbtest_write(f.path, f.data.s, size + 100);
+    lcbtest_rmindex(f.path);
+    open_and_close(&f, LCB_WRITE);
+    CU_ASSERT_EQUAL(lcbtest_repair_as(&f.t, f.path, 1, &rp), 0);
+    open_and_close(&f, LCB_WRITE);
+    CU_ASSERT_EQUAL(count(&f, "subs WHERE until IS NULL"), MEMBERS + 1);
+    CU_ASSERT_EQUAL(lcbtest_repair_as(&f.t, f.path, 1, &rp), 0);
+    lcbtest_compare(&f.t, f.path, "killed");
+    finish(&f);
+}
+
+/* A backup of which everybody knows whose it is has lost its index, and its first byte is wrong: a
+ * reader sees the rest. */
+static void test_reader(void)
+{
+    struct lcbtest_file f;
+    struct lcb *b = NULL;
+    lcbtest_makefile(&f);
+    f.data.s[0] ^= 0x55;
+    lcbtest_write(f.path, f.data.s, f.data.len);
+    lcbtest_rmindex(f.path);
+    CU_ASSERT_EQUAL(lcb_open(f.t.store, "joe", 0, 0, &b), 0);
+    lcb_close(&b);
+    CU_ASSERT_EQUAL(lcbtest_int(f.path, "SELECT count(*) FROM contents WHERE chunk IS NOT NULL"),
+                    2 * LCBTEST_GROUPS - 1);
+    lcbtest_freefile(&f);
+}
+
 void suite_lcb_rot(void);
 void suite_lcb_rot(void)
 {
@@ -447,6 +579,11 @@ void suite_lcb_rot(void)
         {"torn, not rotten", test_torn},
         {"members of Cyrus and of ours", test_both},
         {"what compaction restated", test_base},
+        {"where history begins", test_begin},
+        {"behind what the index knows", test_behind},
+        {"some of a member is gone", test_gone},
+        {"killed twice", test_killed},
+        {"a reader without an index", test_reader},
         {NULL, NULL},
     };
     unit_suite("lcb_rot", tests);
