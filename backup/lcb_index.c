@@ -416,13 +416,15 @@ int lcb_index_gethistory(struct lcb_index *ix, int64_t *pos)
 
 int lcb_history_carry(struct lcb_index *old, struct lcb_index *new_)
 {
-    int64_t was, is, one;
-    int r = lcb_index_gethistory(old, &was);
-    if (!r)
-        r = lcb_index_gethistory(new_, &is);
-    if (r || was <= is)
+    int64_t was, is, one, seq;
+    struct lcb_mark_point p;
+    if (lcb_index_gethistory(old, &was) || lcb_index_getpoint(old, &p))
+        return 0; /* it is damaged */
+    seq = LCB_POS_SEQ(was) - 1;
+    int r = lcb_index_gethistory(new_, &is);
+    if (r || was <= is || seq < 1 || seq > p.seq || was != LCB_POS(seq + 1, 0))
         return r;
-    r = sqldb_int(new_->db, &one, "SELECT 1 FROM chunks WHERE seq=?", "i", LCB_POS_SEQ(was) - 1);
+    r = sqldb_int(new_->db, &one, "SELECT 1 FROM chunks WHERE seq=?", "i", seq);
     return r == XERR_NOTFOUND ? lcb_index_sethistory(new_, was) : r;
 }
 
