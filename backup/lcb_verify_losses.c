@@ -87,9 +87,10 @@ static int damage_follows(const struct lcb_losses *s, const struct lcb_differenc
 static int history_follows(const struct lcb_losses *s, const struct lcb_difference *d)
 {
     int64_t seq = LCB_POS_SEQ(d->since[0]) - 1, one;
-    return is_lost(s, seq) || (d->since[0] > d->since[1] &&
-                               sqldb_int(s->live->db, &one, "SELECT 1 FROM chunks WHERE seq=?", "i",
-                                         seq) == XERR_NOTFOUND);
+    if (is_lost(s, seq))
+        return 1;
+    return seq > 0 && d->since[0] == LCB_POS(seq + 1, 0) && d->since[0] > d->since[1] &&
+           sqldb_int(s->live->db, &one, "SELECT 1 FROM chunks WHERE seq=?", "i", seq) == XERR_NOTFOUND;
 }
 
 /* Of what tells of places, or of names: 1, 0; -1 if it does neither. */
