@@ -505,9 +505,11 @@ static void move_message(struct lcbtest *t)
     const char *records[] = {NULL, NULL};
     struct lcb *b = lcbtest_joe(t);
     records[0] = lcbtest_record(1, 11, "\\Expunged", hex_of(1));
-    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header("U1", "user.joe", 1, 11, ""), records, NULL), 0);
+    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header("U1", "user.joe", 1, 11, ""), records, NULL),
+                    0);
     records[0] = lcbtest_record(1, 11, "", hex_of(1));
-    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header("U2", "user.joe.b", 1, 11, ""), records, NULL), 0);
+    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header("U2", "user.joe.b", 1, 11, ""), records, NULL),
+                    0);
     CU_ASSERT_EQUAL(lcb_commit(b), 0);
     lcb_close(&b);
 }
@@ -523,7 +525,8 @@ static int late_open(struct vfs *v, const char *path, int flags, mode_t mode)
     return vfs_system()->ops->open(v, path, flags, mode);
 }
 
-/* A message that is not what its GUID says is moved to another mailbox: that is the one that lacks it. */
+/* A message that is not what its GUID says is moved to another mailbox: that is the one that lacks
+ * it. */
 static void test_late_move(void)
 {
     struct lcbtest t;
@@ -540,7 +543,8 @@ static void test_late_move(void)
     struct lcb *b = lcbtest_joe(&t);
     text.s[text.len / 2] ^= 1;
     CU_ASSERT_EQUAL(lcb_log_message(b, "default", &guid, text.len, text.s, -1, 0), 0);
-    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header("U1", "user.joe", 1, 10, ""), records, NULL), 0);
+    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header("U1", "user.joe", 1, 10, ""), records, NULL),
+                    0);
     CU_ASSERT_EQUAL(lcb_commit(b), 0);
     lcb_close(&b);
     char *path = lcbtest_path(&t);
@@ -548,7 +552,8 @@ static void test_late_move(void)
     CU_ASSERT_EQUAL(lcb_reindex(t.store, "joe", NULL, 0, 0, &rp), 0);
     CU_ASSERT_EQUAL(rp.unsound, 1);
     CU_ASSERT(late.path == NULL);
-    CU_ASSERT_EQUAL(lcbtest_int(path, "SELECT mark FROM folders WHERE uniqueid='U2'"), LCB_MARK_CONTENT);
+    CU_ASSERT_EQUAL(lcbtest_int(path, "SELECT mark FROM folders WHERE uniqueid='U2'"),
+                    LCB_MARK_CONTENT);
     CU_ASSERT_EQUAL(rp.messages, 1);
     free(path);
     buf_free(&text);
