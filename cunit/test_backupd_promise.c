@@ -618,6 +618,35 @@ static void test_compacted_on_resend(void)
     finish(&c);
 }
 
+/* Without an index what cannot be read is asked for, whoever makes one. */
+static void test_no_index(void)
+{
+    static int (*const fn[])(struct lcb_store *) = {NULL, reindex_it, compact_it};
+    for (int i = 0; i < 3; i++) {
+        struct client c;
+        start(&c, "", NULL);
+        says(&c, "GET USER joe");
+        CU_ASSERT(is_ok(uploads(&c, 15)));
+        CU_ASSERT_EQUAL(backupd_restart(&c.d), 0);
+        brings(&c, &inbox);
+        says(&c, "GET USER joe");
+        CU_ASSERT(is_ok(sends(&c, &copy, 0, 0)));
+        CU_ASSERT_EQUAL(backupd_restart(&c.d), 0);
+        damage(&c, 1);
+        char *path = lcbtest_path(&c.t);
+        lcbtest_rmindex(path);
+        free(path);
+        if (fn[i])
+            CU_ASSERT_EQUAL(fn[i](c.t.store), 0);
+        says(&c, "GET USER joe");
+        lets_go(&c);
+        CU_ASSERT_EQUAL(has(&c, 15), 0);
+        CU_ASSERT_EQUAL(marked(&c, copy.uniqueid), LCB_MARK_CONTENT);
+        CU_ASSERT_EQUAL(marked(&c, inbox.uniqueid), LCB_MARK_NONE);
+        finish(&c);
+    }
+}
+
 void suite_backupd_promise(void);
 void suite_backupd_promise(void)
 {
@@ -633,6 +662,7 @@ void suite_backupd_promise(void)
         {"doubt_on_content", test_doubt_on_content},
         {"content_on_doubt", test_content_on_doubt},
         {"more_content_on_content", test_more_content_on_content},
+        {"no_index", test_no_index},
         {"content_on_resend", test_content_on_resend},
         {"compacted_on_resend", test_compacted_on_resend},
         {NULL, NULL},
