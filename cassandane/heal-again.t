@@ -151,6 +151,8 @@ my %repair = (
     compact => sub { return $site->ctl_backups('-F', 'compact', 'alice') },
     verify => sub { return $site->ctl_backups('verify', 'alice') },
     'the index is lost' => sub { remove_index(); return },
+    'the index is lost, then reindex' => sub { remove_index(); return $site->ctl_backups('reindex', 'alice') },
+    'the index is lost, then verify' => sub { remove_index(); return $site->ctl_backups('verify', 'alice') },
     nobody => sub { return },
 );
 
