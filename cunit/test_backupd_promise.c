@@ -618,6 +618,30 @@ static void test_compacted_on_resend(void)
     finish(&c);
 }
 
+/* Files in which content may be missing have another number, even if the index gets an inode that was
+ * seen before. */
+static void test_number_of_files(void)
+{
+    struct client c;
+    uint64_t id[4];
+    int64_t forgot[4];
+    start(&c, "", NULL);
+    brings(&c, &inbox);
+    for (int i = 0; i < 4; i++) {
+        if (i == 3)
+            lose(&c, 6);
+        else if (i)
+            CU_ASSERT_EQUAL(reindex_it(c.t.store), 0);
+        struct lcb *b = lcbtest_joe(&c.t);
+        id[i] = lcb_files_id(b);
+        forgot[i] = lcb_index_forgot(b->index);
+        lcb_close(&b);
+        for (int k = 0; k < i; k++)
+            CU_ASSERT(id[k] != id[i] && forgot[k] != forgot[i]);
+    }
+    finish(&c);
+}
+
 /* Without an index what cannot be read is asked for, whoever makes one. */
 static void test_no_index(void)
 {
@@ -662,6 +686,7 @@ void suite_backupd_promise(void)
         {"doubt_on_content", test_doubt_on_content},
         {"content_on_doubt", test_content_on_doubt},
         {"more_content_on_content", test_more_content_on_content},
+        {"number_of_files", test_number_of_files},
         {"no_index", test_no_index},
         {"content_on_resend", test_content_on_resend},
         {"compacted_on_resend", test_compacted_on_resend},
