@@ -71,7 +71,10 @@ sub expunge
 
 my %change = (
     append => sub { append(one_of(@folders), 1 + int rand 3) },
-    copy => sub { my $to = one_of(@folders); with_messages(one_of(@folders), sub { $imap->must(copy => '1:*', $to) }) },
+    copy => sub {
+        my $to = one_of(@folders);
+        with_messages(one_of(@folders), sub { $imap->must(copy => one_of('1', '*'), $to) });
+    },
     move => sub {
         my $to = one_of(@folders);
         with_messages(one_of(@folders), sub { $imap->must(copy => '*', $to); expunge('*') });
