@@ -294,6 +294,7 @@ static void cut_out(struct world *w, off_t at, off_t n)
         n = (off_t)w->data.len - at;
     buf_printf(&w->said, "@%lld-%lld", (long long)at, (long long)n);
     hurt(w, at, n);
+    forget_base(w); /* of which nothing may be left */
     for (int i = 0; i < w->n; i++) {
         struct member m = w->m[i];
         off_t end = m.at + m.len;
