@@ -94,8 +94,8 @@ static int place_follows(const struct lcb_losses *s, const struct lcb_difference
         return name_is_touched(s, d->mboxname);
     if (!strcmp(d->table, "contents"))
         return is_lost(s, d->chunk);
-    if (!strcmp(d->table, "meta")) /* the chunk before it said so */
-        return is_lost(s, LCB_POS_SEQ(d->since[0]) - 1);
+    if (!strcmp(d->table, "meta")) /* the chunk before it said so, or may have */
+        return is_lost(s, LCB_POS_SEQ(d->since[0]) - 1) || is_lost(s, LCB_POS_SEQ(d->since[1]) - 1);
     return -1;
 }
 

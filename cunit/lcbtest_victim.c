@@ -298,12 +298,12 @@ void victim_restore(struct victim *v, const void *p, size_t n, const struct lcbt
 
 /* ---- what must hold ---- */
 
-static int64_t when_begins(struct victim *v, const char *path, int gone)
+static int64_t when_begins(struct victim *v, const char *path)
 {
     struct lcb *b = NULL;
     int64_t pos = 0, time = 0;
     CU_ASSERT_EQUAL_FATAL(lcb_open_file(v->t.store, path, 0, 0, &b), 0);
-    victim_check_past(v, b, gone);
+    victim_check_past(v, b, VICTIM_DELETED);
     CU_ASSERT_EQUAL(lcb_history_begin(b, &pos, &time), 0);
     lcb_close(&b);
     return time;
@@ -326,14 +326,14 @@ void victim_check_mended(struct victim *v, const char *path)
         " records r ON r.folder=f.id AND r.until IS NULL AND r.expunged=0 JOIN contents c ON"
         " c.id=r.content WHERE c.chunk IS NULL AND f.mark<>3";
     struct buf now = BUF_INITIALIZER;
-    int64_t begins = when_begins(v, path, 1);
+    int64_t begins = when_begins(v, path);
     read_holding(v, path, &now);
     CU_ASSERT(lcbtest_same(&now, &v->was, "what holds"));
     CU_ASSERT_EQUAL(lcbtest_int(path, unmarked), 0);
     if (begins_well(path)) { /* else nothing says that it is a data file */
         lcbtest_compare(&v->t, path, "made anew");
         lcbtest_rmindex(path);
-        CU_ASSERT_EQUAL(when_begins(v, path, 1), begins);
+        CU_ASSERT_EQUAL(when_begins(v, path), begins);
         read_holding(v, path, &now);
         CU_ASSERT(lcbtest_same(&now, &v->was, "what holds, without an index"));
         CU_ASSERT_EQUAL(lcbtest_int(path, unmarked), 0);

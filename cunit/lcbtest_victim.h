@@ -34,7 +34,7 @@ struct victim {
     int message_commit[VICTIM_MESSAGES_MAX]; /* with which they came */
     unsigned expunged;  /* bits of messages that compaction drops after a month */
     int64_t history;    /* when it begins */
-    int waiting;        /* messages that are asked for */
+    int base;           /* commit that ends what compaction restated */
     char *kept;         /* of VICTIM_BASE: the data file that was compacted */
     struct buf kept_data;
     struct buf was;     /* what holds (victim_holds) */
@@ -64,9 +64,10 @@ void victim_restore(struct victim *, const void *p, size_t n, const struct lcbte
                     const struct buf *db);
 
 void victim_open(struct victim *);
-/* Of an open backup: history does not begin before it does, and what compaction dropped is not there
- * again. GONE: nor is what was deleted. */
-void victim_check_past(struct victim *, struct lcb *, int gone);
+/* Of an open backup: what compaction dropped is not there again, history does not begin before it does,
+ * nor is what was deleted there; as far as that is asked. */
+enum victim_past { VICTIM_ANYTHING, VICTIM_DROPPED, VICTIM_HISTORY, VICTIM_DELETED };
+void victim_check_past(struct victim *, struct lcb *, enum victim_past);
 /* The backup at PATH holds all that it did before, as far as content is not concerned; every mailbox
  * that lacks some is asked for; and what is made of the file alone is the same. */
 void victim_check_mended(struct victim *, const char *path);

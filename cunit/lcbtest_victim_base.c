@@ -188,7 +188,6 @@ static void compact(struct victim *v)
     lcbtest_read(v->kept, &v->kept_data);
     CU_ASSERT(v->kept_data.len > 0);
     v->history = result.account.window;
-    v->waiting = 1;
     free(path);
 }
 
@@ -196,7 +195,6 @@ static void compact(struct victim *v)
 static void find_commits(struct victim *v, const char *path)
 {
     struct gzextra extra;
-    int base = -1;
     char sql[200];
     for (size_t at = 0; at < v->data.len; v->commits++) {
         CU_ASSERT_FATAL(v->commits < VICTIM_COMMITS_MAX);
@@ -204,7 +202,7 @@ static void find_commits(struct victim *v, const char *path)
         CU_ASSERT(extra.present && (extra.flags & GZ_COMMIT));
         CU_ASSERT_EQUAL_FATAL(extra.seq, v->commits + 1);
         CU_ASSERT_EQUAL(!(extra.flags & GZ_LACKS), v->commits > 0);
-        base = extra.flags & GZ_BASE ? v->commits : base;
+        v->base = extra.flags & GZ_BASE ? v->commits : v->base;
         at += extra.length;
         v->end[v->commits] = (off_t)at;
     }
@@ -213,9 +211,9 @@ static void find_commits(struct victim *v, const char *path)
                  victim_hex(victim_message(v, i)));
         v->message_commit[i] = (int)lcbtest_int(path, sql);
     }
-    CU_ASSERT(v->message_commit[0] >= 0 && v->message_commit[0] < base);
-    CU_ASSERT(base > 3 && base < v->message_commit[3] && v->message_commit[3] < v->message_commit[4]);
-    printf("%zu bytes, %d members, base %d; ", v->data.len, v->commits, base);
+    CU_ASSERT(v->message_commit[0] >= 0 && v->message_commit[0] < v->base);
+    CU_ASSERT(v->base > 3 && v->base < v->message_commit[3] && v->message_commit[3] < v->message_commit[4]);
+    printf("%zu bytes, %d members, base %d; ", v->data.len, v->commits, v->base);
 }
 
 void victim_make_base(struct victim *v)
@@ -259,17 +257,10 @@ static int64_t count(struct lcb *b, const char *sql)
     return r ? 0 : n; /* a damaged index says nothing */
 }
 
-void victim_check_past(struct victim *v, struct lcb *b, int gone)
+/* Nothing that compaction dropped. */
+static void check_dropped(struct lcb *b)
 {
     static const unsigned dropped[] = {DROPPED, OF_DROPPED, LOST};
-    int64_t pos, time;
-    if (v->kind != VICTIM_BASE)
-        return;
-    int r = lcb_history_begin(b, &pos, &time);
-    CU_ASSERT(r == 0 || r == XERR_NOTFOUND);
-    CU_ASSERT(r || time >= v->history);
-    if (!r && time < v->history)
-        printf("\nhistory begins %lld s early\n", (long long)(v->history - time));
     for (int i = 0; i < 3; i++) {
         struct message_guid guid;
         const char *hex = victim_hex(dropped[i]);
@@ -278,8 +269,20 @@ void victim_check_past(struct victim *v, struct lcb *b, int gone)
     }
     CU_ASSERT_EQUAL(count(b, "SELECT count(*) FROM folders WHERE uniqueid='gone'"), 0);
     CU_ASSERT_EQUAL(count(b, "SELECT count(*) FROM subs WHERE mboxname='user.joe.gone'"), 0);
-    if (!gone)
-        return;
+}
+
+static void check_history(struct victim *v, struct lcb *b)
+{
+    int64_t pos, time;
+    int r = lcb_history_begin(b, &pos, &time);
+    CU_ASSERT(r == 0 || r == XERR_NOTFOUND);
+    CU_ASSERT(r || time >= v->history);
+    if (!r && time < v->history)
+        printf("\nhistory begins %lld s early\n", (long long)(v->history - time));
+}
+
+static void check_deleted(struct lcb *b)
+{
     CU_ASSERT_EQUAL(count(b, "SELECT count(*) FROM folder_states s JOIN folders f ON f.id=s.folder WHERE"
                              " s.until IS NULL AND (f.uniqueid IN ('del','late') OR s.mboxname="
                              "'user.joe.old')"), 0);
@@ -288,4 +291,16 @@ void victim_check_past(struct victim *v, struct lcb *b, int gone)
                              " r.expunged=0"), 0);
     CU_ASSERT_EQUAL(count(b, "SELECT count(*) FROM scripts WHERE filename='b.script' AND until IS NULL"),
                     0);
+}
+
+void victim_check_past(struct victim *v, struct lcb *b, enum victim_past past)
+{
+    if (v->kind != VICTIM_BASE)
+        return;
+    if (past >= VICTIM_DROPPED)
+        check_dropped(b);
+    if (past >= VICTIM_HISTORY)
+        check_history(v, b);
+    if (past >= VICTIM_DELETED)
+        check_deleted(b);
 }

@@ -37,7 +37,7 @@ enum {
     HEADER = 40, /* of a member */
     INDEX_STRIDE = 61,
     WAL_STRIDE = 211,
-    BASE_STRIDE = 13, /* of a compacted data file */
+    BASE_STRIDE = 43, /* of a compacted data file */
     STEPS_MAX = 2000, /* rows, records, pieces of text: there are some dozen */
     CALLS_MAX = 3000, /* of the file system: reading all takes about a hundred */
 };
@@ -61,11 +61,6 @@ struct use {
     int folders, records;
     unsigned whole;        /* bit I: message I came out as it was */
 };
-
-/* What is asked of the past: nothing, as a damaged index may say anything; that it does not begin
- * earlier, and that nothing is back that was dropped; or deleted, which the file cannot know if the line
- * that says so is what is damaged. */
-enum past { ANYTHING, PAST, PAST_AND_GONE };
 
 static void note(struct use *u, int r)
 {
@@ -224,7 +219,7 @@ static int write_something(struct lcb *b)
 
 /* Open it (FLAGS as for lcb_open), ask everything, write if that was meant. U says what came of it;
  * its ERROR is the first there was. */
-static void use(struct victim *v, int flags, enum past past, struct use *u)
+static void use(struct victim *v, int flags, enum victim_past past, struct use *u)
 {
     long calls = vfs_fault_calls(v->vfs);
     memset(u, 0, sizeof(*u));
@@ -237,8 +232,7 @@ static void use(struct victim *v, int flags, enum past past, struct use *u)
     CU_ASSERT((r == 0) == (u->b != NULL));
     note(u, r);
     if (u->b) {
-        if (past)
-            victim_check_past(v, u->b, past == PAST_AND_GONE);
+        victim_check_past(v, u->b, past);
         ask_everything(u);
         if (flags & LCB_WRITE) {
             r = write_something(u->b);
@@ -283,6 +277,17 @@ static void check_kept(const struct victim *v, const char *p, size_t n, size_t k
 
 /* ---- the data file ---- */
 
+/* What is asked of the past. Without an index the file cannot know what was deleted if it is the line that
+ * says so that is damaged, and nothing tells of compaction if the file ends before what it restated
+ * does. */
+static enum victim_past past_of(const struct victim *v, size_t n, int first, int last,
+                                const struct lcbtest_index *ix)
+{
+    if (n < v->data.len || last > first)
+        return first <= v->base ? VICTIM_DROPPED : VICTIM_HISTORY;
+    return ix ? VICTIM_DELETED : VICTIM_HISTORY;
+}
+
 /* N bytes at P are the data file; commits FIRST to LAST are damaged or missing. */
 static void check_data(struct victim *v, const char *p, size_t n, int first, int last,
                        const struct lcbtest_index *ix, const char *what, size_t at)
@@ -290,7 +295,7 @@ static void check_data(struct victim *v, const char *p, size_t n, int first, int
     unsigned failures = CU_get_number_of_failures(), want = victim_expected(v, first, last);
     size_t kept = first ? (size_t)v->end[first - 1] : 0;
     struct buf now = BUF_INITIALIZER;
-    const enum past past = ix ? PAST_AND_GONE : PAST;
+    const enum victim_past past = past_of(v, n, first, last, ix);
     struct use u;
     victim_put(v, p, n, ix);
     use(v, 0, past, &u); /* a reader changes nothing */
@@ -397,13 +402,13 @@ static void write_well(struct victim *v, struct buf *want)
 {
     struct use u;
     victim_put(v, v->data.s, v->data.len, &v->folded);
-    use(v, LCB_WRITE, ANYTHING, &u);
+    use(v, LCB_WRITE, VICTIM_ANYTHING, &u);
     CU_ASSERT_EQUAL(u.error, 0);
     CU_ASSERT_EQUAL(u.whole, victim_expected(v, -1, -1));
     lcbtest_read(v->path, want);
     CU_ASSERT(want->len > v->data.len);
     lcbtest_rmindex(v->path);
-    use(v, 0, ANYTHING, &u); /* and by itself it says all of that */
+    use(v, 0, VICTIM_ANYTHING, &u); /* and by itself it says all of that */
     CU_ASSERT_EQUAL(u.error, 0);
     CU_ASSERT_EQUAL(u.whole, victim_expected(v, -1, -1) | VICTIM_NEW_BIT);
 }
@@ -438,12 +443,12 @@ static void check_index(struct victim *v, const struct lcbtest_index *ix, const 
     struct buf now = BUF_INITIALIZER;
     struct use u;
     victim_put(v, v->data.s, v->data.len, ix);
-    use(v, 0, ANYTHING, &u);
+    use(v, 0, VICTIM_ANYTHING, &u);
     lcbtest_read(v->path, &now);
     CU_ASSERT(!buf_cmp(&now, &v->data));
-    use(v, LCB_WRITE, ANYTHING, &u);
+    use(v, LCB_WRITE, VICTIM_ANYTHING, &u);
     if (u.seen)
-        use(v, LCB_WRITE, ANYTHING, &u); /* this is another index */
+        use(v, LCB_WRITE, VICTIM_ANYTHING, &u); /* this is another index */
     CU_ASSERT(!u.seen);
     CU_ASSERT(u.written);
     lcbtest_read(v->path, &now);
@@ -499,8 +504,8 @@ static void test_base_index(void)
 {
     struct victim v;
     victim_make(&v, VICTIM_BASE);
-    damage_index(&v, &v.folded, &v.folded.db, 8 * INDEX_STRIDE, "index");
-    damage_index(&v, &v.live, &v.live.wal, 4 * WAL_STRIDE, "WAL");
+    damage_index(&v, &v.folded, &v.folded.db, 24 * INDEX_STRIDE, "index");
+    damage_index(&v, &v.live, &v.live.wal, 16 * WAL_STRIDE, "WAL");
     victim_free(&v);
 }
 
