@@ -23,7 +23,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backup/lcb_compact.h"
 #include "backup/lcb_diff.h"
+#include "backup/lcb_history.h"
 #include "backup/lcb_int.h"
 #include "backup/lcb_summary.h"
 #include "backup/lcb_verify.h"
@@ -395,6 +397,58 @@ static void test_base_cut(void)
     cut_data(VICTIM_BASE, BASE_STRIDE);
 }
 
+/* ---- what compaction restated ---- */
+
+static int on_past_event(void *rock, const struct lcb_event *e)
+{
+    const struct victim *v = rock;
+    CU_ASSERT(e->time > v->history); /* what was restated is no event */
+    return step();
+}
+
+/* The log from where history begins. */
+static void check_log(struct victim *v)
+{
+    struct lcb_events all = {.to = LCB_NOW};
+    struct lcb *b = NULL;
+    int64_t time;
+    steps = 0;
+    CU_ASSERT_EQUAL_FATAL(lcb_open(v->t.store, "joe", 0, 0, &b), 0);
+    victim_check_past(v, b, VICTIM_HISTORY);
+    CU_ASSERT_EQUAL(lcb_history_begin(b, &all.from, &time), 0);
+    CU_ASSERT_EQUAL(lcb_foreach_event(b, &all, on_past_event, v), 0);
+    CU_ASSERT(steps > 0);
+    lcb_close(&b);
+}
+
+/* Without an index only the header of one member tells that there was something before, and what of the
+ * file is no history: wherever that is damaged, nobody says anything else, nor makes it so. */
+static void test_base_header(void)
+{
+    struct victim v;
+    victim_make(&v, VICTIM_BASE);
+    char *bytes = xmemdup(v.data.s, v.data.len);
+    const size_t from = (size_t)v.end[v.base - 1];
+    for (size_t at = from; at < from + HEADER; at++) {
+        unsigned failures = CU_get_number_of_failures();
+        struct lcb_verify found = {.found = NULL};
+        struct lcb_compact how = {.userid = "joe", .force = 1};
+        struct lcb_compact_result result;
+        bytes[at] = victim_wrong(bytes[at], at);
+        victim_restore(&v, bytes, v.data.len, NULL, &v.db);
+        CU_ASSERT_EQUAL(lcb_verify(v.t.store, v.path, &found), 0);
+        CU_ASSERT(found.no_index && found.index > 0);
+        check_log(&v);
+        CU_ASSERT_EQUAL(lcb_compact(v.t.store, &how, &result), LCB_COMPACT_DONE);
+        check_log(&v);
+        bytes[at] = v.data.s[at];
+        if (CU_get_number_of_failures() != failures)
+            printf("\nbyte %zu of the header\n", at - from);
+    }
+    free(bytes);
+    victim_free(&v);
+}
+
 /* ---- the index ---- */
 
 /* WANT: the data file, when something is written and the index is as it should be. */
@@ -521,6 +575,7 @@ void suite_lcb_damage(void)
         {"bytes of a compacted data file", test_base_flipped},
         {"bytes of a compacted data file without an index", test_base_flipped_alone},
         {"ends of a compacted data file", test_base_cut},
+        {"every byte of the header that tells of compaction", test_base_header},
         {"bytes and ends of its index and WAL", test_base_index},
         {NULL, NULL},
     };
