@@ -318,8 +318,8 @@ static int salvage(struct lcb_scan *s, int known)
     return 1;
 }
 
-/* Did anything but messages happen before the time that lines have now? Folders are numbered as they come,
- * so the first row of their states is the earliest. */
+/* Did anything but messages happen before the time that lines have now? Folders are numbered as they
+ * come, so the first row of their states is the earliest. */
 static int has_past(struct lcb_scan *s)
 {
     int64_t past = 0;

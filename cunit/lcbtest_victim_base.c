@@ -166,8 +166,8 @@ static void lose(const char *path)
 {
     struct buf data = BUF_INITIALIZER;
     char sql[200];
-    snprintf(sql, sizeof(sql), "SELECT start+length-12 FROM chunks WHERE seq=(SELECT chunk FROM contents"
-             " WHERE hex(guid)=upper('%s'))", victim_hex(LOST));
+    snprintf(sql, sizeof(sql), "SELECT start+length-12 FROM chunks WHERE seq=(SELECT chunk FROM"
+             " contents WHERE hex(guid)=upper('%s'))", victim_hex(LOST));
     int64_t at = lcbtest_int(path, sql);
     lcbtest_read(path, &data);
     CU_ASSERT_FATAL(at > 0 && (size_t)at < data.len);
@@ -212,7 +212,8 @@ static void find_commits(struct victim *v, const char *path)
         v->message_commit[i] = (int)lcbtest_int(path, sql);
     }
     CU_ASSERT(v->message_commit[0] >= 0 && v->message_commit[0] < v->base);
-    CU_ASSERT(v->base > 3 && v->base < v->message_commit[3] && v->message_commit[3] < v->message_commit[4]);
+    CU_ASSERT(v->base > 3 && v->base < v->message_commit[3]);
+    CU_ASSERT(v->message_commit[3] < v->message_commit[4]);
     printf("%zu bytes, %d members, base %d; ", v->data.len, v->commits, v->base);
 }
 
@@ -283,14 +284,14 @@ static void check_history(struct victim *v, struct lcb *b)
 
 static void check_deleted(struct lcb *b)
 {
-    CU_ASSERT_EQUAL(count(b, "SELECT count(*) FROM folder_states s JOIN folders f ON f.id=s.folder WHERE"
-                             " s.until IS NULL AND (f.uniqueid IN ('del','late') OR s.mboxname="
+    CU_ASSERT_EQUAL(count(b, "SELECT count(*) FROM folder_states s JOIN folders f ON f.id=s.folder"
+                             " WHERE s.until IS NULL AND (f.uniqueid IN ('del','late') OR s.mboxname="
                              "'user.joe.old')"), 0);
     CU_ASSERT_EQUAL(count(b, "SELECT count(*) FROM records r JOIN folders f ON f.id=r.folder WHERE"
                              " f.uniqueid='inbox' AND r.uid IN (2,3) AND r.until IS NULL AND"
                              " r.expunged=0"), 0);
-    CU_ASSERT_EQUAL(count(b, "SELECT count(*) FROM scripts WHERE filename='b.script' AND until IS NULL"),
-                    0);
+    CU_ASSERT_EQUAL(count(b, "SELECT count(*) FROM scripts WHERE filename='b.script' AND until IS"
+                             " NULL"), 0);
 }
 
 void victim_check_past(struct victim *v, struct lcb *b, enum victim_past past)

@@ -279,9 +279,9 @@ static void check_kept(const struct victim *v, const char *p, size_t n, size_t k
 
 /* ---- the data file ---- */
 
-/* What is asked of the past. Without an index the file cannot know what was deleted if it is the line that
- * says so that is damaged, and nothing tells of compaction if the file ends before what it restated
- * does. */
+/* What is asked of the past. Without an index the file cannot know what was deleted if it is the line
+ * that says so that is damaged, and nothing tells of compaction if the file ends before what it
+ * restated does. */
 static enum victim_past past_of(const struct victim *v, size_t n, int first, int last,
                                 const struct lcbtest_index *ix)
 {
