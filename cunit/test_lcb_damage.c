@@ -324,6 +324,20 @@ static void check_data(struct victim *v, const char *p, size_t n, int first, int
     buf_free(&now);
 }
 
+/* That a member of a file cannot be read which was not compacted does not take from its history, but
+ * for the first second. */
+static void check_begin(struct victim *v, int commit)
+{
+    struct lcb *b = NULL;
+    int64_t pos, time = 0;
+    if (v->kind == VICTIM_BASE || commit < 2)
+        return;
+    CU_ASSERT_EQUAL_FATAL(lcb_open(v->t.store, "joe", 0, 0, &b), 0);
+    CU_ASSERT_EQUAL(lcb_history_begin(b, &pos, &time), 0);
+    CU_ASSERT_EQUAL(time, v->history);
+    lcb_close(&b);
+}
+
 /* Time and origin in a gzip header mean nothing, and what is damaged may turn out to be whole. So it is
  * only said what must be there, not what must be missing. And one thing cannot be known without an
  * index: if the header of the last commit but one is damaged, whether it was one, or whether the
@@ -336,6 +350,8 @@ static void flip_data(struct victim *v, size_t by, const struct lcbtest_index *i
         int unknown = !ix && n == v->commits - 2 && (off_t)at < v->end[n - 1] + HEADER;
         bytes[at] = victim_wrong(bytes[at], at);
         check_data(v, bytes, v->data.len, n, unknown ? n + 1 : n, ix, what, at);
+        if (!ix)
+            check_begin(v, n);
         bytes[at] = v->data.s[at];
     }
     free(bytes);
