@@ -350,7 +350,7 @@ static void flip_data(struct victim *v, size_t by, const struct lcbtest_index *i
         int unknown = !ix && n == v->commits - 2 && (off_t)at < v->end[n - 1] + HEADER;
         bytes[at] = victim_wrong(bytes[at], at);
         check_data(v, bytes, v->data.len, n, unknown ? n + 1 : n, ix, what, at);
-        if (!ix)
+        if (!ix && victim_turn(at, 5))
             check_begin(v, n);
         bytes[at] = v->data.s[at];
     }
@@ -574,8 +574,8 @@ static void test_base_index(void)
 {
     struct victim v;
     victim_make(&v, VICTIM_BASE);
-    damage_index(&v, &v.folded, &v.folded.db, 24 * INDEX_STRIDE, "index");
-    damage_index(&v, &v.live, &v.live.wal, 16 * WAL_STRIDE, "WAL");
+    damage_index(&v, &v.folded, &v.folded.db, 72 * INDEX_STRIDE, "index");
+    damage_index(&v, &v.live, &v.live.wal, 48 * WAL_STRIDE, "WAL");
     victim_free(&v);
 }
 

@@ -30,7 +30,7 @@
 
 enum {
     DATA_STRIDE = 29,
-    BASE_STRIDE = 127, /* of a compacted one */
+    BASE_STRIDE = 197, /* of a compacted one */
     INDEX_STRIDE = 257,
     WAL_STRIDE = 521,
     MONTH = 30 * 86400,
