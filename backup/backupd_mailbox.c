@@ -416,6 +416,13 @@ static int roll_back(struct incoming *in)
     return lcb_rollback(in->b);
 }
 
+/* Whoever is marked A sends all that B asks for, and more. */
+static int asks_more(enum lcb_mark a, enum lcb_mark b)
+{
+    return b != LCB_MARK_NONE && ((a == LCB_MARK_RESEND && b != LCB_MARK_RESEND) ||
+                                  (a == LCB_MARK_CONTENT && b == LCB_MARK_DOUBT));
+}
+
 /* Nothing of the command stays; the mark does. */
 static int undo(struct incoming *in, int r)
 {
@@ -425,6 +432,8 @@ static int undo(struct incoming *in, int r)
     }
     if (r != SYNC_CHECKSUM)
         return r;
+    if (in->have && asks_more(in->m.mark, in->mark))
+        in->mark = in->m.mark;
     if (in->why)
         xlog_warnx("%s: %s: asking the master for %s", in->h.mboxname, in->why,
                    in->mark == LCB_MARK_RESEND    ? "all of it"
@@ -433,8 +442,6 @@ static int undo(struct incoming *in, int r)
     int e = in->damaged ? lcb_forget_content(in->b, in->damaged) : 0;
     if (in->damaged) /* whatever was in that chunk, the client may have been told that it is here */
         in->d->lost_uploads = 1;
-    if (in->mark == LCB_MARK_DOUBT && in->m.mark == LCB_MARK_CONTENT)
-        in->mark = LCB_MARK_CONTENT; /* which asks for all records, too */
     if (!e && in->mark != LCB_MARK_NONE && in->have)
         e = lcb_setmark(in->b, in->h.uniqueid, in->mark);
     if (!e && (in->damaged || in->mark != LCB_MARK_NONE))

@@ -86,6 +86,8 @@ int lcb_forget_content(struct lcb *b, const struct message_guid *guid)
                       (int64_t)LCB_MARK_RESEND, seq);
     if (!r)
         r = sqldb_run(b->index->db, "UPDATE contents SET chunk=NULL WHERE chunk=?", "i", seq);
+    if (!r)
+        r = lcb_index_setforgot(b->index);
     return r || pending ? r : lcb_index_commit(b->index);
 }
 
@@ -120,7 +122,8 @@ int lcb_marks_waiting(struct lcb_index *ix, int64_t *n)
                      "SELECT count(*) FROM folders f JOIN folder_states t ON t.folder=f.id AND"
                      " t.until IS NULL JOIN records r ON r.folder=f.id AND r.until IS NULL AND"
                      " r.expunged=0 JOIN contents c ON c.id=r.content AND c.chunk IS NULL"
-                     " WHERE f.mark=?", "i", (int64_t)LCB_MARK_CONTENT);
+                     " WHERE f.mark IN (?,?)", "ii", (int64_t)LCB_MARK_CONTENT,
+                     (int64_t)LCB_MARK_RESEND);
 }
 
 /* What the data file can tell of marks, which are not in it. A mailbox whose records do not have

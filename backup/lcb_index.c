@@ -400,6 +400,18 @@ int lcb_index_setnote(struct lcb_index *ix, const char *key, int64_t value)
     return r;
 }
 
+int lcb_index_setforgot(struct lcb_index *ix)
+{
+    return sqldb_exec(ix->db, "INSERT OR REPLACE INTO meta VALUES ('forgot', random())");
+}
+
+int64_t lcb_index_forgot(struct lcb_index *ix)
+{
+    int64_t n = 0;
+    (void)sqldb_int(ix->db, &n, "SELECT value FROM meta WHERE key='forgot'", "");
+    return n;
+}
+
 int lcb_index_sethistory(struct lcb_index *ix, int64_t pos)
 {
     return sqldb_run(ix->db, "INSERT OR REPLACE INTO meta VALUES ('history',?)", "i", pos);
@@ -424,7 +436,7 @@ int lcb_index_clear(struct lcb_index *ix)
                       "DELETE FROM folder_states; DELETE FROM records; DELETE FROM subs;"
                       "DELETE FROM seens; DELETE FROM scripts; DELETE FROM active;"
                       "DELETE FROM quotas; DELETE FROM annots; DELETE FROM replaced;"
-                      "INSERT INTO meta VALUES ('gaps', 0)");
+                      "INSERT INTO meta VALUES ('gaps', 0), ('forgot', random())");
 }
 
 int lcb_index_addchunk(struct lcb_index *ix, const struct lcb_chunk *c)

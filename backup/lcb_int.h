@@ -286,6 +286,10 @@ int lcb_index_setpoint(struct lcb_index *, const struct lcb_mark_point *);
 /* A number in meta that says nothing about the rows: what is remembered of them stays true. In the open
  * transaction. */
 int lcb_index_setnote(struct lcb_index *, const char *key, int64_t value);
+/* Content that was here may be here no more: from the open transaction on the second is another number
+ * than ever before. 0: that has not happened to this index. */
+int lcb_index_setforgot(struct lcb_index *);
+int64_t lcb_index_forgot(struct lcb_index *);
 /* Before this position history is not complete (a member flagged GZ_BASE ended there); 0: it is from
  * the first line on. Getting it: XERR_FORMAT for a number that is no position. */
 int lcb_index_sethistory(struct lcb_index *, int64_t pos);
@@ -394,7 +398,7 @@ int lcb_renew_index(struct lcb *, const char *why);
 /* Marks after rows were made from the data file, of mailboxes that changed from position FROM on;
  * LOST: not all of the file could be read, so of all. In the open transaction. */
 int lcb_marks_set(struct lcb_index *, int64_t from, int lost);
-/* Messages that the master is asked for: those that mailboxes marked CONTENT lack. */
+/* Messages that the master is asked for: those that mailboxes marked CONTENT or RESEND lack. */
 int lcb_marks_waiting(struct lcb_index *, int64_t *n);
 
 /* ---- lcb_recover.c ---- */

@@ -507,5 +507,6 @@ uint64_t lcb_files_id(const struct lcb *b)
     uint64_t prime = 1099511628211u, id = 14695981039346656037u; /* FNV-1a */
     for (const char *p = b->path; *p; p++)
         id = (id ^ (unsigned char)*p) * prime;
-    return (id ^ (uint64_t)b->index_ino) * prime;
+    id = (id ^ (uint64_t)b->index_ino) * prime;
+    return (id ^ (uint64_t)lcb_index_forgot(b->index)) * prime;
 }

@@ -66,6 +66,7 @@ struct online {
     struct lcb *locked;
     struct repair rp;
     int judged;             /* marks were set, and nothing was lost */
+    off_t judged_to;        /* in what had been written up to here */
     int begun;              /* the new index may be there */
     int retired;            /* the old index may be gone, so the new one stays in any case */
 };
@@ -185,6 +186,7 @@ static int judge_now(struct online *o)
     rp->b = NULL;
     rp->old = NULL;
     o->judged = !r;
+    o->judged_to = rp->scan.at;
     return r;
 }
 
@@ -255,12 +257,15 @@ static int finish_repair(struct online *o, int damaged)
         r = lcb_seqs_lost(rp->old, rp->b->index, INT64_MAX, &rp->lost);
         if (!r && rp->lost.n)
             r = lcb_relog(rp->b, rp->old, &rp->lost, rp->rp);
-        rp->rp->messages = 0;
     }
     if (!r)
         r = lcb_repair_carry(rp); /* to the mailboxes that were logged again, too */
-    if (!r && again)
+    if (!r && (again || rp->scan.at != o->judged_to)) { /* what was lacking may be elsewhere since */
+        rp->rp->messages = 0;
         r = lcb_repair_lacking(rp);
+    }
+    if (!r)
+        r = lcb_index_setforgot(rp->b->index); /* its inode may be one that was seen before */
     return r ? r : lcb_repair_commit(rp);
 }
 

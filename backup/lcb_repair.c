@@ -58,6 +58,7 @@ int lcb_index_check(struct lcb_index *ix)
     return r ? r : lcb_index_schema_check(ix);
 }
 
+/* One that nothing has been applied to knows nothing: then the file speaks alone. */
 static int open_old(struct repair *rp)
 {
     struct lcb *b = rp->b;
@@ -66,6 +67,9 @@ static int open_old(struct repair *rp)
         r = lcb_index_getpoint(b->index, &rp->point);
     if (!r)
         r = lcb_index_check(b->index);
+    rp->empty = !r && rp->point.last_offset < 0;
+    if (rp->empty)
+        return 0;
     if (!r)
         r = lcb_index_open(b->index_path, 0, 1, b->settings->index_checkpoint, &rp->old);
     if (!r)
@@ -298,7 +302,7 @@ int lcb_repair(struct lcb *b, struct lcb_repair *options)
     r = open_old(&rp);
     if (!r && options->keep_index && rp.old)
         r = keep_old(b);
-    if (!r && !rp.old && (r = lcb_renew_index(b, "damaged")) == 0)
+    if (!r && !rp.old && !rp.empty && (r = lcb_renew_index(b, "damaged")) == 0)
         r = lcb_index_begin(b->index);
     if (!r)
         r = repair(&rp);

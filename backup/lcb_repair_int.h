@@ -11,6 +11,7 @@ struct repair {
     struct lcb *b;               /* its index is the new one */
     struct lcb_repair *rp;
     struct lcb_index *old;       /* or NULL */
+    int empty;                   /* there was one, but nothing in it */
     struct lcb_mark_point point; /* of it */
     struct lcb_scan scan;        /* what was read into the new one */
     struct lcb_seqs lost;

@@ -17,6 +17,7 @@
 #include "backup/lcb_compact.h"
 #include "backup/lcb_delete.h"
 #include "backup/lcb_int.h"
+#include "backup/lcb_verify.h"
 #include "backup/lcb_repair.h"
 #include "cunit/lcbtest.h"
 #include "cunit/unit.h"
@@ -299,6 +300,26 @@ static void test_reserved_damaged(void)
     finish(&c);
 }
 
+/* The end of the file has rotted when the backup is opened again, and it is repaired in place. */
+static void test_reserved_rotten(void)
+{
+    struct client c;
+    start(&c, "", NULL);
+    brings(&c, &inbox);
+    says(&c, "GET USER joe");
+    CU_ASSERT(is_ok(uploads(&c, 15)));
+    CU_ASSERT_EQUAL(backupd_restart(&c.d), 0);
+    says(&c, "GET USER joe");
+    CU_ASSERT(is_ok(reserves(&c, copy.name, 15)));
+    lets_go(&c);
+    damage(&c, 2);
+    CU_ASSERT_STRING_EQUAL(sends(&c, &copy, 0, 0), refused);
+    brings(&c, &copy);
+    lets_go(&c);
+    CU_ASSERT(has(&c, 15));
+    finish(&c);
+}
+
 /* So many messages that they are committed before the MAILBOX is begun. */
 static void upload_many(struct client *c)
 {
@@ -511,12 +532,152 @@ static void test_content_on_doubt(void)
     finish(&c);
 }
 
+/* A client is asked for content, is told that the rest is here, and sends all; meanwhile somebody else
+ * finds that some of that rest is not. */
+static void test_more_content_on_content(void)
+{
+    struct client c;
+    struct box more = inbox;
+    start(&c, "", NULL);
+    brings(&c, &inbox);
+    more.content[more.n++] = 15;
+    more.modseq++;
+    says(&c, "GET USER joe");
+    CU_ASSERT(is_ok(uploads(&c, 15)));
+    CU_ASSERT(is_ok(sends(&c, &more, 2, 0)));
+    CU_ASSERT_EQUAL(backupd_restart(&c.d), 0);
+    lose(&c, 6); /* and 9, but not 15 */
+    says(&c, "GET USER joe");
+    CU_ASSERT(is_ok(reserves(&c, more.name, 15)));
+    CU_ASSERT(is_ok(uploads(&c, 6)));
+    CU_ASSERT(is_ok(uploads(&c, 9)));
+    lets_go(&c);
+    lose(&c, 15);
+    CU_ASSERT_STRING_EQUAL(sends(&c, &more, 0, 0), refused);
+    lets_go(&c);
+    CU_ASSERT(marked(&c, "u1") != LCB_MARK_NONE);
+    CU_ASSERT_EQUAL(backupd_restart(&c.d), 0);
+    brings(&c, &more);
+    CU_ASSERT_EQUAL(marked(&c, "u1"), LCB_MARK_NONE);
+    CU_ASSERT(has(&c, 6) && has(&c, 9) && has(&c, 15));
+    finish(&c);
+}
+
+/* A mailbox that is to be sent again as a whole names content that turns out to be damaged. */
+static void test_content_on_resend(void)
+{
+    struct client c;
+    start(&c, "", NULL);
+    brings(&c, &inbox);
+    struct lcb *b = lcbtest_joe(&c.t);
+    CU_ASSERT_EQUAL(lcb_setmark(b, "u1", LCB_MARK_RESEND), 0);
+    lcb_close(&b);
+    says(&c, "GET USER joe");
+    CU_ASSERT(is_ok(uploads(&c, 15))); /* so that the damage is not at the end */
+    CU_ASSERT_EQUAL(backupd_restart(&c.d), 0);
+    damage(&c, 1);
+    says(&c, "GET USER joe");
+    CU_ASSERT_STRING_EQUAL(sends(&c, &inbox, 0, 0), refused);
+    lets_go(&c);
+    CU_ASSERT_EQUAL(marked(&c, "u1"), LCB_MARK_RESEND);
+    CU_ASSERT_EQUAL(backupd_restart(&c.d), 0);
+    brings(&c, &inbox);
+    CU_ASSERT_EQUAL(marked(&c, "u1"), LCB_MARK_NONE);
+    CU_ASSERT(has(&c, 6) && has(&c, 9));
+    finish(&c);
+}
+
+/* What a mailbox lacks that is to be sent again as a whole is waited for, too, and what compaction
+ * writes says so. */
+static void test_compacted_on_resend(void)
+{
+    struct client c;
+    struct lcb_verify v = {.rock = NULL};
+    start(&c, "", NULL);
+    brings(&c, &inbox);
+    says(&c, "GET USER joe");
+    CU_ASSERT(is_ok(uploads(&c, 15)));
+    CU_ASSERT_EQUAL(backupd_restart(&c.d), 0);
+    damage(&c, 1);
+    CU_ASSERT_EQUAL(reindex_it(c.t.store), 0);
+    CU_ASSERT_EQUAL(marked(&c, "u1"), LCB_MARK_CONTENT);
+    CU_ASSERT_EQUAL(compact_it(c.t.store), 0); /* what cannot be read is set aside */
+    struct lcb *b = lcbtest_joe(&c.t);
+    CU_ASSERT_EQUAL(lcb_setmark(b, "u1", LCB_MARK_RESEND), 0);
+    lcb_close(&b);
+    CU_ASSERT_EQUAL(compact_it(c.t.store), 0);
+    char *path = lcbtest_path(&c.t), *index = xasprintf("%s.index", path);
+    CU_ASSERT_EQUAL(lcb_verify(c.t.store, path, &v), 0);
+    CU_ASSERT_EQUAL(v.waiting, 2);
+    lcb_index_remove(index);
+    free(index);
+    free(path);
+    b = lcbtest_joe(&c.t);
+    lcb_close(&b);
+    CU_ASSERT_EQUAL(marked(&c, "u1"), LCB_MARK_CONTENT);
+    finish(&c);
+}
+
+/* Files in which content may be missing have another number, even if the index gets an inode that was
+ * seen before. */
+static void test_number_of_files(void)
+{
+    struct client c;
+    uint64_t id[4];
+    int64_t forgot[4];
+    start(&c, "", NULL);
+    brings(&c, &inbox);
+    for (int i = 0; i < 4; i++) {
+        if (i == 3)
+            lose(&c, 6);
+        else if (i)
+            CU_ASSERT_EQUAL(reindex_it(c.t.store), 0);
+        struct lcb *b = lcbtest_joe(&c.t);
+        id[i] = lcb_files_id(b);
+        forgot[i] = lcb_index_forgot(b->index);
+        lcb_close(&b);
+        for (int k = 0; k < i; k++)
+            CU_ASSERT(id[k] != id[i] && forgot[k] != forgot[i]);
+    }
+    finish(&c);
+}
+
+/* Without an index what cannot be read is asked for, whoever makes one. */
+static void test_no_index(void)
+{
+    static int (*const fn[])(struct lcb_store *) = {NULL, reindex_it, compact_it};
+    for (int i = 0; i < 3; i++) {
+        struct client c;
+        start(&c, "", NULL);
+        says(&c, "GET USER joe");
+        CU_ASSERT(is_ok(uploads(&c, 15)));
+        CU_ASSERT_EQUAL(backupd_restart(&c.d), 0);
+        brings(&c, &inbox);
+        says(&c, "GET USER joe");
+        CU_ASSERT(is_ok(sends(&c, &copy, 0, 0)));
+        CU_ASSERT_EQUAL(backupd_restart(&c.d), 0);
+        damage(&c, 1);
+        char *path = lcbtest_path(&c.t);
+        lcbtest_rmindex(path);
+        free(path);
+        if (fn[i])
+            CU_ASSERT_EQUAL(fn[i](c.t.store), 0);
+        says(&c, "GET USER joe");
+        lets_go(&c);
+        CU_ASSERT_EQUAL(has(&c, 15), 0);
+        CU_ASSERT_EQUAL(marked(&c, copy.uniqueid), LCB_MARK_CONTENT);
+        CU_ASSERT_EQUAL(marked(&c, inbox.uniqueid), LCB_MARK_NONE);
+        finish(&c);
+    }
+}
+
 void suite_backupd_promise(void);
 void suite_backupd_promise(void)
 {
     static const struct unit_test tests[] = {
         {"reserved_compacted", test_reserved_compacted},
         {"reserved_damaged", test_reserved_damaged},
+        {"reserved_rotten", test_reserved_rotten},
         {"taken_deleted", test_taken_deleted},
         {"taken_no_room", test_taken_no_room},
         {"taken_and_replaced", test_taken_and_replaced},
@@ -524,6 +685,11 @@ void suite_backupd_promise(void)
         {"came_compacted", test_came_compacted},
         {"doubt_on_content", test_doubt_on_content},
         {"content_on_doubt", test_content_on_doubt},
+        {"more_content_on_content", test_more_content_on_content},
+        {"number_of_files", test_number_of_files},
+        {"no_index", test_no_index},
+        {"content_on_resend", test_content_on_resend},
+        {"compacted_on_resend", test_compacted_on_resend},
         {NULL, NULL},
     };
     unit_suite("backupd_promise", tests);

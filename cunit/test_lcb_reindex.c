@@ -480,6 +480,86 @@ static void test_fail(void)
     free_golden(&g);
 }
 
+/* ---- between the last look and the lock ---- */
+
+struct late_vfs {
+    struct vfs vfs;
+    struct lcbtest *t;
+    const char *path;
+};
+
+static const char *hex_of(unsigned n)
+{
+    static char hex[41];
+    struct buf text = BUF_INITIALIZER;
+    struct message_guid guid;
+    lcbtest_message(n, &text, &guid);
+    message_guid_encode(&guid, hex);
+    buf_free(&text);
+    return hex;
+}
+
+/* The message in U1 goes to U2. */
+static void move_message(struct lcbtest *t)
+{
+    const char *records[] = {NULL, NULL};
+    struct lcb *b = lcbtest_joe(t);
+    records[0] = lcbtest_record(1, 11, "\\Expunged", hex_of(1));
+    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header("U1", "user.joe", 1, 11, ""), records, NULL),
+                    0);
+    records[0] = lcbtest_record(1, 11, "", hex_of(1));
+    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header("U2", "user.joe.b", 1, 11, ""), records, NULL),
+                    0);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    lcb_close(&b);
+}
+
+/* It opens the file for writing when it wants the lock. */
+static int late_open(struct vfs *v, const char *path, int flags, mode_t mode)
+{
+    struct late_vfs *l = (struct late_vfs *)v;
+    if (l->path && (flags & O_ACCMODE) == O_RDWR && !strcmp(path, l->path)) {
+        l->path = NULL;
+        move_message(l->t);
+    }
+    return vfs_system()->ops->open(v, path, flags, mode);
+}
+
+/* A message that is not what its GUID says is moved to another mailbox: that is the one that lacks
+ * it. */
+static void test_late_move(void)
+{
+    struct lcbtest t;
+    struct vfs_ops ops = *vfs_system()->ops;
+    struct late_vfs late = {.vfs = {&ops}, .t = &t};
+    struct lcb_repair rp = {.rock = NULL};
+    struct message_guid guid;
+    struct buf text = BUF_INITIALIZER;
+    ops.open = late_open;
+    lcbtest_init(&t, "");
+    lcbtest_open(&t, &late.vfs);
+    lcbtest_message(1, &text, &guid);
+    const char *records[] = {lcbtest_record(1, 10, "", hex_of(1)), NULL};
+    struct lcb *b = lcbtest_joe(&t);
+    text.s[text.len / 2] ^= 1;
+    CU_ASSERT_EQUAL(lcb_log_message(b, "default", &guid, text.len, text.s, -1, 0), 0);
+    CU_ASSERT_EQUAL(lcbtest_mailbox(b, lcbtest_header("U1", "user.joe", 1, 10, ""), records, NULL),
+                    0);
+    CU_ASSERT_EQUAL(lcb_commit(b), 0);
+    lcb_close(&b);
+    char *path = lcbtest_path(&t);
+    late.path = path;
+    CU_ASSERT_EQUAL(lcb_reindex(t.store, "joe", NULL, 0, 0, &rp), 0);
+    CU_ASSERT_EQUAL(rp.unsound, 1);
+    CU_ASSERT(late.path == NULL);
+    CU_ASSERT_EQUAL(lcbtest_int(path, "SELECT mark FROM folders WHERE uniqueid='U2'"),
+                    LCB_MARK_CONTENT);
+    CU_ASSERT_EQUAL(rp.messages, 1);
+    free(path);
+    buf_free(&text);
+    lcbtest_fini(&t);
+}
+
 void suite_lcb_reindex(void);
 void suite_lcb_reindex(void)
 {
@@ -489,6 +569,7 @@ void suite_lcb_reindex(void)
         {"nothing can be read", test_nothing_left},
         {"readers all the time", test_readers},
         {"who always comes too late", test_late},
+        {"a message that moves at the last moment", test_late_move},
         {"every crash", test_crash},
         {"every failure", test_fail},
         {NULL, NULL},
