@@ -330,6 +330,40 @@ static int salvage(struct lcb_scan *s, int known)
     return 1;
 }
 
+/* Did anything but messages happen before the time that lines have now? Folders are numbered as they
+ * come, so the first row of their states is the earliest. */
+static int has_past(struct lcb_scan *s)
+{
+    int64_t past = 0;
+    int r = sqldb_int(s->index->db, &past,
+        "WITH t(pos) AS (SELECT max(pos) FROM ticks) SELECT"
+        " (SELECT since FROM folder_states ORDER BY folder, since LIMIT 1)<t.pos"
+        " OR EXISTS (SELECT 1 FROM subs WHERE since<t.pos) OR EXISTS (SELECT 1 FROM seens WHERE"
+        " since<t.pos) OR EXISTS (SELECT 1 FROM scripts WHERE since<t.pos) OR EXISTS (SELECT 1 FROM"
+        " active WHERE since<t.pos) OR EXISTS (SELECT 1 FROM quotas WHERE since<t.pos) OR EXISTS"
+        " (SELECT 1 FROM annots WHERE since<t.pos) FROM t", "");
+    return r == XERR_NOTFOUND ? 0 : r ? r : past != 0;
+}
+
+/* A member of which nothing is known may have been the end of what compaction restated: before it stand
+ * messages, and lines of one and the same time. That nobody takes the time of these messages for
+ * history, it begins behind that member then. In a file that was not compacted, only the first second
+ * of it is like that. */
+static int may_end_base(struct lcb_scan *s)
+{
+    int64_t history = 0, one;
+    if (!s->seq)
+        return 0;
+    int r = lcb_index_gethistory(s->index, &history);
+    if (!r && history && (r = sqldb_int(s->index->db, &one, "SELECT 1 FROM chunks WHERE seq=?", "i",
+                                        LCB_POS_SEQ(history) - 1)) != XERR_NOTFOUND)
+        return r; /* it was read */
+    r = r == XERR_NOTFOUND ? 0 : r;
+    if (!r)
+        r = has_past(s);
+    return r ? r < 0 ? r : 0 : lcb_index_sethistory(s->index, LCB_POS(s->seq + 2, 0));
+}
+
 /* The damaged member M at s->at: 1 if it was passed over, 0 if it is the end. */
 static int pass_over(struct lcb_scan *s, const struct lcb_member *m, int known)
 {
@@ -346,6 +380,8 @@ static int pass_over(struct lcb_scan *s, const struct lcb_member *m, int known)
     s->at = next;
     if (known && (m->extra.flags & GZ_BASE) && m->extra.id == s->id && m->extra.seq > s->seq)
         r = lcb_index_sethistory(s->index, LCB_POS((int64_t)m->extra.seq + 1, 0));
+    else if (!known)
+        r = may_end_base(s);
     const int ends = known && (!m->extra.present || (m->extra.flags & GZ_COMMIT));
     if (!r && (ends || next == s->size))
         r = end_group(s, 1);

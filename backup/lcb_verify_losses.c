@@ -83,11 +83,11 @@ static int damage_follows(const struct lcb_losses *s, const struct lcb_differenc
     return d->side > 0 ? s->lost->n || has_unsound(s, seq) : is_lost(s, seq);
 }
 
-/* The chunk before the beginning of the history said so; it was lost, or had been before. */
+/* The chunk before the beginning of the history said so, or may have; it was lost, or had been before. */
 static int history_follows(const struct lcb_losses *s, const struct lcb_difference *d)
 {
     int64_t seq = LCB_POS_SEQ(d->since[0]) - 1, one;
-    if (is_lost(s, seq))
+    if (is_lost(s, seq) || is_lost(s, LCB_POS_SEQ(d->since[1]) - 1))
         return 1;
     return seq > 0 && d->since[0] == LCB_POS(seq + 1, 0) && d->since[0] > d->since[1] &&
            sqldb_int(s->live->db, &one, "SELECT 1 FROM chunks WHERE seq=?", "i", seq) == XERR_NOTFOUND;

@@ -10,22 +10,26 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "backup/lcb_history.h"
 #include "backup/lcb_int.h"
 #include "backup/lcb_move.h"
-#include "cunit/lcbtest_victim.h"
+#include "cunit/lcbtest_verify.h"
+#include "cunit/lcbtest_victim_int.h"
 #include "cunit/unit.h"
+#include "lib/gzmember.h"
 #include "lib/vfs_fault.h"
 #include "lib/xerr.h"
 #include "lib/xmalloc.h"
 
-static const unsigned message_number[VICTIM_MESSAGES] = {19, 57, 76};
-static const int message_commit[VICTIM_MESSAGES] = {0, 2, 4}; /* with which they came */
+enum { PLAIN_COMMITS = 5, PLAIN_MESSAGES = 3 };
+static const unsigned message_number[PLAIN_MESSAGES] = {19, 57, 76};
+static const int message_commit[PLAIN_MESSAGES] = {0, 2, 4}; /* with which they came */
 
 /* ---- the backup ---- */
 
-unsigned victim_message(int i)
+unsigned victim_message(const struct victim *v, int i)
 {
-    return message_number[i];
+    return v->kind == VICTIM_BASE ? victim_base_number[i] : message_number[i];
 }
 
 const char *victim_hex(unsigned number)
@@ -66,7 +70,7 @@ static void put_others(struct lcb *b)
 static void make_commit(struct lcb *b, int n)
 {
     const char *one = victim_hex(19), *two = victim_hex(57), *three = victim_hex(76);
-    for (int i = 0; i < VICTIM_MESSAGES; i++)
+    for (int i = 0; i < PLAIN_MESSAGES; i++)
         if (message_commit[i] == n)
             CU_ASSERT_EQUAL(lcbtest_upload(b, message_number[i], 0), 0);
     if (n == 0)
@@ -103,39 +107,96 @@ static unsigned long seed(void)
     return s && *s ? strtoul(s, NULL, 10) : drawn;
 }
 
-void victim_make(struct victim *v, int moved)
+/* Commits of PLAIN_COMMITS from N on. */
+static void make_commits(struct victim *v, struct lcb *b, int n, int to)
 {
-    static char extra[400];
-    char db[400];
-    memset(v, 0, sizeof(*v));
-    v->vfs = vfs_fail_new(VFS_FAULT_ALL, 0, 0, 0);
-    snprintf(extra, sizeof(extra), "backuppartition-two: %s-two\npartition_select_exclude: two\n",
-             unit_tmpdir());
-    lcbtest_init(&v->t, extra);
-    lcbtest_open(&v->t, v->vfs);
-    v->one = xstrdup(lcb_partition_named(v->t.store, "one")->dir);
-    v->two = xstrdup(lcb_partition_named(v->t.store, "two")->dir);
-    struct lcb *b = lcbtest_joe(&v->t);
-    for (int n = 0; n < VICTIM_COMMITS; n++) {
-        if (n == 2 && moved) {
-            lcb_close(&b);
-            move_to(v, "two");
-            move_to(v, "one");
-            b = lcbtest_joe(&v->t);
-        }
+    for (; n < to; n++) {
         make_commit(b, n);
         v->end[n] = b->df.end;
         lcbtest_settime(lcbtest_time() + 10);
     }
+}
+
+static void make_plain(struct victim *v)
+{
+    v->messages = PLAIN_MESSAGES;
+    v->commits = PLAIN_COMMITS;
+    v->expunged = 1 << 1;
+    v->history = lcbtest_time();
+    memcpy(v->message_commit, message_commit, sizeof(message_commit));
+    struct lcb *b = lcbtest_joe(&v->t);
+    make_commits(v, b, 0, 2);
+    lcb_close(&b);
+    if (v->kind == VICTIM_MOVED) {
+        move_to(v, "two");
+        move_to(v, "one");
+    }
+}
+
+/* All that holds, but not whether content is there. */
+static void read_holding(struct victim *v, const char *path, struct buf *out)
+{
+    struct lcb *b = NULL;
+    struct buf all = BUF_INITIALIZER;
+    buf_reset(out);
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(v->t.store, path, 0, 0, &b), 0);
+    CU_ASSERT_EQUAL(lcbtest_state(b, lcbtest_time(), &all), 0);
+    lcb_close(&b);
+    (void)buf_cstring(&all);
+    char *rest = NULL, *line = strtok_r(all.s, "\n", &rest); /* the time */
+    while (line && (line = strtok_r(NULL, "\n", &rest)) != NULL) {
+        size_t n = strlen(line);
+        if (n > 9 && !strcmp(line + n - 9, " not here"))
+            n -= 9;
+        else if (n > 5 && !strcmp(line + n - 5, " here"))
+            n -= 5;
+        buf_appendmap(out, line, n);
+        buf_putc(out, '\n');
+    }
+    buf_free(&all);
+}
+
+/* The last commit, of which the index has a WAL, or more of them. */
+static void make_last(struct victim *v)
+{
+    struct lcb *b = lcbtest_joe(&v->t);
+    if (v->kind == VICTIM_BASE)
+        victim_end_base(b);
+    else
+        make_commits(v, b, 2, PLAIN_COMMITS);
     v->path = xstrdup(lcb_path(b));
     lcbtest_saveindex(v->path, &v->live);
     lcb_close(&b);
+}
+
+void victim_make(struct victim *v, enum victim_kind kind)
+{
+    static char extra[600];
+    char db[400];
+    memset(v, 0, sizeof(*v));
+    v->kind = kind;
+    v->vfs = vfs_fail_new(VFS_FAULT_ALL, 0, 0, 0);
+    snprintf(extra, sizeof(extra), "backuppartition-two: %s-two\npartition_select_exclude: two\n%s",
+             unit_tmpdir(), kind != VICTIM_BASE ? "" : "backup_retention: 1000s\n"
+             "backup_keep_previous: yes\nbackup_compact_minsize: 1\nbackup_compact_maxsize: 1\n");
+    lcbtest_init(&v->t, extra);
+    lcbtest_open(&v->t, v->vfs);
+    v->one = xstrdup(lcb_partition_named(v->t.store, "one")->dir);
+    v->two = xstrdup(lcb_partition_named(v->t.store, "two")->dir);
+    if (kind == VICTIM_BASE)
+        victim_make_base(v);
+    else
+        make_plain(v);
+    make_last(v);
     lcbtest_int(v->path, "PRAGMA wal_checkpoint(TRUNCATE)");
     lcbtest_saveindex(v->path, &v->folded);
     lcbtest_read(v->path, &v->data);
+    if (kind == VICTIM_BASE)
+        victim_finish_base(v);
+    read_holding(v, v->path, &v->was);
     snprintf(db, sizeof(db), "%s/conf/backups.db", v->t.dir);
     lcbtest_read(db, &v->db);
-    CU_ASSERT_EQUAL((off_t)v->data.len, v->end[VICTIM_COMMITS - 1]);
+    CU_ASSERT_EQUAL((off_t)v->data.len, v->end[v->commits - 1]);
     CU_ASSERT(v->live.wal.len > 0 && v->db.len > 0);
     printf("CYRUS_BACKUPS_SEED=%lu ", seed());
 }
@@ -145,6 +206,9 @@ void victim_free(struct victim *v)
     free(v->path);
     free(v->one);
     free(v->two);
+    free(v->kept);
+    buf_free(&v->kept_data);
+    buf_free(&v->was);
     buf_free(&v->data);
     buf_free(&v->db);
     lcbtest_freeindex(&v->live);
@@ -156,16 +220,16 @@ void victim_free(struct victim *v)
 int victim_commit_of(const struct victim *v, off_t at)
 {
     int n = 0;
-    while (n < VICTIM_COMMITS && at >= v->end[n])
+    while (n < v->commits && at >= v->end[n])
         n++;
     return n;
 }
 
-unsigned victim_expected(int first, int last)
+unsigned victim_expected(const struct victim *v, int first, int last)
 {
     unsigned bits = 0;
-    for (int i = 0; i < VICTIM_MESSAGES; i++)
-        if (message_commit[i] < first || message_commit[i] > last)
+    for (int i = 0; i < v->messages; i++)
+        if (v->message_commit[i] < first || v->message_commit[i] > last)
             bits |= 1u << i;
     return bits;
 }
@@ -225,9 +289,56 @@ void victim_restore(struct victim *v, const void *p, size_t n, const struct lcbt
     *strrchr(path, '*') = '\0';
     lcbtest_write(path, db->s, db->len);
     lcbtest_write(v->path, p, n);
+    if (v->kept)
+        lcbtest_write(v->kept, v->kept_data.s, v->kept_data.len);
     if (ix)
         lcbtest_putindex(v->path, ix);
     victim_open(v);
+}
+
+/* ---- what must hold ---- */
+
+static int64_t when_begins(struct victim *v, const char *path)
+{
+    struct lcb *b = NULL;
+    int64_t pos = 0, time = 0;
+    CU_ASSERT_EQUAL_FATAL(lcb_open_file(v->t.store, path, 0, 0, &b), 0);
+    victim_check_past(v, b, VICTIM_DELETED);
+    CU_ASSERT_EQUAL(lcb_history_begin(b, &pos, &time), 0);
+    lcb_close(&b);
+    return time;
+}
+
+static int begins_well(const char *path)
+{
+    struct gzextra extra;
+    struct buf data = BUF_INITIALIZER;
+    lcbtest_read(path, &data);
+    ssize_t n = gzmember_header(data.s, data.len, &extra);
+    buf_free(&data);
+    return n > 0;
+}
+
+void victim_check_mended(struct victim *v, const char *path)
+{
+    static const char unmarked[] =
+        "SELECT count(*) FROM folders f JOIN folder_states s ON s.folder=f.id AND s.until IS NULL JOIN"
+        " records r ON r.folder=f.id AND r.until IS NULL AND r.expunged=0 JOIN contents c ON"
+        " c.id=r.content WHERE c.chunk IS NULL AND f.mark<>3";
+    struct buf now = BUF_INITIALIZER;
+    int64_t begins = when_begins(v, path);
+    read_holding(v, path, &now);
+    CU_ASSERT(lcbtest_same(&now, &v->was, "what holds"));
+    CU_ASSERT_EQUAL(lcbtest_int(path, unmarked), 0);
+    if (begins_well(path)) { /* else nothing says that it is a data file */
+        lcbtest_compare(&v->t, path, "made anew");
+        lcbtest_rmindex(path);
+        CU_ASSERT_EQUAL(when_begins(v, path), begins);
+        read_holding(v, path, &now);
+        CU_ASSERT(lcbtest_same(&now, &v->was, "what holds, without an index"));
+        CU_ASSERT_EQUAL(lcbtest_int(path, unmarked), 0);
+    }
+    buf_free(&now);
 }
 
 /* ---- which bytes ---- */

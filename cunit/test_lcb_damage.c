@@ -23,7 +23,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backup/lcb_compact.h"
 #include "backup/lcb_diff.h"
+#include "backup/lcb_history.h"
 #include "backup/lcb_int.h"
 #include "backup/lcb_summary.h"
 #include "backup/lcb_verify.h"
@@ -37,6 +39,7 @@ enum {
     HEADER = 40, /* of a member */
     INDEX_STRIDE = 61,
     WAL_STRIDE = 211,
+    BASE_STRIDE = 43, /* of a compacted data file */
     STEPS_MAX = 2000, /* rows, records, pieces of text: there are some dozen */
     CALLS_MAX = 3000, /* of the file system: reading all takes about a hundred */
 };
@@ -52,6 +55,7 @@ static int step(void)
 /* ---- use of it ---- */
 
 struct use {
+    struct victim *v;
     struct lcb *b;
     int error;             /* the first one */
     int seen;              /* SQLite saw that the index is damaged */
@@ -193,8 +197,8 @@ static void ask_everything(struct use *u)
         note(u, lcb_foreach_content(u->b, pos, on_content, u));
     }
     note(u, lcb_foreach_chunk(u->b, on_chunk, u));
-    for (unsigned i = 0; i < VICTIM_MESSAGES; i++)
-        read_message(u, victim_message((int)i), 1u << i);
+    for (int i = 0; i < u->v->messages; i++)
+        read_message(u, victim_message(u->v, i), 1u << i);
     read_message(u, VICTIM_NEW, VICTIM_NEW_BIT);
 }
 
@@ -217,10 +221,11 @@ static int write_something(struct lcb *b)
 
 /* Open it (FLAGS as for lcb_open), ask everything, write if that was meant. U says what came of it;
  * its ERROR is the first there was. */
-static void use(struct victim *v, int flags, struct use *u)
+static void use(struct victim *v, int flags, enum victim_past past, struct use *u)
 {
     long calls = vfs_fault_calls(v->vfs);
     memset(u, 0, sizeof(*u));
+    u->v = v;
     steps = 0;
     struct lcb_summary summary;
     int r = lcb_summary_read(v->t.store, v->path, 1, &summary);
@@ -229,6 +234,7 @@ static void use(struct victim *v, int flags, struct use *u)
     CU_ASSERT((r == 0) == (u->b != NULL));
     note(u, r);
     if (u->b) {
+        victim_check_past(v, u->b, past);
         ask_everything(u);
         if (flags & LCB_WRITE) {
             r = write_something(u->b);
@@ -273,16 +279,28 @@ static void check_kept(const struct victim *v, const char *p, size_t n, size_t k
 
 /* ---- the data file ---- */
 
+/* What is asked of the past. Without an index the file cannot know what was deleted if it is the line
+ * that says so that is damaged, and nothing tells of compaction if the file ends before what it
+ * restated does. */
+static enum victim_past past_of(const struct victim *v, size_t n, int first, int last,
+                                const struct lcbtest_index *ix)
+{
+    if (n < v->data.len || last > first)
+        return first <= v->base ? VICTIM_DROPPED : VICTIM_HISTORY;
+    return ix ? VICTIM_DELETED : VICTIM_HISTORY;
+}
+
 /* N bytes at P are the data file; commits FIRST to LAST are damaged or missing. */
 static void check_data(struct victim *v, const char *p, size_t n, int first, int last,
                        const struct lcbtest_index *ix, const char *what, size_t at)
 {
-    unsigned failures = CU_get_number_of_failures(), want = victim_expected(first, last);
+    unsigned failures = CU_get_number_of_failures(), want = victim_expected(v, first, last);
     size_t kept = first ? (size_t)v->end[first - 1] : 0;
     struct buf now = BUF_INITIALIZER;
+    const enum victim_past past = past_of(v, n, first, last, ix);
     struct use u;
     victim_put(v, p, n, ix);
-    use(v, 0, &u); /* a reader changes nothing */
+    use(v, 0, past, &u); /* a reader changes nothing */
     lcbtest_read(v->path, &now);
     CU_ASSERT(now.len == n && (!n || !memcmp(now.s, p, n)));
     if (u.error) { /* only a file that does not begin as a data file cannot be read at all */
@@ -291,13 +309,13 @@ static void check_data(struct victim *v, const char *p, size_t n, int first, int
         CU_ASSERT_EQUAL(u.whole & want, want);
     }
     if (!ix || victim_turn(at, 2)) {
-        use(v, LCB_WRITE, &u);
+        use(v, LCB_WRITE, past, &u);
         CU_ASSERT_EQUAL(u.error, 0);
         CU_ASSERT_EQUAL(u.whole & want, want);
         check_kept(v, p, n, kept);
     }
     if ((!ix || victim_turn(at, 2)) && victim_turn(at, 3)) {
-        use(v, 0, &u);
+        use(v, 0, past, &u);
         CU_ASSERT_EQUAL(u.error, 0);
         CU_ASSERT_EQUAL(u.whole & (want | VICTIM_NEW_BIT), want | VICTIM_NEW_BIT);
     }
@@ -306,18 +324,34 @@ static void check_data(struct victim *v, const char *p, size_t n, int first, int
     buf_free(&now);
 }
 
+/* That a member of a file cannot be read which was not compacted does not take from its history, but
+ * for the first second. */
+static void check_begin(struct victim *v, int commit)
+{
+    struct lcb *b = NULL;
+    int64_t pos, time = 0;
+    if (v->kind == VICTIM_BASE || commit < 2)
+        return;
+    CU_ASSERT_EQUAL_FATAL(lcb_open(v->t.store, "joe", 0, 0, &b), 0);
+    CU_ASSERT_EQUAL(lcb_history_begin(b, &pos, &time), 0);
+    CU_ASSERT_EQUAL(time, v->history);
+    lcb_close(&b);
+}
+
 /* Time and origin in a gzip header mean nothing, and what is damaged may turn out to be whole. So it is
  * only said what must be there, not what must be missing. And one thing cannot be known without an
  * index: if the header of the last commit but one is damaged, whether it was one, or whether the
  * machine crashed before all of the last one was written. Then both are kept aside. */
-static void flip_data(struct victim *v, const struct lcbtest_index *ix, const char *what)
+static void flip_data(struct victim *v, size_t by, const struct lcbtest_index *ix, const char *what)
 {
     char *bytes = xmemdup(v->data.s, v->data.len);
-    for (size_t at = victim_first(ix ? 1 : 2); at < v->data.len; at += victim_stride(ix ? 1 : 2)) {
+    for (size_t at = victim_first(by); at < v->data.len; at += victim_stride(by)) {
         int n = victim_commit_of(v, (off_t)at);
-        int unknown = !ix && n == VICTIM_COMMITS - 2 && (off_t)at < v->end[n - 1] + HEADER;
+        int unknown = !ix && n == v->commits - 2 && (off_t)at < v->end[n - 1] + HEADER;
         bytes[at] = victim_wrong(bytes[at], at);
         check_data(v, bytes, v->data.len, n, unknown ? n + 1 : n, ix, what, at);
+        if (!ix && victim_turn(at, 5))
+            check_begin(v, n);
         bytes[at] = v->data.s[at];
     }
     free(bytes);
@@ -326,30 +360,108 @@ static void flip_data(struct victim *v, const struct lcbtest_index *ix, const ch
 static void test_data_flipped(void)
 {
     struct victim v;
-    victim_make(&v, 0);
-    flip_data(&v, &v.live, "flipped");
+    victim_make(&v, VICTIM_PLAIN);
+    flip_data(&v, 1, &v.live, "flipped");
     victim_free(&v);
 }
 
 static void test_data_flipped_alone(void)
 {
     struct victim v;
-    victim_make(&v, 0);
-    flip_data(&v, NULL, "flipped, without an index");
+    victim_make(&v, VICTIM_PLAIN);
+    flip_data(&v, 2, NULL, "flipped, without an index");
+    victim_free(&v);
+}
+
+static void test_base_flipped(void)
+{
+    struct victim v;
+    victim_make(&v, VICTIM_BASE);
+    flip_data(&v, BASE_STRIDE, &v.live, "flipped");
+    victim_free(&v);
+}
+
+static void test_base_flipped_alone(void)
+{
+    struct victim v;
+    victim_make(&v, VICTIM_BASE);
+    flip_data(&v, BASE_STRIDE, NULL, "flipped, without an index");
+    victim_free(&v);
+}
+
+static void cut_data(enum victim_kind kind, size_t by)
+{
+    struct victim v;
+    victim_make(&v, kind);
+    for (size_t n = victim_first(by); n < v.data.len; n += victim_stride(by)) {
+        int c = victim_commit_of(&v, (off_t)n);
+        if (victim_turn(n / by, 2))
+            check_data(&v, v.data.s, n, c, v.commits - 1, &v.live, "cut", n);
+        if (victim_turn(n / by + 1, 2))
+            check_data(&v, v.data.s, n, c, v.commits - 1, NULL, "cut, without an index", n);
+    }
     victim_free(&v);
 }
 
 static void test_data_cut(void)
 {
+    cut_data(VICTIM_PLAIN, 1);
+}
+
+static void test_base_cut(void)
+{
+    cut_data(VICTIM_BASE, BASE_STRIDE);
+}
+
+/* ---- what compaction restated ---- */
+
+static int on_past_event(void *rock, const struct lcb_event *e)
+{
+    const struct victim *v = rock;
+    CU_ASSERT(e->time > v->history); /* what was restated is no event */
+    return step();
+}
+
+/* The log from where history begins. */
+static void check_log(struct victim *v)
+{
+    struct lcb_events all = {.to = LCB_NOW};
+    struct lcb *b = NULL;
+    int64_t time;
+    steps = 0;
+    CU_ASSERT_EQUAL_FATAL(lcb_open(v->t.store, "joe", 0, 0, &b), 0);
+    victim_check_past(v, b, VICTIM_HISTORY);
+    CU_ASSERT_EQUAL(lcb_history_begin(b, &all.from, &time), 0);
+    CU_ASSERT_EQUAL(lcb_foreach_event(b, &all, on_past_event, v), 0);
+    CU_ASSERT(steps > 0);
+    lcb_close(&b);
+}
+
+/* Without an index only the header of one member tells that there was something before, and what of the
+ * file is no history: wherever that is damaged, nobody says anything else, nor makes it so. */
+static void test_base_header(void)
+{
     struct victim v;
-    victim_make(&v, 0);
-    for (size_t n = victim_first(1); n < v.data.len; n += victim_stride(1)) {
-        int c = victim_commit_of(&v, (off_t)n);
-        if (victim_turn(n, 2))
-            check_data(&v, v.data.s, n, c, VICTIM_COMMITS - 1, &v.live, "cut", n);
-        if (victim_turn(n + 1, 2))
-            check_data(&v, v.data.s, n, c, VICTIM_COMMITS - 1, NULL, "cut, without an index", n);
+    victim_make(&v, VICTIM_BASE);
+    char *bytes = xmemdup(v.data.s, v.data.len);
+    const size_t from = (size_t)v.end[v.base - 1];
+    for (size_t at = from; at < from + HEADER; at++) {
+        unsigned failures = CU_get_number_of_failures();
+        struct lcb_verify found = {.found = NULL};
+        struct lcb_compact how = {.userid = "joe", .force = 1};
+        struct lcb_compact_result result;
+        bytes[at] = victim_wrong(bytes[at], at);
+        victim_restore(&v, bytes, v.data.len, NULL, &v.db);
+        CU_ASSERT_EQUAL(lcb_verify(v.t.store, v.path, &found), 0);
+        CU_ASSERT(found.no_index && found.index > 0);
+        check_log(&v);
+        CU_ASSERT_EQUAL(lcb_compact(v.t.store, &how, &result), LCB_COMPACT_DONE);
+        check_log(&v);
+        bytes[at] = v.data.s[at];
+        if (CU_get_number_of_failures() != failures)
+            printf("\nbyte %zu of the header\n", at - from);
     }
+    free(bytes);
     victim_free(&v);
 }
 
@@ -360,15 +472,15 @@ static void write_well(struct victim *v, struct buf *want)
 {
     struct use u;
     victim_put(v, v->data.s, v->data.len, &v->folded);
-    use(v, LCB_WRITE, &u);
+    use(v, LCB_WRITE, VICTIM_ANYTHING, &u);
     CU_ASSERT_EQUAL(u.error, 0);
-    CU_ASSERT_EQUAL(u.whole, victim_expected(-1, -1));
+    CU_ASSERT_EQUAL(u.whole, victim_expected(v, -1, -1));
     lcbtest_read(v->path, want);
     CU_ASSERT(want->len > v->data.len);
     lcbtest_rmindex(v->path);
-    use(v, 0, &u); /* and by itself it says all of that */
+    use(v, 0, VICTIM_ANYTHING, &u); /* and by itself it says all of that */
     CU_ASSERT_EQUAL(u.error, 0);
-    CU_ASSERT_EQUAL(u.whole, victim_expected(-1, -1) | VICTIM_NEW_BIT);
+    CU_ASSERT_EQUAL(u.whole, victim_expected(v, -1, -1) | VICTIM_NEW_BIT);
 }
 
 /* Verification finds whatever the index says that the data file does not. GOOD is what it should. */
@@ -401,12 +513,12 @@ static void check_index(struct victim *v, const struct lcbtest_index *ix, const 
     struct buf now = BUF_INITIALIZER;
     struct use u;
     victim_put(v, v->data.s, v->data.len, ix);
-    use(v, 0, &u);
+    use(v, 0, VICTIM_ANYTHING, &u);
     lcbtest_read(v->path, &now);
     CU_ASSERT(!buf_cmp(&now, &v->data));
-    use(v, LCB_WRITE, &u);
+    use(v, LCB_WRITE, VICTIM_ANYTHING, &u);
     if (u.seen)
-        use(v, LCB_WRITE, &u); /* this is another index */
+        use(v, LCB_WRITE, VICTIM_ANYTHING, &u); /* this is another index */
     CU_ASSERT(!u.seen);
     CU_ASSERT(u.written);
     lcbtest_read(v->path, &now);
@@ -445,7 +557,7 @@ static void damage_index(struct victim *v, struct lcbtest_index *ix, struct buf 
 static void test_index(void)
 {
     struct victim v;
-    victim_make(&v, 0);
+    victim_make(&v, VICTIM_PLAIN);
     damage_index(&v, &v.folded, &v.folded.db, INDEX_STRIDE, "index");
     victim_free(&v);
 }
@@ -453,8 +565,17 @@ static void test_index(void)
 static void test_wal(void)
 {
     struct victim v;
-    victim_make(&v, 0);
+    victim_make(&v, VICTIM_PLAIN);
     damage_index(&v, &v.live, &v.live.wal, WAL_STRIDE, "WAL");
+    victim_free(&v);
+}
+
+static void test_base_index(void)
+{
+    struct victim v;
+    victim_make(&v, VICTIM_BASE);
+    damage_index(&v, &v.folded, &v.folded.db, 72 * INDEX_STRIDE, "index");
+    damage_index(&v, &v.live, &v.live.wal, 48 * WAL_STRIDE, "WAL");
     victim_free(&v);
 }
 
@@ -467,6 +588,11 @@ void suite_lcb_damage(void)
         {"every end of the data file", test_data_cut},
         {"bytes and ends of the index", test_index},
         {"bytes and ends of its WAL", test_wal},
+        {"bytes of a compacted data file", test_base_flipped},
+        {"bytes of a compacted data file without an index", test_base_flipped_alone},
+        {"ends of a compacted data file", test_base_cut},
+        {"every byte of the header that tells of compaction", test_base_header},
+        {"bytes and ends of its index and WAL", test_base_index},
         {NULL, NULL},
     };
     unit_suite("lcb_damage", tests);

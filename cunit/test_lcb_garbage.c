@@ -42,7 +42,7 @@ static void begin(struct scene *s)
     struct lcb *b = NULL;
     char db[400];
     memset(s, 0, sizeof(*s));
-    victim_make(&s->v, 1);
+    victim_make(&s->v, VICTIM_MOVED);
     CU_ASSERT_EQUAL_FATAL(lcb_open(s->v.t.store, "jane", LCB_WRITE | LCB_CREATE, 0, &b), 0);
     CU_ASSERT_EQUAL(lcbtest_upload(b, 7, 0), 0);
     CU_ASSERT_EQUAL(lcb_commit(b), 0);

@@ -61,6 +61,15 @@ static int parse_subfield(const unsigned char *p, size_t n, struct gzextra *extr
     return extra->length < GZ_HEADER_LEN + GZ_TRAILER_LEN ? XERR_FORMAT : 0;
 }
 
+/* Is the subfield at P, with LEN bytes of data, ours? By its name, or if only that is damaged: as the
+ * rest of it tells what its member is, it must not be passed over. */
+static int is_subfield(const unsigned char *p, size_t len)
+{
+    return (p[0] == 'C' && p[1] == 'B') ||
+           ((p[0] == 'C' || p[1] == 'B') && len == SUBFIELD_LEN &&
+            crc32_map(0, p + 4, 20) == get_le(p + 24, 4));
+}
+
 /* P, N: the whole FEXTRA field behind its length. */
 static int parse_extra(const unsigned char *p, size_t n, struct gzextra *extra)
 {
@@ -70,7 +79,7 @@ static int parse_extra(const unsigned char *p, size_t n, struct gzextra *extra)
         size_t len = get_le(p + 2, 2);
         if (len > n - 4)
             return XERR_FORMAT;
-        int r = p[0] == 'C' && p[1] == 'B' ? parse_subfield(p + 4, len, extra) : 0;
+        int r = is_subfield(p, len) ? parse_subfield(p + 4, len, extra) : 0;
         if (r)
             return r;
         p += 4 + len;
