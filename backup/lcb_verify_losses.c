@@ -83,7 +83,7 @@ static int damage_follows(const struct lcb_losses *s, const struct lcb_differenc
     return d->side > 0 ? s->lost->n || has_unsound(s, seq) : is_lost(s, seq);
 }
 
-/* The chunk before the beginning of the history said so, or may have; it was lost, or had been before. */
+/* The chunk before the beginning of the history said so, or may have; it is lost, or was before. */
 static int history_follows(const struct lcb_losses *s, const struct lcb_difference *d)
 {
     int64_t seq = LCB_POS_SEQ(d->since[0]) - 1, one;
