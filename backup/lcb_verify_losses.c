@@ -20,7 +20,7 @@
 
 static int is_lost(const struct lcb_losses *s, int64_t seq)
 {
-    return seq && lcb_seqs_have(s->lost, LCB_POS(seq, 0));
+    return seq > 0 && seq <= LCB_POS_SEQ(INT64_MAX) && lcb_seqs_have(s->lost, LCB_POS(seq, 0));
 }
 
 /* Is chunk SEQ of the file, as it is read now, what is left of one that is lost? */
